@@ -1,0 +1,37 @@
+# Set-up is part of every target: the first call creates .venv and installs what is needed.
+PYTHON ?= python3
+DATA ?=
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: demo test test-slow lint format clean
+
+demo: $(VENV)/user  ## the whole path on drawings, or on your photos: make demo DATA=<folder>
+	$(RUN) -m benchmarks.demo $(if $(DATA),--data="$(DATA)")
+
+test: $(VENV)/developer  ## everything but the slow tests
+	$(RUN) -m pytest -m "not slow"
+
+test-slow: $(VENV)/developer  ## the slow tests alone
+	$(RUN) -m pytest -m slow
+
+lint: $(VENV)/developer
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(VENV)/developer
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+clean:  ## removes the environment and caches, never runs/ or demo/
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+
+$(VENV)/user: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet -r requirements.txt
+	touch $@
+
+$(VENV)/developer: requirements.txt requirements-dev.txt $(VENV)/user
+	$(RUN) -m pip install --quiet -r requirements-dev.txt
+	touch $@
