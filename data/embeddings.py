@@ -1,0 +1,238 @@
+"""Embedding sets: a folder with embeddings.npy, crops.parquet (same row order) and meta.json.
+
+A set is written in parts beside its final place (`embeddings.partial/`), so a killed run goes on where it stopped, and
+is renamed into place whole. It is loaded memory-mapped, without pickle, and verified against meta.json.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.crop_table import CropTable
+from data.files import check_writable, sha256_of_file, write_atomically, write_json
+
+EMBEDDINGS, CROPS, META, SKIPPED = "embeddings.npy", "crops.parquet", "meta.json", "skipped.csv"
+ROWS_PER_PART = 1024
+_ROWS_PER_CHECK = 16384
+
+
+@dataclass(frozen=True)
+class EmbeddingSet:
+    """Embeddings of the crops of a table.
+
+    Attributes:
+        vectors: [N, D] float32, memory-mapped, finite, as the encoder gave them (not normalised).
+        table: N crops; row i belongs to vectors[i].
+        meta: what `meta.json` says: encoder, hashes, sizes, provenance.
+        folder: where the set lies.
+    """
+
+    vectors: np.ndarray
+    table: CropTable
+    meta: dict[str, Any]
+    folder: Path
+
+    @classmethod
+    def load(cls, folder: str | Path, root: str | Path | None = None, full: bool = False) -> EmbeddingSet:
+        """Loads a set and verifies it: file sizes, shape, hash of the table, finite values.
+
+        Args:
+            folder: the set's folder.
+            root: where the images are now, if they have moved.
+            full: also compare the SHA-256 of embeddings.npy, which reads it twice.
+
+        Raises:
+            ValueError: the folder is no embedding set, or isn't what its meta.json says; the message names the file.
+        """
+        folder = Path(folder)
+        missing = [name for name in (META, EMBEDDINGS, CROPS) if not (folder / name).is_file()]
+        if missing:
+            raise ValueError(f"embeddings must be the folder of an embedding set; {str(folder)!r} lacks {', '.join(missing)}")
+        meta = json.loads((folder / META).read_text())
+        table = CropTable.read(folder / CROPS, root)
+        size = (folder / EMBEDDINGS).stat().st_size
+        if size != meta["bytes"]:
+            raise ValueError(f"{folder / EMBEDDINGS} must have {meta['bytes']} bytes; got {size}")
+        vectors = np.load(folder / EMBEDDINGS, mmap_mode="r", allow_pickle=False)
+        shape = (meta["rows"], meta["width"])
+        if vectors.shape != shape or vectors.dtype != np.float32 or len(table) != meta["rows"]:
+            raise ValueError(
+                f"{folder} must hold {shape} float32 and {meta['rows']} crops; got {vectors.shape} {vectors.dtype} and {len(table)}"
+            )
+        if table.content_hash != meta["table_hash"]:
+            raise ValueError(f"{folder / CROPS} isn't the table that the embeddings were made from (its hash differs)")
+        if full and sha256_of_file(folder / EMBEDDINGS) != meta["sha256"]:
+            raise ValueError(f"{folder / EMBEDDINGS} was changed after it was written (its SHA-256 differs)")
+        _check_finite(vectors, folder / EMBEDDINGS)
+        return cls(vectors, table, meta, folder)
+
+
+def _check_finite(vectors: np.ndarray, path: Path) -> None:
+    for start in range(0, len(vectors), _ROWS_PER_CHECK):
+        # A sum is finite only if every value is, or a finite row overflows, which no embedding does.
+        good = np.isfinite(vectors[start : start + _ROWS_PER_CHECK].sum(axis=1, dtype=np.float64))
+        if not good.all():
+            rows = start + np.flatnonzero(~good)
+            raise ValueError(f"{path} must be finite; NaN or infinity in row {rows[0]} (and {len(rows) - 1} more of its block)")
+
+
+class EmbeddingWriter:
+    """Writes an embedding set in parts, resumable after a kill.
+
+    Usage: give `append` the vectors of the rows from `next_row` on, in table order, then call `finish`.
+    """
+
+    def __init__(
+        self, folder: str | Path, table: CropTable, width: int, identity: Mapping[str, Any], rows_per_part: int = ROWS_PER_PART
+    ):
+        """Opens the set's partial folder.
+
+        Args:
+            folder: the set's final folder; must not exist yet (see `reusable`).
+            table: the crops to embed.
+            width: D.
+            identity: what decides the values (encoder hash, endpoint, image size); a part is taken up only by a writer
+                with the same identity and table.
+            rows_per_part: crops a part file.
+        """
+        self.folder, self.table, self.width = Path(folder), table, width
+        self.identity = {**identity, "table_hash": table.content_hash}
+        self.rows_per_part = rows_per_part
+        self.partial = self.folder.with_name(self.folder.name + ".partial")
+        check_writable(self.partial, "embeddings", 2 * len(table) * width * 4)
+        stated = self.partial / "identity.json"
+        if stated.is_file() and json.loads(stated.read_text()) != self.identity:
+            shutil.rmtree(self.partial)  # an unfinished set of other weights or crops: it can't be continued
+            self.partial.mkdir()
+        if not stated.is_file():
+            write_json(stated, self.identity)
+        self._parts = [_read_part(path, "valid") for path in self._part_paths()]
+        self._vectors: list[np.ndarray] = []
+        self._valid: list[np.ndarray] = []
+        self._pending = 0
+
+    def _part_paths(self) -> list[Path]:
+        return sorted(self.partial.glob("part-*.npz"))
+
+    @property
+    def next_row(self) -> int:
+        """The first row that isn't on disk or in memory yet."""
+        return sum(map(len, self._parts)) + self._pending
+
+    def append(self, vectors: np.ndarray, valid: np.ndarray) -> None:
+        """Adds the next rows.
+
+        Args:
+            vectors: [n, D] float32, one row a crop, whatever for invalid ones.
+            valid: [n] bool, False for crops that couldn't be read; they are left out of the finished set.
+
+        Raises:
+            ValueError: a valid row isn't finite, the width is wrong, or there are more rows than crops.
+        """
+        if vectors.ndim != 2 or vectors.shape != (len(valid), self.width):
+            raise ValueError(f"vectors must have shape {(len(valid), self.width)}; got {vectors.shape}")
+        if self.next_row + len(valid) > len(self.table):
+            raise ValueError(f"vectors must not exceed the table's {len(self.table)} rows; got {self.next_row + len(valid)}")
+        bad = valid & ~np.isfinite(vectors).all(axis=1)
+        if bad.any():
+            row = self.next_row + int(np.flatnonzero(bad)[0])
+            raise ValueError(f"embedding of crop {self.table.ids[row]} isn't finite: the encoder's weights are broken")
+        self._vectors.append(vectors.astype(np.float32, copy=False))
+        self._valid.append(valid)
+        self._pending += len(valid)
+        if self._pending >= self.rows_per_part:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what is in memory as a part."""
+        if not self._pending:
+            return
+        valid, vectors = np.concatenate(self._valid), np.concatenate(self._vectors)
+        path = self.partial / f"part-{len(self._parts):06d}.npz"
+        write_atomically(path, lambda file: np.savez(file, valid=valid, vectors=vectors[valid]))
+        self._parts.append(valid)
+        self._vectors, self._valid, self._pending = [], [], 0
+
+    def finish(self, meta: Mapping[str, Any], reasons: Mapping[str, str] | None = None) -> EmbeddingSet:
+        """Joins the parts, verifies the row count and renames the set into place.
+
+        Args:
+            meta: anything else for meta.json (encoder, provenance).
+            reasons: image -> why it couldn't be read, for skipped.csv.
+        """
+        self.flush()
+        if self.next_row != len(self.table):
+            raise ValueError(f"the set must have {len(self.table)} rows; {self.next_row} were appended")
+        valid = np.concatenate(self._parts)
+        if not valid.any():
+            raise ValueError("none of the crops could be read; nothing to embed")
+        path = self.partial / EMBEDDINGS
+        joined = np.lib.format.open_memmap(path, "w+", np.float32, (int(valid.sum()), self.width))
+        row = 0
+        for part in self._part_paths():
+            vectors = _read_part(part, "vectors")
+            joined[row : row + len(vectors)] = vectors
+            row += len(vectors)
+        joined.flush()
+        del joined
+        kept = self.table.take(valid)
+        kept.write(self.partial / CROPS)
+        _write_skipped(self.partial / SKIPPED, self.table.take(~valid), reasons or {})
+        facts = {
+            **self.identity,
+            "table_hash": kept.content_hash,
+            "source_table_hash": self.table.content_hash,
+            "rows": len(kept),
+            "width": self.width,
+            "skipped": int((~valid).sum()),
+            "bytes": path.stat().st_size,
+            "sha256": sha256_of_file(path),
+            **meta,
+        }
+        write_json(self.partial / META, facts)
+        for leftover in [*self._part_paths(), self.partial / "identity.json"]:
+            leftover.unlink()
+        os.rename(self.partial, self.folder)
+        return EmbeddingSet.load(self.folder)
+
+
+def _read_part(path: Path, name: str) -> np.ndarray:
+    with np.load(path, allow_pickle=False) as part:
+        return part[name]
+
+
+def _write_skipped(path: Path, table: CropTable, reasons: Mapping[str, str]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["crop_id", "image", "reason"])
+    writer.writerows(
+        [crop, image, reasons.get(image, "unreadable")] for crop, image in zip(table.ids, table.column("image"), strict=True)
+    )
+    write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+
+
+def reusable(folder: str | Path, table: CropTable, identity: Mapping[str, Any]) -> bool:
+    """Whether a finished set of these crops by this encoder lies in the folder already.
+
+    A finished set of other crops or another encoder is never overwritten: it is moved aside, to `<folder>.old-N`.
+    """
+    folder = Path(folder)
+    if not (folder / META).is_file():
+        return False
+    meta = json.loads((folder / META).read_text())
+    wanted = {**identity, "source_table_hash": table.content_hash}
+    if all(meta.get(key) == value for key, value in wanted.items()):
+        return True
+    number = next(n for n in range(1, 10_000) if not folder.with_name(f"{folder.name}.old-{n}").exists())
+    folder.rename(folder.with_name(f"{folder.name}.old-{number}"))
+    return False

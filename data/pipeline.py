@@ -1,0 +1,170 @@
+"""tf.data pipelines over a crop table. The only module of `data` that imports TensorFlow."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from data.crop_table import CropTable
+from data.images import ImageError, cut, cut_at_most, read_image
+
+# Training crops keep up to this many times the training size, so that a random resized crop still has pixels to show.
+SOURCE_SCALE = 2
+
+
+class Unreadable:
+    """Collects the images that couldn't be decoded while a pipeline ran. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self.reasons: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def add(self, image: str, error: ImageError) -> None:
+        with self._lock:
+            self.reasons.setdefault(image, str(error).rsplit(": ", 1)[-1])
+
+
+def embedding_batches(
+    table: CropTable, image_size: int, batch_size: int, unreadable: Unreadable, start: int = 0
+) -> tf.data.Dataset:
+    """Batches of crops in table order, without augmentation. Each image is read and decoded once, however many crops it holds.
+
+    Args:
+        table: crops; rows of one image must be neighbours, as `CropTable.from_columns` leaves them.
+        image_size: side of the square crops.
+        batch_size: crops a batch; the last one may be smaller.
+        unreadable: receives the images that can't be decoded.
+        start: the first row, to go on after a kill.
+
+    Returns:
+        A dataset of (crops, valid): uint8 [batch, image_size, image_size, 3], bool [batch]. Crops of unreadable images
+        are black and not valid, so that rows stay aligned with the table.
+    """
+    groups = _groups_of_whole_images(table, start, batch_size)
+    boxes, images = table.boxes, [str(image) for image in table.column("image")]
+
+    def load(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rows = groups[int(index)]
+        crops = np.zeros((len(rows), image_size, image_size, 3), np.uint8)
+        valid = np.zeros(len(rows), bool)
+        for image, of_image in itertools.groupby(enumerate(rows), key=lambda place: images[place[1]]):
+            try:
+                decoded = read_image(table.root / image)
+            except ImageError as error:
+                unreadable.add(image, error)
+                continue
+            for place, row in of_image:
+                crops[place] = np.asarray(cut(decoded, boxes[row], image_size))
+                valid[place] = True
+        return crops, valid
+
+    def load_op(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        crops, valid = tf.numpy_function(load, [index], (tf.uint8, tf.bool), stateful=False)
+        crops.set_shape((None, image_size, image_size, 3))
+        valid.set_shape((None,))
+        return crops, valid
+
+    # Whole groups travel through the pipeline: an element for each crop would copy it four times on its way.
+    loaded = tf.data.Dataset.range(len(groups)).map(load_op, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return loaded.rebatch(batch_size).prefetch(2).with_options(_half_the_cores())
+
+
+def _half_the_cores() -> tf.data.Options:
+    """Decoding on half the cores: on a machine without accelerator the other half stays with the encoder."""
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = max(1, (os.cpu_count() or 2) // 2)
+    return options
+
+
+def _groups_of_whole_images(table: CropTable, start: int, size: int) -> list[range]:
+    """Runs of rows that end where an image ends and hold at least `size` rows, the last one excepted."""
+    images = table.column("image")
+    ends = [row + 1 for row in range(start, len(table)) if row + 1 == len(table) or images[row] != images[row + 1]]
+    groups, first = [], start
+    for end in ends:
+        if end - first >= size or end == len(table):
+            groups.append(range(first, end))
+            first = end
+    return groups
+
+
+def training_batches(
+    table: CropTable,
+    augment: Callable[[tf.Tensor, tf.Tensor], tf.Tensor | tuple[tf.Tensor, ...]],
+    image_size: int,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    unreadable: Unreadable,
+    start_batch: int = 0,
+) -> tf.data.Dataset:
+    """One epoch of shuffled, augmented batches, a function of (seed, epoch) alone.
+
+    The order is a permutation drawn from (seed, epoch), and each crop's augmentation is seeded by (seed, epoch, row), so
+    a run that is killed and resumed at `start_batch` sees the batches it would have seen. A crop that can't be decoded
+    is replaced by the next one that can, which keeps the number and size of batches.
+
+    Args:
+        table: the crops to train on.
+        augment: (float32 RGB [height, width, 3] in [0, 1], int32 seed [2]) -> a tensor or several, stateless.
+        image_size: side of the crops that `augment` makes; sources come with at most SOURCE_SCALE times that.
+        batch_size: crops a batch; a smaller remainder is dropped, as contrastive losses compare within full batches.
+        seed: of the run.
+        epoch: counts from 0.
+        unreadable: receives the images that can't be decoded.
+        start_batch: how many batches to leave out.
+
+    Returns:
+        A dataset of (augmented, label): what `augment` returns, batched, and int32 [batch].
+    """
+    order = np.random.default_rng([seed, epoch]).permutation(len(table))[start_batch * batch_size :]
+    order = order[: len(order) // batch_size * batch_size]
+    boxes, labels = table.boxes, table.column("label")
+    longest = SOURCE_SCALE * image_size
+
+    def load(row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        for candidate in itertools.chain(range(int(row), len(table)), range(int(row))):
+            try:
+                image = read_image(table.path(candidate))
+            except ImageError as error:
+                unreadable.add(table.column("image")[candidate], error)
+                continue
+            return np.asarray(cut_at_most(image, boxes[candidate], longest)), labels[candidate]
+        raise ValueError("none of the crops could be read; nothing to train on")
+
+    def load_op(row: tf.Tensor):
+        crop, label = tf.numpy_function(load, [row], (tf.uint8, tf.int32), stateful=False)
+        crop.set_shape((None, None, 3))
+        label.set_shape(())
+        key = tf.random.experimental.stateless_fold_in(tf.constant([seed, epoch], tf.int32), tf.cast(row, tf.int32))
+        return augment(tf.image.convert_image_dtype(crop, tf.float32), key), label
+
+    rows = tf.data.Dataset.from_tensor_slices(order)
+    crops = rows.map(load_op, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return crops.batch(batch_size, drop_remainder=True).prefetch(2)
+
+
+def embed_crops(
+    table: CropTable,
+    embed: Callable[[tf.Tensor], np.ndarray],
+    image_size: int,
+    batch_size: int,
+    unreadable: Unreadable,
+    start: int = 0,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Embeds crops in table order.
+
+    Args:
+        embed: uint8 [batch, image_size, image_size, 3] -> float32 [batch, width]; `Encoder.embed`.
+        table, image_size, batch_size, unreadable, start: see `embedding_batches`.
+
+    Yields:
+        (vectors, valid) a batch: float32 [batch, width] and bool [batch].
+    """
+    for crops, valid in embedding_batches(table, image_size, batch_size, unreadable, start):
+        yield embed(crops), valid.numpy()

@@ -1,0 +1,41 @@
+"""Which crops train and which are held out."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from data.crop_table import CropTable
+
+HELD_OUT_SHARE = 0.15
+
+
+def split_mask(table: CropTable, split: str) -> np.ndarray:
+    """Rows of a split.
+
+    Args:
+        table: the crops.
+        split: "all", or a name from the table's split column; where the source has no splits, "train" and "validation"
+            are made from it: 15 % are held out, decided by a hash of the recording session (of the image where the
+            session is unknown), so that frames of one session never lie on both sides and a growing source keeps its
+            splits.
+
+    Returns:
+        [N] bool, with at least one True.
+    """
+    splits = table.column("split")
+    if split == "all":
+        return np.ones(len(table), bool)
+    if not any(splits):
+        held_out = np.array([_held_out(*row) for row in zip(table.column("session"), table.column("image"), strict=True)])
+        splits = np.where(held_out, "validation", "train")
+    mask = splits == split
+    if not mask.any():
+        raise ValueError(f"split must be one of all, {', '.join(sorted(set(splits) - {''}))}; got {split!r}")
+    return mask
+
+
+def _held_out(session: str, image: str) -> bool:
+    digest = hashlib.sha256((session or image).encode()).digest()
+    return int.from_bytes(digest[:4], "big") < HELD_OUT_SHARE * 2**32

@@ -1,0 +1,32 @@
+"""Shared fixtures: a folder of small images whose classes a network can tell apart."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pytest
+from PIL import Image
+
+GOLDEN = Path(__file__).parent / "golden"
+COLORS = {"blue": (40, 60, 200), "green": (50, 180, 60), "red": (200, 50, 40)}
+
+
+def noisy(color: tuple[int, int, int], size: tuple[int, int], seed: int) -> Image.Image:
+    """An image of one colour with noise, width x height."""
+    noise = np.random.default_rng(seed).normal(0, 25, (size[1], size[0], 3))
+    return Image.fromarray(np.clip(np.array(color) + noise, 0, 255).astype(np.uint8))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three classes of 12 photos of 40 x 32 pixels, in `class/image.png`."""
+    root = tmp_path / "photos"
+    for number, (name, color) in enumerate(COLORS.items()):
+        (root / name).mkdir(parents=True)
+        for photo in range(12):
+            noisy(color, (40, 32), 100 * number + photo).save(root / name / f"{photo:02d}.png")
+    return root

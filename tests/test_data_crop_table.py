@@ -1,0 +1,59 @@
+import hashlib
+
+import numpy as np
+import pytest
+
+from data.crop_table import SCHEMA, CropTable, make_crop_id
+
+
+def columns(images, boxes=None, **extra):
+    boxes = boxes or [(0, 0, 10, 20)] * len(images)
+    result = {"image": images, "label": [-1] * len(images)}
+    result |= {side: [box[place] for box in boxes] for place, side in enumerate(("left", "top", "right", "bottom"))}
+    result |= {name: [""] * len(images) for name in ("label_name", "session", "split")}
+    return {**result, **extra}
+
+
+def test_id_is_a_hash_of_image_and_box():
+    expected = hashlib.sha256(b"a/b.jpg\x001,2,30,40").hexdigest()[:12]
+    assert make_crop_id("a/b.jpg", (1, 2, 30, 40)) == expected
+    assert make_crop_id("a/b.jpg", np.array([1, 2, 30, 40])) == expected
+
+
+def test_rows_are_sorted_and_repeated_crops_dropped():
+    table = CropTable.from_columns(
+        "root", columns(["b.jpg", "a.jpg", "b.jpg", "b.jpg"], [(5, 0, 9, 9), (0, 0, 9, 9), (1, 0, 9, 9), (5, 0, 9, 9)])
+    )
+    assert list(zip(table.column("image"), table.boxes[:, 0], strict=True)) == [("a.jpg", 0), ("b.jpg", 1), ("b.jpg", 5)]
+    assert len(set(table.ids)) == 3
+
+
+def test_order_of_the_source_does_not_matter():
+    one = CropTable.from_columns("x", columns(["a", "b", "c"]))
+    two = CropTable.from_columns("y", columns(["c", "a", "b"]))
+    assert one.content_hash == two.content_hash
+    assert one.content_hash != CropTable.from_columns("x", columns(["a", "b"])).content_hash
+
+
+def test_parquet_round_trip_keeps_values_and_root(tmp_path):
+    table = CropTable.from_columns(tmp_path, columns(["a.jpg", "b.jpg"], label=[0, 1], label_name=["x", "y"], moisture=[2, 1]))
+    table.write(tmp_path / "crops.parquet")
+    read = CropTable.read(tmp_path / "crops.parquet")
+    assert read.root == tmp_path.resolve()
+    assert read.content_hash == table.content_hash
+    assert read.rows.column_names == [*SCHEMA.names, "moisture"]
+    assert read.path(1) == tmp_path.resolve() / "b.jpg"
+    assert CropTable.read(tmp_path / "crops.parquet", "elsewhere").path(0).as_posix() == "elsewhere/a.jpg"
+
+
+def test_take_by_mask_and_by_index():
+    table = CropTable.from_columns("", columns(["a", "b", "c"]))
+    assert list(table.take(np.array([True, False, True])).column("image")) == ["a", "c"]
+    assert list(table.take(np.array([2, 0])).column("image")) == ["c", "a"]
+
+
+def test_errors_name_what_is_missing(tmp_path):
+    with pytest.raises(ValueError, match="missing: left, top"):
+        CropTable.from_columns("", {name: [] for name in SCHEMA.names if name not in ("left", "top")})
+    with pytest.raises(ValueError, match=r"column must be one of .* got 'colour'"):
+        CropTable.from_columns("", columns(["a"])).column("colour")

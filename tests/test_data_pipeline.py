@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from data import pipeline
+from data.crop_table import CropTable
+from data.image_folder import read_image_folder
+from data.images import cut, read_image
+from data.pipeline import Unreadable, embedding_batches, training_batches
+from simclr_tf2.augment import AugmentConfig, two_views
+from tests.test_data_crop_table import columns
+
+
+@pytest.fixture
+def boxes_table(tmp_path):
+    """Five images with 3 crops each, the third of them damaged."""
+    images, boxes = [], []
+    for number in range(5):
+        pixels = np.random.default_rng(number).integers(0, 255, (40, 60, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        for left in (0, 11, 30):
+            images.append(f"{number}.png")
+            boxes.append((left, 5, left + 20, 35))
+    (tmp_path / "2.png").write_bytes(b"broken")
+    return CropTable.from_columns(tmp_path, columns(images, boxes))
+
+
+@pytest.mark.parametrize(("batch", "start"), [(1, 0), (4, 0), (64, 0), (4, 7), (4, 8)])
+def test_embedding_batches_are_the_crops_in_table_order(boxes_table, batch, start):
+    unreadable = Unreadable()
+    batches = list(embedding_batches(boxes_table, 16, batch, unreadable, start))
+    crops, valid = (np.concatenate(part) for part in zip(*batches, strict=True))
+    assert [len(mask) for _, mask in batches[:-1]] == [batch] * (len(batches) - 1)
+    assert len(valid) == len(boxes_table) - start
+    for place, row in enumerate(range(start, len(boxes_table))):
+        if boxes_table.column("image")[row] == "2.png":
+            assert not valid[place]
+            assert not crops[place].any()
+        else:
+            expected = np.asarray(cut(read_image(boxes_table.path(row)), boxes_table.boxes[row], 16))
+            assert np.array_equal(crops[place], expected)
+    assert unreadable.reasons == {"2.png": "not an image"}
+
+
+def test_each_image_is_decoded_once(boxes_table, monkeypatch):
+    decoded = []
+    monkeypatch.setattr(pipeline, "read_image", lambda path: decoded.append(path.name) or read_image(path))
+    list(embedding_batches(boxes_table, 16, 2, Unreadable()))
+    assert sorted(decoded) == ["0.png", "1.png", "2.png", "3.png", "4.png"]
+
+
+def epoch(table, seed=0, number=0, start=0, unreadable=None):
+    config = AugmentConfig(16)
+    views = training_batches(
+        table,
+        lambda image, key: two_views(image, key, config),
+        16,
+        8,
+        seed,
+        number,
+        Unreadable() if unreadable is None else unreadable,
+        start,
+    )
+    return [(first.numpy(), second.numpy(), labels.numpy()) for (first, second), labels in views]
+
+
+def same(one, two):
+    return len(one) == len(two) and all(
+        np.array_equal(a, b) for x, y in zip(one, two, strict=True) for a, b in zip(x, y, strict=True)
+    )
+
+
+def test_training_batches_depend_on_seed_and_epoch_alone(photos):
+    table, _ = read_image_folder(photos)
+    first = epoch(table)
+    assert same(first, epoch(table))
+    assert not same(first, epoch(table, seed=1))
+    assert not same(first, epoch(table, number=1))
+    assert len(first) == 36 // 8
+    assert first[0][0].shape == (8, 16, 16, 3)
+
+
+def test_training_resumes_with_the_batches_it_would_have_seen(photos):
+    table, _ = read_image_folder(photos)
+    whole = epoch(table, number=3)
+    assert same(whole[2:], epoch(table, number=3, start=2))
+
+
+def test_an_epoch_shows_every_crop_at_most_once(photos):
+    table, _ = read_image_folder(photos)
+    rows = training_batches(table.take(np.arange(24)), lambda image, key: tf.reduce_mean(image), 16, 8, 0, 0, Unreadable())
+    means = np.concatenate([value.numpy() for value, _ in rows])
+    assert len(np.unique(means)) == 24
+
+
+def test_an_unreadable_crop_is_replaced_and_reported(photos):
+    table, _ = read_image_folder(photos)
+    (photos / "green" / "05.png").write_bytes(b"broken since it was read")
+    unreadable = Unreadable()
+    for number in range(3):  # an epoch leaves out a remainder, so one alone might not meet the broken image
+        batches = epoch(table, number=number, unreadable=unreadable)
+        assert [len(labels) for _, _, labels in batches] == [8] * (36 // 8)
+    assert unreadable.reasons == {"green/05.png": "not an image"}
+
+
+def test_no_readable_crop_is_an_error(photos):
+    table, _ = read_image_folder(photos)
+    for path in photos.rglob("*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="none of the crops could be read"):
+        epoch(table)
