@@ -1,0 +1,1 @@
+"""TensorFlow only: encoders, contrastive loss, augmentation, fine-tuning."""
