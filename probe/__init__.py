@@ -1,0 +1,1 @@
+"""NumPy and scikit-learn only, never TensorFlow: search, linear probe, relevance feedback, metrics."""

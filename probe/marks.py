@@ -1,0 +1,58 @@
+"""Marks: which crops a person called relevant or not."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+RELEVANT = {"1": True, "true": True, "yes": True, "relevant": True, "+": True}
+RELEVANT |= {"0": False, "false": False, "no": False, "not relevant": False, "irrelevant": False, "-": False}
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Crop id -> relevant, in the order of marking."""
+
+    relevant: Mapping[str, bool]
+
+    def __len__(self) -> int:
+        return len(self.relevant)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Marks:
+        """Reads a CSV with the columns crop_id and relevant; others are ignored, as are rows whose mark is empty.
+
+        A result list written by `run_search.py --out` has these columns: fill in `relevant` with 1 or 0 and read it
+        back. Of several marks for a crop the last counts.
+
+        Raises:
+            ValueError: names the file, the line and what is wrong; an empty set of marks is wrong as well.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise ValueError(f"marks must be a CSV file; there is no file {str(path)!r}")
+        relevant: dict[str, bool] = {}
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            missing = {"crop_id", "relevant"} - set(reader.fieldnames or ())
+            if missing:
+                raise ValueError(
+                    f"marks must have the columns crop_id and relevant; {str(path)!r} lacks {', '.join(sorted(missing))}"
+                )
+            for row in reader:
+                answer = (row["relevant"] or "").strip().lower()
+                if not answer:
+                    continue
+                if answer not in RELEVANT:
+                    raise ValueError(f"{path} line {reader.line_num}: relevant must be 1 or 0; got {row['relevant']!r}")
+                relevant.pop(row["crop_id"], None)
+                relevant[row["crop_id"]] = RELEVANT[answer]
+        if not relevant:
+            raise ValueError(f"marks must hold at least one mark; every row of {str(path)!r} is empty in the column relevant")
+        return cls(relevant)
+
+    def to_csv(self) -> str:
+        """The marks as CSV, readable by `read`."""
+        return "crop_id,relevant\n" + "".join(f"{crop_id},{int(mark)}\n" for crop_id, mark in self.relevant.items())

@@ -1,0 +1,117 @@
+"""Precision at k, R-precision, average precision, and intervals for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from probe.search import rank_all
+from probe.transforms import l2_normalize
+
+
+def precision_at_k(relevant: np.ndarray, k: int) -> float:
+    """Share of relevant items among the first k of a ranking.
+
+    Args:
+        relevant: [N] bool, in ranked order.
+        k: from 1 to N.
+    """
+    if not 1 <= k <= len(relevant):
+        raise ValueError(f"k must be in [1, {len(relevant)}]; got {k}")
+    return float(np.mean(relevant[:k]))
+
+
+def average_precision(relevant: np.ndarray) -> float:
+    """Mean of the precision at the rank of each relevant item; NaN where nothing is relevant.
+
+    Args:
+        relevant: [N] bool, in ranked order.
+    """
+    hits = np.flatnonzero(relevant)
+    if not len(hits):
+        return float("nan")
+    return float(np.mean(np.arange(1, len(hits) + 1) / (hits + 1)))
+
+
+def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's score interval for a share (Wilson, 1927); z = 1.96 gives 95 %.
+
+    Args:
+        successes: 0 to trials.
+        trials: at least 1.
+    """
+    if not 0 <= successes <= trials or trials < 1:
+        raise ValueError(f"successes must be in [0, trials] and trials at least 1; got {successes} of {trials}")
+    share, shrink = successes / trials, 1 + z * z / trials
+    middle = (share + z * z / (2 * trials)) / shrink
+    half = z * np.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials)) / shrink
+    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
+
+
+def bootstrap_interval(values: np.ndarray, seed: int = 0, resamples: int = 2000) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of a mean.
+
+    Args:
+        values: [n], independent observations; n at least 1.
+        seed: of the resampling.
+        resamples: how many.
+    """
+    values = np.asarray(values, np.float64)
+    draws = np.random.default_rng(seed).integers(0, len(values), (resamples, len(values)))
+    low, high = np.percentile(values[draws].mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class RetrievalQuality:
+    """How well a class finds itself: each crop of the class is a query against all other crops."""
+
+    label: str
+    count: int  # crops of the class, so queries
+    precision: float  # mean precision at k
+    r_precision: float  # mean precision at (count - 1), the number of others to be found
+    k: int
+
+    @property
+    def ceiling(self) -> float:
+        """The highest precision at k that a class of this size allows."""
+        return min(1.0, (self.count - 1) / self.k)
+
+
+def retrieval_quality(vectors: np.ndarray, labels: np.ndarray, k: int, queries_at_once: int = 512) -> list[RetrievalQuality]:
+    """Precision at k with every labelled crop as query against all others, by cosine, for each class.
+
+    Args:
+        vectors: [N, D] float, not normalised.
+        labels: [N] str; "" is unlabelled: in the pool, never relevant, no query.
+        k: from 1 to N - 1.
+        queries_at_once: bounds the memory, queries_at_once x N scores.
+
+    Returns:
+        One entry a class with at least two crops, sorted by name. Their plain mean is the macro average.
+    """
+    count = len(vectors)
+    if not 1 <= k < count:
+        raise ValueError(f"k must be in [1, {count - 1}]; got {k}")
+    unit = l2_normalize(vectors)
+    result = []
+    for label in sorted(set(labels) - {""}):
+        members = np.flatnonzero(labels == label)
+        if len(members) < 2:
+            continue
+        precision, r_precision = [], []
+        for start in range(0, len(members), queries_at_once):
+            queries = members[start : start + queries_at_once]
+            order = rank_all(unit, queries)
+            hits = labels[order] == label
+            precision.append(hits[:, :k].mean(axis=1))
+            r_precision.append(hits[:, : len(members) - 1].mean(axis=1))
+        means = [float(np.concatenate(values).mean()) for values in (precision, r_precision)]
+        result.append(RetrievalQuality(label, len(members), means[0], means[1], k))
+    return result
+
+
+def macro(qualities: list[RetrievalQuality], figure: str = "precision") -> float:
+    """Mean over classes of a figure of `RetrievalQuality`; NaN where there is no class."""
+    return float(np.mean([getattr(quality, figure) for quality in qualities])) if qualities else float("nan")

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+
+from probe.linear_probe import C_GRID, DEFAULT_C, LinearProbe
+from probe.search import CosineIndex
+from probe.transforms import l2_normalize
+
+
+def cloud(positives, negatives, width=10, distance=1.5, seed=0):
+    rng = np.random.default_rng(seed)
+    relevant = np.arange(positives + negatives) < positives
+    vectors = rng.normal(size=(len(relevant), width))
+    vectors[relevant, 0] += distance
+    return vectors, relevant
+
+
+def loss(probe, vectors, relevant, coef, intercept):
+    """Balanced, L2-penalised log loss that logistic regression minimises (Hastie et al., section 4.4)."""
+    weights = np.where(relevant, len(relevant) / (2 * relevant.sum()), len(relevant) / (2 * (~relevant).sum()))
+    signs = np.where(relevant, 1, -1)
+    unit = l2_normalize(vectors).astype(np.float64)
+    return probe.C_ * np.sum(weights * np.log1p(np.exp(-signs * (unit @ coef + intercept)))) + coef @ coef / 2
+
+
+def test_the_fit_is_the_minimum_of_the_balanced_loss():
+    vectors, relevant = cloud(12, 40)
+    probe = LinearProbe(C=3.0).fit(vectors, relevant)
+    best = loss(probe, vectors, relevant, probe.coef_, probe.intercept_)
+    for place in range(len(probe.coef_)):
+        step = np.zeros_like(probe.coef_)
+        step[place] = 1e-4
+        slope = (
+            loss(probe, vectors, relevant, probe.coef_ + step, probe.intercept_)
+            - loss(probe, vectors, relevant, probe.coef_ - step, probe.intercept_)
+        ) / 2e-4
+        assert abs(slope) < 2e-2
+    assert loss(probe, vectors, relevant, probe.coef_, probe.intercept_ + 0.05) > best
+
+
+def test_ranking_by_confidence_is_ranking_by_the_inner_product():
+    vectors, relevant = cloud(30, 30)
+    pool, _ = cloud(50, 150, seed=1)
+    probe = LinearProbe(C=10.0).fit(vectors, relevant)
+    hits = CosineIndex(pool, [f"{row:03d}" for row in range(200)]).search(probe.coef_, 200)[0]
+    confidence = probe.predict_proba(pool)[:, 1]
+    assert hits.rows.tolist() == np.argsort(-confidence, kind="stable").tolist()
+    np.testing.assert_allclose(hits.scores + probe.intercept_, probe.decision_function(pool)[hits.rows], rtol=1e-5, atol=1e-5)
+    assert np.array_equal(probe.predict(pool), confidence > 0.5)
+
+
+def test_scale_of_the_embeddings_does_not_matter():
+    vectors, relevant = cloud(20, 20)
+    scales = np.random.default_rng(3).uniform(0.01, 100, (40, 1))
+    one, two = (LinearProbe(C=1.0).fit(scaled, relevant).coef_ for scaled in (vectors, vectors * scales))
+    np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-4)
+
+
+def test_it_generalises_and_chooses_its_penalty_repeatably():
+    vectors, relevant = cloud(60, 80)
+    test_vectors, test_relevant = cloud(500, 500, seed=9)
+    probe = LinearProbe(seed=4).fit(vectors, relevant)
+    assert probe.C_ in C_GRID
+    assert (probe.predict(test_vectors) == test_relevant).mean() > 0.7
+    assert np.array_equal(probe.coef_, LinearProbe(seed=4).fit(vectors, relevant).coef_)
+    assert LinearProbe().get_params() == {"C": None, "seed": 0}
+
+
+def test_few_marks_take_the_default_penalty():
+    vectors, relevant = cloud(4, 30)
+    assert LinearProbe().fit(vectors, relevant).C_ == DEFAULT_C
+
+
+@pytest.mark.parametrize(("answer", "kind"), [(True, "relevant"), (False, "not relevant")])
+def test_marks_of_one_kind_are_refused(answer, kind):
+    with pytest.raises(ValueError, match=f"all 6 are {kind}"):
+        LinearProbe().fit(np.eye(6), np.full(6, answer))
+
+
+def test_shapes_are_checked():
+    with pytest.raises(ValueError, match=r"one mark a row; got \(6, 6\) and 5 marks"):
+        LinearProbe().fit(np.eye(6), np.ones(5, bool))

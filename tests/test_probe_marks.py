@@ -1,0 +1,42 @@
+import pytest
+
+from probe.marks import Marks
+
+
+def write(tmp_path, text):
+    (tmp_path / "marks.csv").write_text(text, encoding="utf-8")
+    return tmp_path / "marks.csv"
+
+
+def test_answers_blanks_order_and_a_byte_order_mark(tmp_path):
+    text = "\ufeffrank,crop_id,relevant\n1,a,1\n2,b,\n3,c,0\n4,d, Yes \n5,e,no\n"
+    assert list(Marks.read(write(tmp_path, text)).relevant.items()) == [("a", True), ("c", False), ("d", True), ("e", False)]
+
+
+def test_the_last_mark_of_a_crop_counts(tmp_path):
+    marks = Marks.read(write(tmp_path, "crop_id,relevant\na,1\nb,1\na,0\n"))
+    assert list(marks.relevant.items()) == [("b", True), ("a", False)]
+
+
+def test_round_trip(tmp_path):
+    marks = Marks({"x": True, "y": False})
+    assert Marks.read(write(tmp_path, marks.to_csv())) == marks
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,relevant\na,1\n", "must have the columns crop_id and relevant; .* lacks crop_id"),
+        ("crop_id,relevant\na,maybe\n", "line 2: relevant must be 1 or 0; got 'maybe'"),
+        ("crop_id,relevant\na,\n", "at least one mark"),
+        ("", "lacks crop_id, relevant"),
+    ],
+)
+def test_errors_name_the_line_and_the_value(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
+        Marks.read(write(tmp_path, text))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"there is no file '.*absent.csv'"):
+        Marks.read(tmp_path / "absent.csv")
