@@ -1,0 +1,208 @@
+"""Fine-tunes an image encoder on your crops, then embeds every crop.
+
+A folder of images, with one sub-folder a class or without, becomes a run folder:
+
+    python run_finetune.py --data=photos --objective=contrastive --run_dir=runs/a
+
+Objectives: `contrastive` (SimCLR) needs no labels; `supervised` trains all weights on the class names; `linear` trains
+only a classifier on frozen features, which measures the embeddings but can't change them; `--epochs=0` trains nothing
+and embeds with the pretrained weights. The same command goes on where it was killed. Next: run_search.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+
+from absl import app, flags, logging
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import tensorflow as tf
+
+from data.crop_table import CropTable
+from data.embeddings import EmbeddingSet, EmbeddingWriter, reusable
+from data.files import check_writable, exclusive, write_json
+from data.image_folder import read_image_folder
+from data.pipeline import Unreadable, embed_crops, training_batches
+from data.progress import progress_bar
+from data.provenance import provenance
+from data.splits import split_mask
+from probe.metrics import macro, retrieval_quality
+from simclr_tf2.augment import AugmentConfig
+from simclr_tf2.encoders import ENCODERS, Encoder, EncoderConfig, make_encoder
+from simclr_tf2.finetune import FinetuneConfig, FinetuneResult, Trainer, TrainingDiverged
+from simclr_tf2.objectives import OBJECTIVES, make_objective
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("data", None, "Folder of images: image.jpg, class/image.jpg or split/class/image.jpg.", required=True)
+flags.DEFINE_string("run_dir", None, "Folder for everything this run makes. A killed run goes on from here.", required=True)
+flags.DEFINE_enum("encoder", "efficientnet_lite0", list(ENCODERS), "Network to start from. efficientnet_lite0 works offline.")
+flags.DEFINE_string("weights", "imagenet", "'imagenet', 'random', or a weights file such as runs/a/encoder.weights.h5.")
+flags.DEFINE_enum("objective", "contrastive", list(OBJECTIVES), "What to train; see above.")
+flags.DEFINE_integer("epochs", 6, "Passes over the training crops; 0 only embeds.", lower_bound=0)
+flags.DEFINE_integer("image_size", 96, "Side of the crops in pixels, for training and embedding.", lower_bound=32)
+flags.DEFINE_integer("batch_size", 128, "Crops a training step. Contrastive learning likes it large.", lower_bound=2)
+flags.DEFINE_float("learning_rate", 1e-3, "Peak learning rate of AdamW.", lower_bound=0)
+flags.DEFINE_float("weight_decay", 1e-4, "Decoupled weight decay on kernels.", lower_bound=0)
+flags.DEFINE_float("warmup_epochs", 0.5, "Epochs of linear warm-up before the cosine.", lower_bound=0)
+flags.DEFINE_float("temperature", 0.1, "Of NT-Xent.", lower_bound=1e-3)
+flags.DEFINE_float("min_area", 0.08, "A random crop shows at least this share of the image.", lower_bound=0.01, upper_bound=1)
+flags.DEFINE_float("jitter", 1.0, "Strength of colour jitter.", lower_bound=0, upper_bound=1.25)
+flags.DEFINE_float("grey", 0.2, "Probability of dropping the colour.", lower_bound=0, upper_bound=1)
+flags.DEFINE_bool("from_above", True, "Plants seen from above: augment with up-down flips and quarter turns as well.")
+flags.DEFINE_string("train_split", "", "Split to train on; default: all for contrastive, train otherwise.")
+flags.DEFINE_string("eval_split", "validation", "Split whose retrieval quality is measured after each epoch.")
+flags.DEFINE_enum(
+    "mixed_precision", "float32", ["float32", "mixed_bfloat16", "mixed_float16"], "Arithmetic; mixed is for GPU and TPU."
+)
+flags.DEFINE_integer("embed_batch", 64, "Crops a step when embedding.", lower_bound=1)
+flags.DEFINE_float("checkpoint_minutes", 5.0, "Minutes between checkpoints within an epoch.", lower_bound=0)
+flags.DEFINE_integer("seed", 0, "Of everything random.", lower_bound=0)
+
+EVALUATION_K = 20
+# Flags that may differ when a run is resumed: they don't change what it computes.
+_FREE = ("checkpoint_minutes",)
+
+
+def fit(encoder: Encoder, table: CropTable, unreadable: Unreadable, run_dir: Path) -> FinetuneResult:
+    """Trains as the flags say, and saves the encoder."""
+    augment = AugmentConfig(FLAGS.image_size, FLAGS.min_area, FLAGS.jitter, FLAGS.grey, FLAGS.from_above)
+    objective = make_objective(FLAGS.objective, encoder, augment, len(table.classes), FLAGS.temperature)
+    train = table.take(split_mask(table, FLAGS.train_split or ("all" if FLAGS.objective == "contrastive" else "train")))
+    if FLAGS.objective != "contrastive":
+        train = train.take(train.column("label_name") != "")
+        if len(train.classes) < 2:
+            raise ValueError(
+                f"objective {FLAGS.objective} needs crops of at least 2 classes; the training crops have {len(train.classes)}"
+            )
+    if len(train) < FLAGS.batch_size:
+        raise ValueError(f"batch_size must be at most the number of training crops, {len(train)}; got {FLAGS.batch_size}")
+    evaluated = table.take(split_mask(table, FLAGS.eval_split))
+
+    def batches(epoch: int, start: int) -> tf.data.Dataset:
+        return training_batches(train, objective.augment, FLAGS.image_size, FLAGS.batch_size, FLAGS.seed, epoch, unreadable, start)
+
+    def end_of_epoch() -> dict[str, float]:
+        return measure_retrieval(encoder, evaluated, unreadable)
+
+    config = FinetuneConfig(
+        FLAGS.epochs,
+        FLAGS.batch_size,
+        FLAGS.learning_rate,
+        FLAGS.weight_decay,
+        FLAGS.warmup_epochs,
+        FLAGS.checkpoint_minutes,
+        FLAGS.seed,
+    )
+    logging.info("training on %d crops, measuring retrieval on %d (%s)", len(train), len(evaluated), FLAGS.eval_split)
+    result = Trainer(objective, config, batches, len(train) // FLAGS.batch_size, run_dir).run(end_of_epoch, progress_bar)
+    encoder.save(run_dir / "encoder.weights.h5")
+    return result
+
+
+def measure_retrieval(encoder: Encoder, table: CropTable, unreadable: Unreadable) -> dict[str, float]:
+    """Macro P@20 within a split, each of its crops as query; nothing where fewer than two classes are labelled."""
+    if len(table.classes) < 2 or len(table) <= EVALUATION_K:
+        return {}
+    parts = list(embed_crops(table, encoder.embed, FLAGS.image_size, FLAGS.embed_batch, unreadable))
+    vectors, valid = (tf.concat(part, 0).numpy() for part in zip(*parts, strict=True))
+    qualities = retrieval_quality(vectors[valid], table.column("label_name")[valid], EVALUATION_K)
+    return {f"{FLAGS.eval_split}_P@{EVALUATION_K}": macro(qualities)}
+
+
+def embed(encoder: Encoder, table: CropTable, unreadable: Unreadable, run_dir: Path) -> EmbeddingSet:
+    """Embeds every crop into `run_dir/embeddings`, going on where a killed run stopped."""
+    folder = run_dir / "embeddings"
+    trained = FLAGS.epochs > 0
+    identity = {"encoder_hash": encoder.content_hash(), "endpoint": encoder.endpoint, "image_size": FLAGS.image_size}
+    if reusable(folder, table, identity):
+        logging.info("%s is complete already", folder)
+        return EmbeddingSet.load(folder)
+    writer = EmbeddingWriter(folder, table, encoder.width, identity)
+    with progress_bar(total=len(table), initial=writer.next_row, unit="crop", desc="embedding") as bar:
+        for vectors, valid in embed_crops(table, encoder.embed, FLAGS.image_size, FLAGS.embed_batch, unreadable, writer.next_row):
+            writer.append(vectors, valid)
+            bar.update(len(valid))
+    description = {
+        "encoder": encoder.config.name,
+        "weights": "../encoder.weights.h5" if trained else encoder.config.weights,
+        "provenance": provenance(FLAGS.seed),
+    }
+    return writer.finish(description, unreadable.reasons)
+
+
+def settings() -> dict[str, object]:
+    """This script's flags and their values."""
+    return {flag.name: flag.value for flag in FLAGS.get_key_flags_for_module(sys.modules[__name__])}
+
+
+def check_same_run(run_dir: Path, config: dict[str, object]) -> None:
+    """Refuses to continue a run with other settings, which would mix two experiments in one folder."""
+    path = run_dir / "config.json"
+    if path.is_file():
+        stated = json.loads(path.read_text())
+        changed = [
+            f"{name}: {stated.get(name)!r} there, {value!r} now"
+            for name, value in config.items()
+            if stated.get(name) != value and name not in _FREE
+        ]
+        if changed:
+            raise ValueError(
+                f"run_dir {str(run_dir)!r} holds a run with other settings ({'; '.join(changed)}); choose another run_dir"
+            )
+    write_json(path, config)
+
+
+def run() -> None:
+    """The whole job; raises ValueError, OSError or RuntimeError with a message for the user."""
+    run_dir = Path(FLAGS.run_dir)
+    check_writable(run_dir, "run_dir", 100_000_000)
+    with exclusive(run_dir, "run_dir"):
+        check_same_run(run_dir, settings())
+        keras.utils.set_random_seed(FLAGS.seed)
+        keras.mixed_precision.set_global_policy(FLAGS.mixed_precision)
+        table, skipped = read_image_folder(FLAGS.data, lambda paths: progress_bar(paths, unit="image", desc="reading"))
+        unreadable = Unreadable()
+        for item in skipped:
+            unreadable.reasons[item.image] = item.reason
+            logging.warning("skipped %s: %s", item.image, item.reason)
+        logging.info("%d crops, %d classes, %d images skipped", len(table), len(table.classes), len(skipped))
+        table.write(run_dir / "crops.parquet")
+        encoder = make_encoder(EncoderConfig(FLAGS.encoder, FLAGS.weights))
+        trained = fit(encoder, table, unreadable, run_dir) if FLAGS.epochs else FinetuneResult(0)
+        embeddings = embed(encoder, table, unreadable, run_dir)
+        write_json(run_dir / "skipped.json", unreadable.reasons)
+        write_json(
+            run_dir / "result.json",
+            {
+                "crops": len(embeddings.table),
+                "skipped_images": len(unreadable.reasons),
+                "encoder_hash": embeddings.meta["encoder_hash"],
+                "embeddings_sha256": embeddings.meta["sha256"],
+                "table_hash": embeddings.meta["table_hash"],
+                **dataclasses.asdict(trained),
+                "provenance": provenance(FLAGS.seed),
+            },
+        )
+    print(f"\n{len(embeddings.table)} crops embedded, {len(unreadable.reasons)} images skipped -> {run_dir / 'embeddings'}")
+    print(f"Next: python run_search.py --embeddings={run_dir / 'embeddings'} --query=<crop_id or image path> --sheet=out.png")
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+    try:
+        run()
+    except (ValueError, OSError, RuntimeError, TrainingDiverged) as error:
+        raise SystemExit(f"run_finetune.py: {error}") from None
+
+
+if __name__ == "__main__":
+    logging.set_verbosity(logging.INFO)
+    logging.get_absl_handler().setFormatter(None)  # the message alone, without time and thread
+    app.run(main)
