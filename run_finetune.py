@@ -35,7 +35,7 @@ from data.splits import split_mask
 from probe.metrics import macro, retrieval_quality
 from simclr_tf2.augment import AugmentConfig
 from simclr_tf2.encoders import ENCODERS, Encoder, EncoderConfig, make_encoder
-from simclr_tf2.finetune import FinetuneConfig, FinetuneResult, Trainer, TrainingDiverged
+from simclr_tf2.finetune import FinetuneConfig, FinetuneResult, Trainer
 from simclr_tf2.objectives import OBJECTIVES, make_objective
 
 FLAGS = flags.FLAGS
@@ -73,7 +73,9 @@ def fit(encoder: Encoder, table: CropTable, unreadable: Unreadable, run_dir: Pat
     """Trains as the flags say, and saves the encoder."""
     augment = AugmentConfig(FLAGS.image_size, FLAGS.min_area, FLAGS.jitter, FLAGS.grey, FLAGS.from_above)
     objective = make_objective(FLAGS.objective, encoder, augment, len(table.classes), FLAGS.temperature)
-    train = table.take(split_mask(table, FLAGS.train_split or ("all" if FLAGS.objective == "contrastive" else "train")))
+    train = table.take(
+        split_mask(table, FLAGS.train_split or ("all" if FLAGS.objective == "contrastive" else "train"), "train_split")
+    )
     if FLAGS.objective != "contrastive":
         train = train.take(train.column("label_name") != "")
         if len(train.classes) < 2:
@@ -82,13 +84,13 @@ def fit(encoder: Encoder, table: CropTable, unreadable: Unreadable, run_dir: Pat
             )
     if len(train) < FLAGS.batch_size:
         raise ValueError(f"batch_size must be at most the number of training crops, {len(train)}; got {FLAGS.batch_size}")
-    evaluated = table.take(split_mask(table, FLAGS.eval_split))
+    evaluated = evaluation_crops(table)
 
     def batches(epoch: int, start: int) -> tf.data.Dataset:
         return training_batches(train, objective.augment, FLAGS.image_size, FLAGS.batch_size, FLAGS.seed, epoch, unreadable, start)
 
     def end_of_epoch() -> dict[str, float]:
-        return measure_retrieval(encoder, evaluated, unreadable)
+        return measure_retrieval(encoder, evaluated, unreadable) if evaluated else {}
 
     config = FinetuneConfig(
         FLAGS.epochs,
@@ -99,16 +101,26 @@ def fit(encoder: Encoder, table: CropTable, unreadable: Unreadable, run_dir: Pat
         FLAGS.checkpoint_minutes,
         FLAGS.seed,
     )
-    logging.info("training on %d crops, measuring retrieval on %d (%s)", len(train), len(evaluated), FLAGS.eval_split)
+    measured = f"{len(evaluated)} crops of split {FLAGS.eval_split}" if evaluated else "nothing, for lack of labels"
+    logging.info("training on %d crops; retrieval is measured on %s", len(train), measured)
     result = Trainer(objective, config, batches, len(train) // FLAGS.batch_size, run_dir).run(end_of_epoch, progress_bar)
     encoder.save(run_dir / "encoder.weights.h5")
     return result
 
 
+def evaluation_crops(table: CropTable) -> CropTable | None:
+    """The crops of --eval_split; None where their labels allow no measurement, unless the split was asked for."""
+    try:
+        crops = table.take(split_mask(table, FLAGS.eval_split, "eval_split"))
+    except ValueError:
+        if FLAGS["eval_split"].present:
+            raise
+        return None
+    return crops if len(crops.classes) >= 2 and len(crops) > EVALUATION_K else None
+
+
 def measure_retrieval(encoder: Encoder, table: CropTable, unreadable: Unreadable) -> dict[str, float]:
-    """Macro P@20 within a split, each of its crops as query; nothing where fewer than two classes are labelled."""
-    if len(table.classes) < 2 or len(table) <= EVALUATION_K:
-        return {}
+    """Macro P@20 within a split, each of its labelled crops as query."""
     parts = list(embed_crops(table, encoder.embed, FLAGS.image_size, FLAGS.embed_batch, unreadable))
     vectors, valid = (tf.concat(part, 0).numpy() for part in zip(*parts, strict=True))
     qualities = retrieval_quality(vectors[valid], table.column("label_name")[valid], EVALUATION_K)
@@ -130,10 +142,14 @@ def embed(encoder: Encoder, table: CropTable, unreadable: Unreadable, run_dir: P
             bar.update(len(valid))
     description = {
         "encoder": encoder.config.name,
-        "weights": "../encoder.weights.h5" if trained else encoder.config.weights,
+        "weights": "../encoder.weights.h5" if trained else _absolute(encoder.config.weights),
         "provenance": provenance(FLAGS.seed),
     }
     return writer.finish(description, unreadable.reasons)
+
+
+def _absolute(weights: str) -> str:
+    return str(Path(weights).resolve()) if Path(weights).is_file() else weights
 
 
 def settings() -> dict[str, object]:
@@ -198,8 +214,10 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     try:
         run()
-    except (ValueError, OSError, RuntimeError, TrainingDiverged) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         raise SystemExit(f"run_finetune.py: {error}") from None
+    except tf.errors.OpError as error:  # such as a disk that fills up under a checkpoint
+        raise SystemExit(f"run_finetune.py: {error.message.strip().splitlines()[-1]}") from None
 
 
 if __name__ == "__main__":

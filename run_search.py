@@ -13,20 +13,21 @@ every crop as a query in turn. TensorFlow is loaded only for a query image from 
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from absl import app, flags
 
-from data.contact_sheet import Sheet, Tile, draw_sheets, write_sheet
+from data.contact_sheet import Sheet, Tile, draw_sheets
 from data.embeddings import EmbeddingSet
-from data.files import check_writable, write_atomically, write_json
+from data.files import check_writable, write_json
+from data.images import cut, read_image, write_png
 from data.provenance import provenance
+from data.results import write_results
+from data.splits import split_mask
 from probe.metrics import macro, retrieval_quality, wilson_interval
 from probe.search import CosineIndex, Hits
 from probe.transforms import l2_normalize
@@ -44,7 +45,7 @@ flags.DEFINE_string("sheet", "", "Contact sheet to draw (.png); with marks or --
 flags.DEFINE_string("compare", "", "Another embedding set of the same crops, searched with the same query for the sheet.")
 flags.DEFINE_string("out", "", "Result list to write (.csv), with its provenance beside it (.json).")
 flags.DEFINE_bool("evaluate", False, "Retrieval quality with every labelled crop as a query, macro over classes.")
-flags.DEFINE_string("split", "", "With --evaluate: queries and pool from this split alone.")
+flags.DEFINE_string("split", "all", "With --evaluate: queries and pool from this split alone.")
 flags.DEFINE_string("images_root", "", "Where the images are now, if the folder has moved since they were embedded.")
 flags.DEFINE_integer("seed", 0, "Of the probe's cross-validation.")
 
@@ -54,7 +55,7 @@ class Query:
     """What to search for."""
 
     vectors: np.ndarray  # [q, D] float32, one an example
-    rows: list[int]  # rows of the examples that are in the set
+    rows: list[int]  # rows of the examples that are in the set, which come first in `vectors`
     tiles: list[Tile]
     label: str  # class of the examples, "" where it is unknown or they differ
 
@@ -64,57 +65,6 @@ class Query:
         return l2_normalize(l2_normalize(self.vectors).mean(axis=0))
 
 
-def find_query(embeddings: EmbeddingSet, index: CosineIndex, examples: Sequence[str]) -> Query:
-    """Looks examples up by crop id, then by image path; embeds an image from outside with the set's own encoder."""
-    table, rows, outside = embeddings.table, [], []
-    row_of_id = {crop_id: row for row, crop_id in enumerate(table.ids)}
-    for example in examples:
-        if example in row_of_id:
-            rows.append(row_of_id[example])
-        elif of_image := _rows_of_image(embeddings, example):
-            if len(of_image) > 1:
-                raise ValueError(f"query {example!r} holds {len(of_image)} crops; name one: {', '.join(table.ids[of_image])}")
-            rows += of_image
-        elif Path(example).is_file():
-            outside.append(example)
-        else:
-            index.rows_of([example], "query (a crop id, or the path of an image)")
-    vectors = [np.asarray(embeddings.vectors[rows])] + ([embed_outside(embeddings, outside)] if outside else [])
-    tiles = [tile(embeddings, row) for row in rows] + [Tile(Path(path), None, "", "outside the set") for path in outside]
-    labels = {table.column("label_name")[row] for row in rows}
-    return Query(np.concatenate(vectors), rows, tiles, labels.pop() if len(labels) == 1 else "")
-
-
-def _rows_of_image(embeddings: EmbeddingSet, path: str) -> list[int]:
-    images = embeddings.table.column("image")
-    relative = Path(path).as_posix()
-    resolved = Path(path).resolve()
-    if resolved.is_relative_to(embeddings.table.root.resolve()):
-        relative = resolved.relative_to(embeddings.table.root.resolve()).as_posix()
-    return [int(row) for row in np.flatnonzero(images == relative)]
-
-
-def embed_outside(embeddings: EmbeddingSet, paths: Sequence[str]) -> np.ndarray:
-    """Embeds images with the encoder that made the set; refuses if its weights have changed since."""
-    from data.images import cut, read_image
-    from simclr_tf2.encoders import EncoderConfig, make_encoder
-
-    meta = embeddings.meta
-    weights = meta["weights"]
-    if weights.startswith(".."):
-        weights = str(embeddings.folder / weights)
-    encoder = make_encoder(EncoderConfig(meta["encoder"], weights))
-    if encoder.content_hash() != meta["encoder_hash"]:
-        raise ValueError(f"the encoder at {weights!r} isn't the one that made {embeddings.folder}: its weights have changed")
-    images = [read_image(path) for path in paths]
-    return encoder.embed(np.stack([np.asarray(cut(image, (0, 0, *image.size), meta["image_size"])) for image in images]))
-
-
-def tile(embeddings: EmbeddingSet, row: int, caption: str = "query") -> Tile:
-    table = embeddings.table
-    return Tile(table.path(row), table.boxes[row], table.column("label_name")[row], caption)
-
-
 @dataclass(frozen=True)
 class Result:
     """A ranking to report."""
@@ -122,30 +72,64 @@ class Result:
     title: str
     hits: Hits  # the first k over everything but the query
     unmarked: Hits | None = None  # the first k over crops that nobody marked; None where nothing is marked
-    marks: dict[int, bool] | None = None  # row -> relevant
+    marks: Mapping[int, bool] = field(default_factory=dict)  # row -> relevant
 
 
-def search(index: CosineIndex, query: Query, k: int, title: str) -> Result:
-    return Result(title, index.search(query.direction, k, exclude=query.rows)[0])
+def find_query(embeddings: EmbeddingSet, index: CosineIndex, examples: Sequence[str]) -> Query:
+    """Looks examples up by crop id, then by image path; embeds an image from outside with the set's own encoder."""
+    table = embeddings.table
+    rows: list[int] = []
+    outside = []
+    for example in examples:
+        found = table.find(example)
+        if len(found) > 1:
+            raise ValueError(f"query {example!r} holds {len(found)} crops; name one: {', '.join(table.ids[found])}")
+        if not found and Path(example).is_file():
+            outside.append(example)
+        elif not found:
+            index.rows_of([example], "query (a crop id, or the path of an image)")
+        rows += found
+    vectors = [np.asarray(embeddings.vectors[rows])] + ([embed_outside(embeddings, outside)] if outside else [])
+    tiles = [tile(embeddings, row, "query") for row in rows] + [Tile(Path(path), None, "", "query") for path in outside]
+    labels = {table.column("label_name")[row] for row in rows}
+    return Query(np.concatenate(vectors), rows, tiles, labels.pop() if len(labels) == 1 else "")
 
 
-def search_with_probe(index: CosineIndex, query: Query | None, marks: dict[int, bool], k: int) -> Result:
-    """Fits a linear probe to the marks, and to the query as one more relevant example, and ranks everything by it."""
-    from probe.linear_probe import LinearProbe  # scikit-learn takes a second to import, which a plain search needn't wait for
+def embed_outside(embeddings: EmbeddingSet, paths: Sequence[str]) -> np.ndarray:
+    """Embeds images with the encoder that made the set; refuses if its weights have changed since."""
+    from simclr_tf2.encoders import EncoderConfig, make_encoder  # loads TensorFlow
 
-    rows = list(marks)
-    vectors, relevant = np.asarray(index.vectors[rows]), list(marks.values())
-    if query is not None:
-        new = [place for place in range(len(query.vectors)) if place >= len(query.rows) or query.rows[place] not in marks]
-        vectors, relevant = np.concatenate([vectors, query.vectors[new]]), relevant + [True] * len(new)
-    probe = LinearProbe(seed=FLAGS.seed).fit(vectors, np.array(relevant))
-    own = query.rows if query is not None else []
-    hits, unmarked = (_confidence(index.search(probe.coef_, k, exclude=out)[0], probe) for out in (own, {*own, *rows}))
-    return Result(f"linear probe, {len(marks)} marks, C = {probe.C_:g}", hits, unmarked, marks)
+    meta = embeddings.meta
+    weights = str(embeddings.folder / meta["weights"]) if meta["weights"].startswith("..") else meta["weights"]
+    encoder = make_encoder(EncoderConfig(meta["encoder"], weights))
+    if encoder.content_hash() != meta["encoder_hash"]:
+        raise ValueError(f"the encoder at {weights!r} isn't the one that made {embeddings.folder}: its weights have changed")
+    images = [read_image(path) for path in paths]
+    return encoder.embed(np.stack([np.asarray(cut(image, (0, 0, *image.size), meta["image_size"])) for image in images]))
 
 
-def _confidence(hits: Hits, probe) -> Hits:
-    return Hits(hits.rows, 1 / (1 + np.exp(-(hits.scores + probe.intercept_))))
+def search(index: CosineIndex, query: Query) -> Result:
+    return Result("cosine", index.search(query.direction, FLAGS.k, exclude=query.rows)[0])
+
+
+def search_with_probe(index: CosineIndex, query: Query | None, marks: Mapping[int, bool]) -> Result:
+    from probe.feedback import rerank  # scikit-learn takes a second to import, which a plain search needn't wait for
+
+    examples, rows = (query.vectors, query.rows) if query else (np.empty((0, index.vectors.shape[1]), np.float32), [])
+    ranked = rerank(index, marks, examples, rows, FLAGS.k, FLAGS.seed)
+    probe = ranked.direction.probe
+    if probe is None:
+        title = f"cosine to the mean of {len(marks)} relevant marks (a probe needs not relevant ones as well)"
+    else:
+        title = f"linear probe, {len(marks)} marks, C = {probe.C_:g}"
+    return Result(title, ranked.everything, ranked.unmarked, marks)
+
+
+def read_marks(index: CosineIndex) -> dict[int, bool]:
+    from probe.marks import Marks
+
+    stated = Marks.read(FLAGS.marks).relevant
+    return {int(row): mark for row, mark in zip(index.rows_of(stated, "marks"), stated.values(), strict=True)}
 
 
 def simulate_marks(index: CosineIndex, query: Query, labels: np.ndarray) -> dict[int, bool]:
@@ -153,18 +137,15 @@ def simulate_marks(index: CosineIndex, query: Query, labels: np.ndarray) -> dict
     from probe.feedback import simulate
     from probe.linear_probe import LinearProbe
 
-    relevant = labels == FLAGS.simulate_label
-    if not relevant.any():
-        raise ValueError(f"simulate_label must be one of {', '.join(sorted(set(labels) - {''}))}; got {FLAGS.simulate_label!r}")
-    if len(query.rows) != 1 or not relevant[query.rows[0]]:
-        raise ValueError(
-            f"query must be one crop of class {FLAGS.simulate_label!r} when that class is simulated; it is of {query.label!r}"
-        )
+    target = FLAGS.simulate_label
+    if target not in labels:
+        raise ValueError(f"simulate_label must be one of {', '.join(sorted(set(labels) - {''}))}; got {target!r}")
+    if len(query.rows) != 1 or query.label != target:
+        raise ValueError(f"query must be one crop of class {target!r} when that class is simulated; it is of {query.label!r}")
     print(f"marks  relevant  P@{FLAGS.k} over everything  P@{FLAGS.k} over unmarked  average precision")
-    rows = np.array([], np.int64)
     steps = simulate(
         index.vectors,
-        relevant,
+        labels == target,
         query.rows[0],
         FLAGS.rounds,
         FLAGS.per_round,
@@ -172,14 +153,12 @@ def simulate_marks(index: CosineIndex, query: Query, labels: np.ndarray) -> dict
         FLAGS.k,
         lambda: LinearProbe(seed=FLAGS.seed),
     )
-    for figures, marked, _ in steps:
-        rows = marked
-        print(
-            f"{figures.marks:5d}  {figures.found:8d}  {figures.precision_all:20.2f}  {figures.precision_unmarked:18.2f}"
-            f"  {figures.average_precision:17.3f}",
-            flush=True,
-        )
-    return {int(row): bool(relevant[row]) for row in rows}
+    marks: dict[int, bool] = {}
+    for step, rows, _ in steps:
+        marks = {int(row): bool(labels[row] == target) for row in rows}
+        everything, unmarked, precision = step.precision_all, step.precision_unmarked, step.average_precision
+        print(f"{step.marks:5d}  {step.found:8d}  {everything:20.2f}  {unmarked:18.2f}  {precision:17.3f}", flush=True)
+    return marks
 
 
 def report(embeddings: EmbeddingSet, result: Result, label: str) -> None:
@@ -188,58 +167,52 @@ def report(embeddings: EmbeddingSet, result: Result, label: str) -> None:
     print(f"\n{result.title}\nrank   score  {'class':24s}  crop_id       image")
     for rank, (row, score) in enumerate(zip(result.hits.rows[:10], result.hits.scores, strict=False), 1):
         print(f"{rank:4d}  {score:6.3f}  {names[row] or '-':24s}  {table.ids[row]}  {table.column('image')[row]}")
-    if not any(names):
-        return
-    counts = Counter(names[result.hits.rows]).most_common(5)
-    print(f"top {len(result.hits.rows)}: " + ", ".join(f"{name or 'unlabelled'} {count}" for name, count in counts))
-    if label:
-        for hits, over in ((result.hits, "everything"), (result.unmarked, "unmarked crops")):
-            if hits is not None:
-                right, k = int((names[hits.rows] == label).sum()), len(hits.rows)
-                low, high = wilson_interval(right, k)
-                print(f"{right} of {k} over {over} are {label}: {right / k:.2f} [{low:.2f}, {high:.2f}]")
+    if any(names):
+        counts = Counter(names[result.hits.rows]).most_common(5)
+        print(f"top {len(result.hits.rows)}: " + ", ".join(f"{name or 'unlabelled'} {count}" for name, count in counts))
+    for hits, over in ((result.hits, "everything"), (result.unmarked, "unmarked crops")):
+        if label and hits is not None:
+            right, k = int((names[hits.rows] == label).sum()), len(hits.rows)
+            low, high = wilson_interval(right, k)
+            print(f"{right} of {k} over {over} are {label}: {right / k:.2f}, 95 % interval {low:.2f} to {high:.2f}")
+
+
+def tile(embeddings: EmbeddingSet, row: int, caption: str) -> Tile:
+    table = embeddings.table
+    return Tile(table.path(row), table.boxes[row], table.column("label_name")[row], caption)
 
 
 def sheet_of(embeddings: EmbeddingSet, query: Query | None, result: Result, label: str) -> Sheet:
-    hits, marks = result.hits, result.marks or {}
-    names = embeddings.table.column("label_name")
+    hits, names = result.hits, embeddings.table.column("label_name")
     sign = {True: " +", False: " -", None: ""}
-    tiles = [
-        tile(embeddings, row, f"{score:.3f}{sign[marks.get(int(row))]}") for row, score in zip(hits.rows, hits.scores, strict=True)
-    ]
+    captions = [f"{score:.3f}{sign[result.marks.get(int(row))]}" for row, score in zip(hits.rows, hits.scores, strict=True)]
+    tiles = [tile(embeddings, row, caption) for row, caption in zip(hits.rows, captions, strict=True)]
     counted = f": {int((names[hits.rows] == label).sum())} of {len(hits.rows)}" if label else ""
     return Sheet(result.title + counted, query.tiles if query else [], tiles)
 
 
-def write_results(path: Path, embeddings: EmbeddingSet, result: Result) -> None:
+def sheet_of_other_set(label: str) -> Sheet:
+    """The same query in the embedding set of --compare, by cosine."""
+    other = EmbeddingSet.load(FLAGS.compare, FLAGS.images_root or None)
+    index = CosineIndex(other.vectors, other.table.ids)
+    query = find_query(other, index, FLAGS.query)
+    result = search(index, query)
+    return sheet_of(other, query, Result(f"{result.title}, {FLAGS.compare}", result.hits), label)
+
+
+def write_list(embeddings: EmbeddingSet, result: Result) -> None:
     """Writes the ranking as CSV, ready to be marked, and its provenance as JSON beside it."""
-    table, marks = embeddings.table, result.marks or {}
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["rank", "crop_id", "score", "relevant", "label_name", "image", "left", "top", "right", "bottom"])
-    for rank, (row, score) in enumerate(zip(result.hits.rows, result.hits.scores, strict=True), 1):
-        mark = {True: 1, False: 0, None: ""}[marks.get(int(row))]
-        columns = [table.column(name)[row] for name in ("label_name", "image", "left", "top", "right", "bottom")]
-        writer.writerow([rank, table.ids[row], f"{score:.6f}", mark, *columns])
-    shown = {int(row) for row in result.hits.rows}
-    for row in [row for row in marks if row not in shown]:  # so that a list given back as marks loses none
-        columns = [table.column(name)[row] for name in ("label_name", "image", "left", "top", "right", "bottom")]
-        writer.writerow(["", table.ids[row], "", int(marks[row]), *columns])
-    write_atomically(path, lambda file: file.write(text.getvalue().encode()))
-    facts = {"title": result.title, "query": list(FLAGS.query), "k": FLAGS.k, "marks": len(marks)}
+    write_results(FLAGS.out, embeddings.table, result.hits.rows.tolist(), result.hits.scores.tolist(), result.marks)
     hashes = {name: embeddings.meta[name] for name in ("encoder_hash", "sha256", "table_hash")}
-    write_json(path.with_suffix(".json"), {**facts, "embeddings": hashes, "provenance": provenance(FLAGS.seed)})
+    facts = {"title": result.title, "query": FLAGS.query, "k": FLAGS.k, "marks": len(result.marks), "embeddings": hashes}
+    write_json(Path(FLAGS.out).with_suffix(".json"), {**facts, "provenance": provenance(FLAGS.seed)})
 
 
 def evaluate(embeddings: EmbeddingSet) -> None:
     """Prints P@k and R-precision for every class and their macro average."""
-    vectors, labels = embeddings.vectors, embeddings.table.column("label_name")
-    if FLAGS.split:
-        from data.splits import split_mask
-
-        inside = split_mask(embeddings.table, FLAGS.split)
-        vectors, labels = vectors[inside], labels[inside]
-    qualities = retrieval_quality(vectors, labels, FLAGS.k)
+    inside = split_mask(embeddings.table, FLAGS.split)
+    labels = embeddings.table.column("label_name")[inside]
+    qualities = retrieval_quality(embeddings.vectors[inside], labels, FLAGS.k)
     if not qualities:
         raise ValueError("evaluate needs at least two crops of a class; this set has no labels")
     print(f"{'class':28s} {'crops':>6s}  P@{FLAGS.k:<4d}  R-precision")
@@ -250,17 +223,19 @@ def evaluate(embeddings: EmbeddingSet) -> None:
 
 
 def check_flags() -> None:
-    if FLAGS.evaluate:
-        return
-    if not FLAGS.query and not FLAGS.marks:
+    """Refuses combinations that make no sense, and files that can't be written, before work starts."""
+    if not (FLAGS.evaluate or FLAGS.query or FLAGS.marks):
         raise ValueError("query must be given (a crop id, or the path of an image), or marks, or --evaluate")
     if FLAGS.marks and FLAGS.simulate_label:
         raise ValueError("marks and simulate_label exclude each other: either you mark, or the simulated person does")
-    for name in ("sheet", "out"):
+    if not FLAGS.query and (FLAGS.simulate_label or FLAGS.compare):
+        raise ValueError("query must be given with simulate_label or compare")
+    for name, suffix in (("sheet", ".png"), ("out", ".csv")):
+        path = Path(getattr(FLAGS, name))
         if getattr(FLAGS, name):
-            check_writable(Path(getattr(FLAGS, name)).absolute().parent, name)
-    if FLAGS.sheet and Path(FLAGS.sheet).suffix.lower() != ".png":
-        raise ValueError(f"sheet must be a .png file; got {FLAGS.sheet!r}")
+            if path.suffix.lower() != suffix:
+                raise ValueError(f"{name} must be a {suffix} file; got {str(path)!r}")
+            check_writable(path.absolute().parent, name)
 
 
 def run() -> None:
@@ -271,45 +246,25 @@ def run() -> None:
         return evaluate(embeddings)
     index = CosineIndex(embeddings.vectors, embeddings.table.ids)
     query = find_query(embeddings, index, FLAGS.query) if FLAGS.query else None
-    marks: dict[int, bool] = {}
-    if FLAGS.marks:
-        from probe.marks import Marks
-
-        stated = Marks.read(FLAGS.marks).relevant
-        rows = index.rows_of(stated, "marks")
-        marks = {int(row): mark for row, mark in zip(rows, stated.values(), strict=True)}
-    before = search(index, query, FLAGS.k, "cosine") if query else None
     label = FLAGS.simulate_label or (query.label if query else "")
-    if FLAGS.simulate_label:
-        assert query is not None
+    marks = read_marks(index) if FLAGS.marks else {}
+    results = [search(index, query)] if query else []
+    if query and FLAGS.simulate_label:
         marks = simulate_marks(index, query, embeddings.table.column("label_name"))
-    result = search_with_probe(index, query, marks, FLAGS.k) if marks else before
-    assert result is not None  # check_flags asked for a query or marks
-    if before is not None and result is not before:
-        report(embeddings, before, label)
-    report(embeddings, result, label)
+    if marks:
+        results.append(search_with_probe(index, query, marks))
+    for result in results:
+        report(embeddings, result, label)
     if FLAGS.out:
-        write_results(Path(FLAGS.out), embeddings, result)
+        write_list(embeddings, results[-1])
         print(f"results -> {FLAGS.out}")
     if FLAGS.sheet:
-        drawn = [sheet_of(embeddings, query, result, label)]
+        sheets = [sheet_of(embeddings, query, result, label) for result in results]
         if FLAGS.compare:
-            drawn.insert(0, compare(query, label))
-        elif before is not None and result is not before:
-            drawn.insert(0, sheet_of(embeddings, query, before, label))
-        write_sheet(FLAGS.sheet, draw_sheets(drawn, embeddings.table.classes))
+            sheets = [sheet_of_other_set(label), sheets[-1]]
+        write_png(FLAGS.sheet, draw_sheets(sheets, embeddings.table.classes))
         print(f"contact sheet -> {FLAGS.sheet}")
     return None
-
-
-def compare(query: Query | None, label: str) -> Sheet:
-    """The same query in another embedding set, by cosine."""
-    if query is None:
-        raise ValueError("compare needs a query")
-    other = EmbeddingSet.load(FLAGS.compare, FLAGS.images_root or None)
-    index = CosineIndex(other.vectors, other.table.ids)
-    theirs = find_query(other, index, FLAGS.query)
-    return sheet_of(other, theirs, search(index, theirs, FLAGS.k, f"cosine, {FLAGS.compare}"), label)
 
 
 def main(argv: list[str]) -> None:

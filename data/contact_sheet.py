@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from data.images import ImageError, cut, read_image, write_png
+from data.images import ImageError, cut, read_image
 
 _BACKGROUND, _INK, _FAINT, _UNLABELLED = (255, 255, 255), (20, 20, 20), (110, 110, 110), (150, 150, 150)
 _BORDER, _GAP, _MARGIN, _LINE = 4, 8, 16, 15
@@ -69,13 +69,6 @@ def draw_sheets(sheets: Sequence[Sheet], classes: Sequence[str], columns: int = 
         left += image.width
     page.paste(legend, (0, height))
     return page
-
-
-def write_sheet(path: str | Path, image: Image.Image) -> None:
-    """Writes a sheet as PNG, whole or not at all."""
-    if Path(path).suffix.lower() != ".png":
-        raise ValueError(f"sheet must be a .png file; got {str(path)!r}")
-    write_png(path, image)
 
 
 def _draw(sheet: Sheet, colors: dict[str, tuple[int, int, int]], columns: int, tile: int) -> Image.Image:

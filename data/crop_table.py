@@ -121,6 +121,15 @@ class CropTable:
         """The image file of a row."""
         return self.root / self.rows.column("image")[row].as_py()
 
+    def find(self, example: str) -> list[int]:
+        """Rows of a crop id, or of an image by its path: relative to the root, or as it is on this machine."""
+        rows = np.flatnonzero(self.ids == example)
+        if not len(rows):
+            resolved, root = Path(example).resolve(), self.root.resolve()
+            relative = resolved.relative_to(root).as_posix() if resolved.is_relative_to(root) else Path(example).as_posix()
+            rows = np.flatnonzero(self.column("image") == relative)
+        return [int(row) for row in rows]
+
     def take(self, rows: np.ndarray) -> CropTable:
         """The table of the given rows: an index array or a boolean mask."""
         rows = np.asarray(rows)

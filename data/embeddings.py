@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -177,14 +177,7 @@ class EmbeddingWriter:
         if not valid.any():
             raise ValueError("none of the crops could be read; nothing to embed")
         path = self.partial / EMBEDDINGS
-        joined = np.lib.format.open_memmap(path, "w+", np.float32, (int(valid.sum()), self.width))
-        row = 0
-        for part in self._part_paths():
-            vectors = _read_part(part, "vectors")
-            joined[row : row + len(vectors)] = vectors
-            row += len(vectors)
-        joined.flush()
-        del joined
+        write_atomically(path, lambda file: self._join((int(valid.sum()), self.width), file))
         kept = self.table.take(valid)
         kept.write(self.partial / CROPS)
         _write_skipped(self.partial / SKIPPED, self.table.take(~valid), reasons or {})
@@ -204,6 +197,12 @@ class EmbeddingWriter:
             leftover.unlink()
         os.rename(self.partial, self.folder)
         return EmbeddingSet.load(self.folder)
+
+    def _join(self, shape: tuple[int, int], file: BinaryIO) -> None:
+        """Writes the parts as one .npy file. By plain writes: through a memory map a full disk would end the process."""
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        for part in self._part_paths():
+            file.write(_read_part(part, "vectors").astype("<f4", copy=False).tobytes())
 
 
 def _read_part(path: Path, name: str) -> np.ndarray:

@@ -44,13 +44,16 @@ def _reason(error: BaseException) -> str:
 
 
 def read_size(path: str | Path) -> tuple[int, int]:
-    """Width and height of the upright image, from the header alone.
+    """Width and height of the upright image, from its metadata; pixels aren't decoded (but for PNG, with EXIF at its end).
 
     Raises:
         ImageError: the file is missing, empty, no image or too large.
     """
     with _open(path) as image:
-        turned = image.getexif().get(_EXIF_ORIENTATION) in _TURNED
+        try:
+            turned = image.getexif().get(_EXIF_ORIENTATION) in _TURNED
+        except _DECODE_ERRORS as error:  # PNG keeps EXIF after the pixels, so a short file is noticed here
+            raise ImageError(f"{path}: {_reason(error)}") from None
         return (image.height, image.width) if turned else (image.width, image.height)
 
 

@@ -11,7 +11,7 @@ from data.crop_table import CropTable
 HELD_OUT_SHARE = 0.15
 
 
-def split_mask(table: CropTable, split: str) -> np.ndarray:
+def split_mask(table: CropTable, split: str, argument: str = "split") -> np.ndarray:
     """Rows of a split.
 
     Args:
@@ -20,6 +20,7 @@ def split_mask(table: CropTable, split: str) -> np.ndarray:
             are made from it: 15 % are held out, decided by a hash of the recording session (of the image where the
             session is unknown), so that frames of one session never lie on both sides and a growing source keeps its
             splits.
+        argument: the name to use in errors.
 
     Returns:
         [N] bool, with at least one True.
@@ -32,7 +33,7 @@ def split_mask(table: CropTable, split: str) -> np.ndarray:
         splits = np.where(held_out, "validation", "train")
     mask = splits == split
     if not mask.any():
-        raise ValueError(f"split must be one of all, {', '.join(sorted(set(splits) - {''}))}; got {split!r}")
+        raise ValueError(f"{argument} must be one of all, {', '.join(sorted(set(splits) - {''}))}; got {split!r}")
     return mask
 
 

@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from probe.linear_probe import LinearProbe
 from probe.metrics import average_precision, precision_at_k
+from probe.search import CosineIndex, Hits
 from probe.transforms import l2_normalize
 
 POLICIES = ("boundary", "top", "mix")
+
+
+@dataclass(frozen=True)
+class Direction:
+    """What the marks came to: score = unit vector . coef + intercept, larger is more relevant."""
+
+    coef: np.ndarray  # [D]
+    intercept: float
+    probe: LinearProbe | None  # None while only relevant crops are known: then the score is a cosine
+
+
+def learn(vectors: np.ndarray, relevant: np.ndarray, probe: LinearProbe | None = None) -> Direction:
+    """Learns from what is known: a probe from marks of both kinds, the mean direction of relevant ones alone.
+
+    Args:
+        vectors: [m, D] float, the query and the marked crops, not normalised.
+        relevant: [m] bool.
+        probe: the estimator to fit; default `LinearProbe()`.
+
+    Raises:
+        ValueError: nothing is relevant.
+    """
+    if len(relevant) and np.all(relevant):
+        return Direction(l2_normalize(l2_normalize(vectors).mean(axis=0)).astype(np.float64), 0.0, None)
+    fitted = (probe or LinearProbe()).fit(vectors, relevant)
+    return Direction(fitted.coef_, fitted.intercept_, fitted)
 
 
 @dataclass(frozen=True)
@@ -20,22 +47,6 @@ class Ranking:
 
     scores: np.ndarray  # [N] float
     has_boundary: bool
-
-
-def rank(unit: np.ndarray, query: np.ndarray, rows: np.ndarray, relevant: np.ndarray, probe: LinearProbe | None = None) -> Ranking:
-    """Ranks a pool by what is known: by a probe where the marks hold both kinds, by cosine to the query until then.
-
-    Args:
-        unit: [N, D] float32 unit vectors.
-        query: [D] unit vector.
-        rows: [m] int, the marked rows.
-        relevant: [m] bool.
-        probe: the estimator to fit; default `LinearProbe()`.
-    """
-    if relevant.any() and not relevant.all():
-        probe = (probe or LinearProbe()).fit(unit[rows], relevant)
-        return Ranking(unit @ probe.coef_ + probe.intercept_, True)
-    return Ranking((unit @ query).astype(np.float64), False)
 
 
 def choose_marks(ranking: Ranking, marked: np.ndarray, count: int, policy: str) -> np.ndarray:
@@ -67,6 +78,39 @@ def choose_marks(ranking: Ranking, marked: np.ndarray, count: int, policy: str) 
         half = best[~marked[best]][: count // 2]
         order = np.concatenate([half, nearest[~np.isin(nearest, half)]])
     return order[~marked[order]][:count]
+
+
+@dataclass(frozen=True)
+class Reranked:
+    """A pool ranked by what was learned from marks."""
+
+    everything: Hits  # over all crops but the query
+    unmarked: Hits  # over crops that nobody has marked
+    direction: Direction  # scores are the probe's confidence from 0 to 1 where there is a probe, cosines otherwise
+
+
+def rerank(
+    index: CosineIndex, marks: Mapping[int, bool], examples: np.ndarray, example_rows: Sequence[int], k: int, seed: int = 0
+) -> Reranked:
+    """Learns from marks, with the query's examples as further relevant ones, and ranks everything.
+
+    Args:
+        index: the pool.
+        marks: row -> relevant.
+        examples: [q, D] float, the query's vectors; q may be 0.
+        example_rows: rows of the examples that lie in the pool, which are the first ones; never ranked. A mark on one of
+            them counts instead of the example.
+        k: how many to return, of everything and of the unmarked.
+        seed: of the probe's cross-validation.
+    """
+    unseen = [place for place in range(len(examples)) if place >= len(example_rows) or example_rows[place] not in marks]
+    vectors = np.concatenate([np.asarray(index.vectors[list(marks)]), examples[unseen]])
+    direction = learn(vectors, np.array([*marks.values(), *[True] * len(unseen)]), LinearProbe(seed=seed))
+    everything, unmarked = (index.search(direction.coef, k, exclude)[0] for exclude in (example_rows, {*example_rows, *marks}))
+    if direction.probe is None:
+        return Reranked(everything, unmarked, direction)
+    confident = [Hits(hits.rows, 1 / (1 + np.exp(-(hits.scores + direction.intercept)))) for hits in (everything, unmarked)]
+    return Reranked(confident[0], confident[1], direction)
 
 
 @dataclass(frozen=True)
@@ -110,7 +154,8 @@ def simulate(
     rows = np.array([], np.int64)
     for done in range(rounds + 1):
         known = np.append(rows, query)
-        ranking = rank(unit, unit[query], known, relevant[known], make_probe())
+        direction = learn(vectors[known], relevant[known], make_probe())
+        ranking = Ranking(unit @ direction.coef + direction.intercept, direction.probe is not None)
         yield _measure(ranking, relevant, others, rows, k), rows, ranking
         if done < rounds:
             marked = ~others

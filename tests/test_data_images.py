@@ -71,6 +71,10 @@ def test_damaged_files_raise_one_kind_of_error_that_names_them(tmp_path):
     for name in damaged(tmp_path):
         with pytest.raises(ImageError, match=f"{name}: {reasons[name]}"):
             read_image(tmp_path / name)
+    short = tmp_path / "short.png"
+    short.write_bytes((tmp_path / "whole.png").read_bytes()[:60])
+    with pytest.raises(ImageError, match=r"short\.png: damaged"):
+        read_size(short)
     with pytest.raises(ImageError, match="no such file"):
         read_size(tmp_path / "absent.jpg")
 

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from probe.feedback import Ranking, choose_marks, rank, simulate
+from probe.feedback import Ranking, choose_marks, learn, rerank, simulate
 from probe.linear_probe import LinearProbe
+from probe.search import CosineIndex
 from probe.transforms import l2_normalize
 
 SCORES = np.array([3.0, -0.1, 2.0, 0.2, -4.0, 1.0])
@@ -33,14 +34,38 @@ def test_marked_crops_are_never_asked_for_again():
         choose_marks(Ranking(SCORES, True), NOBODY, 0, "top")
 
 
-def test_cosine_ranks_until_both_kinds_are_marked():
-    unit = l2_normalize(np.random.default_rng(0).normal(size=(30, 4)))
-    cosine = rank(unit, unit[0], np.array([0, 1]), np.array([True, True]))
-    assert not cosine.has_boundary
-    np.testing.assert_allclose(cosine.scores, unit @ unit[0], rtol=1e-6)
-    probed = rank(unit, unit[0], np.array([0, 1]), np.array([True, False]))
-    assert probed.has_boundary
-    assert probed.scores[0] > 0 > probed.scores[1]
+def test_the_mean_direction_ranks_until_both_kinds_are_marked():
+    vectors = np.random.default_rng(0).normal(size=(4, 5)) * np.array([[1], [10], [0.1], [1]])
+    relevant = learn(vectors, np.ones(4, bool))
+    assert relevant.probe is None
+    expected = l2_normalize(vectors).mean(axis=0)
+    np.testing.assert_allclose(relevant.coef, expected / np.linalg.norm(expected), rtol=1e-5)
+    both = learn(vectors, np.array([True, True, False, False]))
+    assert np.array_equal(both.coef, both.probe.coef_)
+    with pytest.raises(ValueError, match="all 4 are not relevant"):
+        learn(vectors, np.zeros(4, bool))
+
+
+def test_rerank_excludes_the_query_and_reports_unmarked_crops_alone():
+    vectors, answers = pool()
+    index = CosineIndex(vectors, [f"{row:04d}" for row in range(len(vectors))])
+    marks = {row: bool(answers[row]) for row in (*range(5, 15), *range(300, 330))}
+    ranked = rerank(index, marks, vectors[[3]], [3], 50)
+    known = [*marks, 3]
+    probe = LinearProbe().fit(vectors[known], answers[known])
+    confidence = probe.predict_proba(vectors)[:, 1]
+    order = [row for row in np.argsort(-confidence, kind="stable") if row != 3]
+    assert ranked.everything.rows.tolist() == order[:50]
+    assert ranked.unmarked.rows.tolist() == [row for row in order if row not in marks][:50]
+    np.testing.assert_allclose(ranked.everything.scores, confidence[order[:50]], rtol=1e-5)
+
+
+def test_a_mark_on_the_query_itself_counts_instead_of_it():
+    vectors, _ = pool()
+    index = CosineIndex(vectors, [f"{row:04d}" for row in range(len(vectors))])
+    marks = {3: False, 4: True, 300: False}
+    ranked = rerank(index, marks, vectors[[3]], [3], 5)
+    np.testing.assert_allclose(ranked.direction.coef, LinearProbe().fit(vectors[[3, 4, 300]], [False, True, False]).coef_)
 
 
 def pool(seed=0, count=600, relevant=80, width=24, distance=2.0):

@@ -1,0 +1,194 @@
+"""The scripts as a user runs them, in processes of their own, on a tiny network."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.embeddings import EmbeddingSet
+from probe.search import CosineIndex
+from probe.transforms import l2_normalize
+
+ROOT = Path(__file__).parent.parent
+TINY = ["--encoder=tiny", "--weights=random", "--image_size=32", "--batch_size=8", "--embed_batch=8"]
+
+
+def call(script, *arguments, check=True):
+    done = subprocess.run([sys.executable, ROOT / script, *arguments], capture_output=True, text=True, check=False, timeout=200)
+    if check:
+        assert done.returncode == 0, done.stderr
+    return done
+
+
+def failure(script, *arguments):
+    """The last line of a call that must fail with a message and without a traceback."""
+    done = call(script, *arguments, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    return done.stderr.strip().splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    """A finished contrastive run on three colours of 12 photos, one of which is damaged."""
+    from tests.conftest import COLORS, noisy
+
+    photos = tmp_path_factory.mktemp("data") / "photos"
+    for number, (name, color) in enumerate(COLORS.items()):
+        (photos / name).mkdir(parents=True)
+        for photo in range(12):
+            noisy(color, (40, 32), 100 * number + photo).save(photos / name / f"{photo:02d}.png")
+    (photos / "red" / "11.png").write_bytes((photos / "red" / "11.png").read_bytes()[:200])
+    (photos / "red" / "zero.jpg").touch()
+    folder = photos.parent / "run"
+    call("run_finetune.py", f"--data={photos}", f"--run_dir={folder}", "--objective=contrastive", "--epochs=2", *TINY)
+    return folder
+
+
+def test_a_run_leaves_what_the_readme_says(run_dir):
+    embeddings = EmbeddingSet.load(run_dir / "embeddings", full=True)
+    assert embeddings.vectors.shape == (35, 64)
+    result = json.loads((run_dir / "result.json").read_text())
+    assert (result["crops"], result["skipped_images"], result["steps"]) == (35, 2, 8)
+    assert result["provenance"]["seed"] == 0
+    assert result["provenance"]["versions"]["keras"].startswith("3.")
+    skipped = json.loads((run_dir / "skipped.json").read_text())
+    assert skipped["red/zero.jpg"] == "zero bytes"
+    assert "damaged" in skipped["red/11.png"]
+    for name in ("config.json", "metrics.jsonl", "checkpoints", "tensorboard", "encoder.weights.h5", "crops.parquet"):
+        assert (run_dir / name).exists(), name
+    assert json.loads((run_dir / "config.json").read_text())["objective"] == "contrastive"
+
+
+def test_the_same_command_again_changes_nothing(run_dir):
+    config = json.loads((run_dir / "config.json").read_text())
+    before = (run_dir / "embeddings" / "embeddings.npy").read_bytes()
+    output = call("run_finetune.py", *[f"--{name}={value}" for name, value in config.items()]).stderr
+    assert "is complete already" in output
+    assert (run_dir / "embeddings" / "embeddings.npy").read_bytes() == before
+
+
+def test_other_settings_in_the_same_folder_are_refused(run_dir):
+    config = json.loads((run_dir / "config.json").read_text()) | {"epochs": 3}
+    message = failure("run_finetune.py", *[f"--{name}={value}" for name, value in config.items()])
+    assert "holds a run with other settings (epochs: 2 there, 3 now); choose another run_dir" in message
+
+
+def test_search_by_id_by_path_and_by_an_image_from_outside(run_dir, tmp_path):
+    embeddings = EmbeddingSet.load(run_dir / "embeddings")
+    row = int(np.flatnonzero(embeddings.table.column("image") == "blue/03.png")[0])
+    expected = CosineIndex(embeddings.vectors, embeddings.table.ids).search(l2_normalize(embeddings.vectors[row]), 5, [row])[0]
+    Image.open(embeddings.table.path(row)).save(tmp_path / "outside.png")
+    lists = []
+    for query in (embeddings.table.ids[row], "blue/03.png", str(embeddings.table.path(row)), str(tmp_path / "outside.png")):
+        call(
+            "run_search.py", f"--embeddings={run_dir / 'embeddings'}", f"--query={query}", "--k=5", f"--out={tmp_path / 'out.csv'}"
+        )
+        with open(tmp_path / "out.csv", newline="", encoding="utf-8") as file:
+            lists.append([line["crop_id"] for line in csv.DictReader(file)])
+    assert lists[0] == lists[1] == lists[2] == embeddings.table.ids[expected.rows].tolist()
+    assert lists[3] == [embeddings.table.ids[row], *lists[0][:4]]  # from outside, so the crop itself is the best result
+    facts = json.loads((tmp_path / "out.json").read_text())
+    assert facts["embeddings"]["encoder_hash"] == embeddings.meta["encoder_hash"]
+
+
+def test_marks_make_a_probe_and_the_list_gives_the_marks_back(run_dir, tmp_path):
+    embeddings = EmbeddingSet.load(run_dir / "embeddings")
+    labels, ids = embeddings.table.column("label_name"), embeddings.table.ids
+    marked = [*np.flatnonzero(labels == "green")[:4], *np.flatnonzero(labels == "red")[:4], *np.flatnonzero(labels == "blue")[:4]]
+    lines = [f"{ids[row]},{int(labels[row] == 'green')}" for row in marked]
+    (tmp_path / "marks.csv").write_text("\n".join(["crop_id,relevant", *lines]))
+    search = ["run_search.py", f"--embeddings={run_dir / 'embeddings'}", f"--marks={tmp_path / 'marks.csv'}", "--k=7"]
+    done = call(*search, f"--out={tmp_path / 'out.csv'}", f"--sheet={tmp_path / 'sheet.png'}", "--query=green/00.png")
+    assert "linear probe, 12 marks" in done.stdout
+    with open(tmp_path / "out.csv", newline="", encoding="utf-8") as file:
+        given_back = {line["crop_id"]: line["relevant"] for line in csv.DictReader(file) if line["relevant"]}
+    assert {crop: mark for crop, mark in given_back.items() if crop != ids[marked[0]]} == {
+        ids[row]: str(int(labels[row] == "green")) for row in marked if row != marked[0]
+    }
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 2000  # before and after, side by side
+
+
+def test_a_simulated_person_and_evaluation(run_dir):
+    embeddings = f"--embeddings={run_dir / 'embeddings'}"
+    out = call(
+        "run_search.py", embeddings, "--query=red/02.png", "--simulate_label=red", "--rounds=2", "--per_round=5", "--k=3"
+    ).stdout
+    assert [line.split()[0] for line in out.splitlines()[1:4]] == ["0", "5", "10"]
+    out = call("run_search.py", embeddings, "--evaluate", "--k=5").stdout
+    assert out.splitlines()[-1].startswith("macro average")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--query=red/02.png", "--k=0"], "k must be in [1, 34]; got 0"),
+        (["--query=red/02.png", "--k=35"], "k must be in [1, 34]; got 35"),
+        (["--query=nobody"], "query (a crop id, or the path of an image) must name crops of this embedding set; unknown: 'nobody'"),
+        ([], "query must be given"),
+        (
+            ["--query=red/02.png", "--simulate_label=violet", "--k=5"],
+            "simulate_label must be one of blue, green, red; got 'violet'",
+        ),
+        (["--query=red/02.png", "--simulate_label=blue", "--k=5"], "query must be one crop of class 'blue'"),
+        (["--query=red/02.png", "--sheet=/proc/x/out.png"], "sheet must be a folder that can be written to"),
+        (["--query=red/02.png", "--sheet=out.jpg"], "sheet must be a .png file; got 'out.jpg'"),
+        (["--evaluate", "--split=winter"], "split must be one of all, "),
+    ],
+)
+def test_search_names_bad_arguments(run_dir, arguments, message):
+    assert message in failure("run_search.py", f"--embeddings={run_dir / 'embeddings'}", *arguments)
+
+
+def test_search_names_bad_files(run_dir, tmp_path):
+    embeddings = f"--embeddings={run_dir / 'embeddings'}"
+    (tmp_path / "marks.csv").write_text("crop_id,relevant\nstranger,1\n")
+    message = failure("run_search.py", embeddings, f"--marks={tmp_path / 'marks.csv'}")
+    assert "marks must name crops of this embedding set; unknown: 'stranger'" in message
+    assert "lacks meta.json, embeddings.npy, crops.parquet" in failure("run_search.py", f"--embeddings={tmp_path}", "--query=x")
+
+
+def test_finetune_names_bad_arguments(photos, tmp_path):
+    (tmp_path / "empty").mkdir()
+    run = f"--run_dir={tmp_path / 'run'}"
+    assert "holds no image file" in failure("run_finetune.py", f"--data={tmp_path / 'empty'}", run, *TINY)
+    assert "run_dir must be a folder that can be written to" in failure(
+        "run_finetune.py", f"--data={photos}", "--run_dir=/proc/run", *TINY
+    )
+    one = ["run_finetune.py", f"--data={photos / 'red'}", "--objective=supervised", f"--run_dir={tmp_path / 'one'}", *TINY]
+    assert "a supervised objective needs crops of at least 2 classes; got 0" in failure(*one)
+    large = ["run_finetune.py", f"--data={photos}", f"--run_dir={tmp_path / 'large'}", *TINY, "--batch_size=64"]
+    assert "batch_size must be at most the number of training crops, 36; got 64" in failure(*large)
+
+
+def test_a_run_killed_at_any_time_ends_as_one_that_was_not(photos, tmp_path):
+    command = ["--objective=contrastive", "--epochs=4", "--checkpoint_minutes=0", f"--data={photos}", *TINY]
+    call("run_finetune.py", *command, f"--run_dir={tmp_path / 'whole'}")
+    killed = tmp_path / "killed"
+    for stage in ("checkpoints/ckpt-3.index", "checkpoints/ckpt-9.index"):
+        with subprocess.Popen(
+            [sys.executable, ROOT / "run_finetune.py", *command, f"--run_dir={killed}"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            while not (killed / stage).exists():
+                assert process.poll() is None
+                time.sleep(0.02)
+            process.send_signal(signal.SIGKILL)
+    call("run_finetune.py", *command, f"--run_dir={killed}")
+    one, two = (EmbeddingSet.load(folder / "embeddings") for folder in (tmp_path / "whole", killed))
+    assert one.table.ids.tolist() == two.table.ids.tolist()
+    np.testing.assert_allclose(one.vectors, two.vectors, rtol=1e-4, atol=1e-5)
+    logs = [
+        [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        for folder in (tmp_path / "whole", killed)
+    ]
+    assert logs[0] == logs[1]
