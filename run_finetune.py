@@ -44,16 +44,23 @@ flags.DEFINE_string("run_dir", None, "Folder for everything this run makes. A ki
 flags.DEFINE_enum("encoder", "efficientnet_lite0", list(ENCODERS), "Network to start from. efficientnet_lite0 works offline.")
 flags.DEFINE_string("weights", "imagenet", "'imagenet', 'random', or a weights file such as runs/a/encoder.weights.h5.")
 flags.DEFINE_enum("objective", "contrastive", list(OBJECTIVES), "What to train; see above.")
-flags.DEFINE_integer("epochs", 6, "Passes over the training crops; 0 only embeds.", lower_bound=0)
-flags.DEFINE_integer("image_size", 96, "Side of the crops in pixels, for training and embedding.", lower_bound=32)
+flags.DEFINE_integer("epochs", 12, "Passes over the training crops; 0 only embeds.", lower_bound=0)
+flags.DEFINE_integer("image_size", 96, "Side of the training crops in pixels.", lower_bound=32)
+flags.DEFINE_integer("embed_size", 0, "Side of the crops when embedding; default: image_size.", lower_bound=0)
 flags.DEFINE_integer("batch_size", 128, "Crops a training step. Contrastive learning likes it large.", lower_bound=2)
 flags.DEFINE_float("learning_rate", 1e-3, "Peak learning rate of AdamW.", lower_bound=0)
 flags.DEFINE_float("weight_decay", 1e-4, "Decoupled weight decay on kernels.", lower_bound=0)
 flags.DEFINE_float("warmup_epochs", 0.5, "Epochs of linear warm-up before the cosine.", lower_bound=0)
 flags.DEFINE_float("temperature", 0.1, "Of NT-Xent.", lower_bound=1e-3)
-flags.DEFINE_float("min_area", 0.08, "A random crop shows at least this share of the image.", lower_bound=0.01, upper_bound=1)
-flags.DEFINE_float("jitter", 1.0, "Strength of colour jitter.", lower_bound=0, upper_bound=1.25)
-flags.DEFINE_float("grey", 0.2, "Probability of dropping the colour.", lower_bound=0, upper_bound=1)
+flags.DEFINE_float("min_area", 0.3, "A random crop shows at least this share of the image.", lower_bound=0.01, upper_bound=1)
+flags.DEFINE_float(
+    "jitter",
+    0.2,
+    "Strength of colour jitter; SimCLR has 1 on ImageNet, but colour tells plants apart.",
+    lower_bound=0,
+    upper_bound=1.25,
+)
+flags.DEFINE_float("grey", 0.0, "Probability of dropping the colour.", lower_bound=0, upper_bound=1)
 flags.DEFINE_bool("from_above", True, "Plants seen from above: augment with up-down flips and quarter turns as well.")
 flags.DEFINE_string("train_split", "", "Split to train on; default: all for contrastive, train otherwise.")
 flags.DEFINE_string("eval_split", "validation", "Split whose retrieval quality is measured after each epoch.")
@@ -108,6 +115,10 @@ def fit(encoder: Encoder, table: CropTable, unreadable: Unreadable, run_dir: Pat
     return result
 
 
+def embed_size() -> int:
+    return FLAGS.embed_size or FLAGS.image_size
+
+
 def evaluation_crops(table: CropTable) -> CropTable | None:
     """The crops of --eval_split; None where their labels allow no measurement, unless the split was asked for."""
     try:
@@ -121,7 +132,7 @@ def evaluation_crops(table: CropTable) -> CropTable | None:
 
 def measure_retrieval(encoder: Encoder, table: CropTable, unreadable: Unreadable) -> dict[str, float]:
     """Macro P@20 within a split, each of its labelled crops as query."""
-    parts = list(embed_crops(table, encoder.embed, FLAGS.image_size, FLAGS.embed_batch, unreadable))
+    parts = list(embed_crops(table, encoder.embed, embed_size(), FLAGS.embed_batch, unreadable))
     vectors, valid = (tf.concat(part, 0).numpy() for part in zip(*parts, strict=True))
     qualities = retrieval_quality(vectors[valid], table.column("label_name")[valid], EVALUATION_K)
     return {f"{FLAGS.eval_split}_P@{EVALUATION_K}": macro(qualities)}
@@ -131,13 +142,13 @@ def embed(encoder: Encoder, table: CropTable, unreadable: Unreadable, run_dir: P
     """Embeds every crop into `run_dir/embeddings`, going on where a killed run stopped."""
     folder = run_dir / "embeddings"
     trained = FLAGS.epochs > 0
-    identity = {"encoder_hash": encoder.content_hash(), "endpoint": encoder.endpoint, "image_size": FLAGS.image_size}
+    identity = {"encoder_hash": encoder.content_hash(), "endpoint": encoder.endpoint, "image_size": embed_size()}
     if reusable(folder, table, identity):
         logging.info("%s is complete already", folder)
         return EmbeddingSet.load(folder)
     writer = EmbeddingWriter(folder, table, encoder.width, identity)
     with progress_bar(total=len(table), initial=writer.next_row, unit="crop", desc="embedding") as bar:
-        for vectors, valid in embed_crops(table, encoder.embed, FLAGS.image_size, FLAGS.embed_batch, unreadable, writer.next_row):
+        for vectors, valid in embed_crops(table, encoder.embed, embed_size(), FLAGS.embed_batch, unreadable, writer.next_row):
             writer.append(vectors, valid)
             bar.update(len(valid))
     description = {
