@@ -76,43 +76,36 @@ EVALUATION_K = 20
 _FREE = ("checkpoint_minutes",)
 
 
-def fit(encoder: Encoder, table: CropTable, unreadable: Unreadable, run_dir: Path) -> FinetuneResult:
-    """Trains as the flags say, and saves the encoder."""
+def prepare(encoder: Encoder, table: CropTable, unreadable: Unreadable, run_dir: Path) -> tuple[Trainer, CropTable | None]:
+    """Builds the training that the flags ask for, and the crops to measure retrieval on; all errors come from here."""
     augment = AugmentConfig(FLAGS.image_size, FLAGS.min_area, FLAGS.jitter, FLAGS.grey, FLAGS.from_above)
     objective = make_objective(FLAGS.objective, encoder, augment, len(table.classes), FLAGS.temperature)
-    train = table.take(
-        split_mask(table, FLAGS.train_split or ("all" if FLAGS.objective == "contrastive" else "train"), "train_split")
-    )
-    if FLAGS.objective != "contrastive":
+    contrastive = FLAGS.objective == "contrastive"
+    train = table.take(split_mask(table, FLAGS.train_split or ("all" if contrastive else "train"), "train_split"))
+    if not contrastive:
         train = train.take(train.column("label_name") != "")
         if len(train.classes) < 2:
-            raise ValueError(
-                f"objective {FLAGS.objective} needs crops of at least 2 classes; the training crops have {len(train.classes)}"
-            )
+            message = f"objective {FLAGS.objective} needs crops of at least 2 classes; the training crops have {len(train.classes)}"
+            raise ValueError(message)
     if len(train) < FLAGS.batch_size:
         raise ValueError(f"batch_size must be at most the number of training crops, {len(train)}; got {FLAGS.batch_size}")
     evaluated = evaluation_crops(table)
+    measured = f"{len(evaluated)} crops of split {FLAGS.eval_split}" if evaluated else "nothing, for lack of labels"
+    logging.info("training on %d crops; retrieval is measured on %s", len(train), measured)
 
     def batches(epoch: int, start: int) -> tf.data.Dataset:
         return training_batches(train, objective.augment, FLAGS.image_size, FLAGS.batch_size, FLAGS.seed, epoch, unreadable, start)
 
-    def end_of_epoch() -> dict[str, float]:
-        return measure_retrieval(encoder, evaluated, unreadable) if evaluated else {}
-
     config = FinetuneConfig(
-        FLAGS.epochs,
-        FLAGS.batch_size,
-        FLAGS.learning_rate,
-        FLAGS.weight_decay,
-        FLAGS.warmup_epochs,
-        FLAGS.checkpoint_minutes,
-        FLAGS.seed,
+        epochs=FLAGS.epochs,
+        batch_size=FLAGS.batch_size,
+        learning_rate=FLAGS.learning_rate,
+        weight_decay=FLAGS.weight_decay,
+        warmup_epochs=FLAGS.warmup_epochs,
+        checkpoint_minutes=FLAGS.checkpoint_minutes,
+        seed=FLAGS.seed,
     )
-    measured = f"{len(evaluated)} crops of split {FLAGS.eval_split}" if evaluated else "nothing, for lack of labels"
-    logging.info("training on %d crops; retrieval is measured on %s", len(train), measured)
-    result = Trainer(objective, config, batches, len(train) // FLAGS.batch_size, run_dir).run(end_of_epoch, progress_bar)
-    encoder.save(run_dir / "encoder.weights.h5")
-    return result
+    return Trainer(objective, config, batches, len(train) // FLAGS.batch_size, run_dir), evaluated
 
 
 def embed_size() -> int:
@@ -138,25 +131,16 @@ def measure_retrieval(encoder: Encoder, table: CropTable, unreadable: Unreadable
     return {f"{FLAGS.eval_split}_P@{EVALUATION_K}": macro(qualities)}
 
 
-def embed(encoder: Encoder, table: CropTable, unreadable: Unreadable, run_dir: Path) -> EmbeddingSet:
-    """Embeds every crop into `run_dir/embeddings`, going on where a killed run stopped."""
-    folder = run_dir / "embeddings"
-    trained = FLAGS.epochs > 0
-    identity = {"encoder_hash": encoder.content_hash(), "endpoint": encoder.endpoint, "image_size": embed_size()}
-    if reusable(folder, table, identity):
-        logging.info("%s is complete already", folder)
-        return EmbeddingSet.load(folder)
+def embed(encoder: Encoder, table: CropTable, unreadable: Unreadable, folder: Path, identity: dict[str, object]) -> EmbeddingSet:
+    """Embeds every crop, going on where a killed run stopped."""
     writer = EmbeddingWriter(folder, table, encoder.width, identity)
     with progress_bar(total=len(table), initial=writer.next_row, unit="crop", desc="embedding") as bar:
         for vectors, valid in embed_crops(table, encoder.embed, embed_size(), FLAGS.embed_batch, unreadable, writer.next_row):
             writer.append(vectors, valid)
             bar.update(len(valid))
-    description = {
-        "encoder": encoder.config.name,
-        "weights": "../encoder.weights.h5" if trained else _absolute(encoder.config.weights),
-        "provenance": provenance(FLAGS.seed),
-    }
-    return writer.finish(description, unreadable.reasons)
+    weights = "../encoder.weights.h5" if FLAGS.epochs else _absolute(encoder.config.weights)
+    facts = {"encoder": encoder.config.name, "weights": weights, "provenance": provenance(FLAGS.seed)}
+    return writer.finish(facts, unreadable.reasons)
 
 
 def _absolute(weights: str) -> str:
@@ -168,21 +152,24 @@ def settings() -> dict[str, object]:
     return {flag.name: flag.value for flag in FLAGS.get_key_flags_for_module(sys.modules[__name__])}
 
 
-def check_same_run(run_dir: Path, config: dict[str, object]) -> None:
-    """Refuses to continue a run with other settings, which would mix two experiments in one folder."""
-    path = run_dir / "config.json"
-    if path.is_file():
-        stated = json.loads(path.read_text())
+def check_same_run(run_dir: Path, table: CropTable) -> None:
+    """Refuses to continue a run with other settings or crops, which would mix two experiments in one folder."""
+    stated_settings, stated_crops = run_dir / "config.json", run_dir / "crops.parquet"
+    if stated_settings.is_file():
+        stated, now = json.loads(stated_settings.read_text()), settings()
         changed = [
             f"{name}: {stated.get(name)!r} there, {value!r} now"
-            for name, value in config.items()
+            for name, value in now.items()
             if stated.get(name) != value and name not in _FREE
         ]
         if changed:
-            raise ValueError(
-                f"run_dir {str(run_dir)!r} holds a run with other settings ({'; '.join(changed)}); choose another run_dir"
-            )
-    write_json(path, config)
+            message = f"run_dir {str(run_dir)!r} holds a run with other settings ({'; '.join(changed)}); choose another run_dir"
+            raise ValueError(message)
+    if FLAGS.epochs and stated_crops.is_file() and CropTable.read(stated_crops).content_hash != table.content_hash:
+        raise ValueError(
+            f"the images in data have changed since the run in {str(run_dir)!r} began. To embed them with its encoder, use another "
+            "run_dir with --epochs=0 --weights=<run_dir>/encoder.weights.h5; to train on them, another run_dir"
+        )
 
 
 def run() -> None:
@@ -190,34 +177,47 @@ def run() -> None:
     run_dir = Path(FLAGS.run_dir)
     check_writable(run_dir, "run_dir", 100_000_000)
     with exclusive(run_dir, "run_dir"):
-        check_same_run(run_dir, settings())
         keras.utils.set_random_seed(FLAGS.seed)
         keras.mixed_precision.set_global_policy(FLAGS.mixed_precision)
         table, skipped = read_image_folder(FLAGS.data, lambda paths: progress_bar(paths, unit="image", desc="reading"))
+        check_same_run(run_dir, table)
         unreadable = Unreadable()
         for item in skipped:
             unreadable.reasons[item.image] = item.reason
             logging.warning("skipped %s: %s", item.image, item.reason)
         logging.info("%d crops, %d classes, %d images skipped", len(table), len(table.classes), len(skipped))
-        table.write(run_dir / "crops.parquet")
         encoder = make_encoder(EncoderConfig(FLAGS.encoder, FLAGS.weights))
-        trained = fit(encoder, table, unreadable, run_dir) if FLAGS.epochs else FinetuneResult(0)
-        embeddings = embed(encoder, table, unreadable, run_dir)
-        write_json(run_dir / "skipped.json", unreadable.reasons)
-        write_json(
-            run_dir / "result.json",
-            {
-                "crops": len(embeddings.table),
-                "skipped_images": len(unreadable.reasons),
-                "encoder_hash": embeddings.meta["encoder_hash"],
-                "embeddings_sha256": embeddings.meta["sha256"],
-                "table_hash": embeddings.meta["table_hash"],
-                **dataclasses.asdict(trained),
-                "provenance": provenance(FLAGS.seed),
-            },
-        )
-    print(f"\n{len(embeddings.table)} crops embedded, {len(unreadable.reasons)} images skipped -> {run_dir / 'embeddings'}")
-    print(f"Next: python run_search.py --embeddings={run_dir / 'embeddings'} --query=<crop_id or image path> --sheet=out.png")
+        trained = FinetuneResult(0)
+        if FLAGS.epochs:
+            trainer, evaluated = prepare(encoder, table, unreadable, run_dir)
+        # Only now: a call that ends in an error must leave nothing behind that the corrected call would trip over.
+        write_json(run_dir / "config.json", settings())
+        table.write(run_dir / "crops.parquet")
+        if FLAGS.epochs:
+            trained = trainer.run(lambda: measure_retrieval(encoder, evaluated, unreadable) if evaluated else {}, progress_bar)
+            encoder.save(run_dir / "encoder.weights.h5")
+        folder = run_dir / "embeddings"
+        identity = {"encoder_hash": encoder.content_hash(), "endpoint": encoder.endpoint, "image_size": embed_size()}
+        embedded = reusable(folder, table, identity)
+        embeddings = EmbeddingSet.load(folder) if embedded else embed(encoder, table, unreadable, folder, identity)
+        if embedded and (run_dir / "result.json").is_file():
+            logging.info("the run in %s is complete already", run_dir)
+        else:
+            write_result(run_dir, embeddings, trained, unreadable)
+    images = embeddings.meta["skipped"] + len(skipped)
+    print(f"\n{len(embeddings.table)} crops embedded, {images} unreadable ones left out -> {folder}")
+    print(f"Next: python run_search.py --embeddings={folder} --query=<crop_id or image path> --sheet=out.png")
+
+
+def write_result(run_dir: Path, embeddings: EmbeddingSet, trained: FinetuneResult, unreadable: Unreadable) -> None:
+    """Writes result.json and skipped.json."""
+    write_json(run_dir / "skipped.json", unreadable.reasons)
+    hashes = {
+        "embeddings_sha256" if name == "sha256" else name: embeddings.meta[name]
+        for name in ("encoder_hash", "sha256", "table_hash")
+    }
+    facts = {"crops": len(embeddings.table), "skipped_images": len(unreadable.reasons), **hashes, **dataclasses.asdict(trained)}
+    write_json(run_dir / "result.json", {**facts, "provenance": provenance(FLAGS.seed)})
 
 
 def main(argv: list[str]) -> None:

@@ -69,10 +69,11 @@ def test_a_run_leaves_what_the_readme_says(run_dir):
 
 def test_the_same_command_again_changes_nothing(run_dir):
     config = json.loads((run_dir / "config.json").read_text())
-    before = (run_dir / "embeddings" / "embeddings.npy").read_bytes()
+    files = [run_dir / name for name in ("embeddings/embeddings.npy", "result.json", "skipped.json")]
+    before = [path.read_bytes() for path in files]
     output = call("run_finetune.py", *[f"--{name}={value}" for name, value in config.items()]).stderr
     assert "is complete already" in output
-    assert (run_dir / "embeddings" / "embeddings.npy").read_bytes() == before
+    assert [path.read_bytes() for path in files] == before
 
 
 def test_other_settings_in_the_same_folder_are_refused(run_dir):
@@ -167,6 +168,25 @@ def test_finetune_names_bad_arguments(photos, tmp_path):
     assert "a supervised objective needs crops of at least 2 classes; got 0" in failure(*one)
     large = ["run_finetune.py", f"--data={photos}", f"--run_dir={tmp_path / 'large'}", *TINY, "--batch_size=64"]
     assert "batch_size must be at most the number of training crops, 36; got 64" in failure(*large)
+
+
+def test_a_call_that_failed_does_not_stand_in_the_way_of_the_right_one(photos, tmp_path):
+    run = ["run_finetune.py", f"--run_dir={tmp_path / 'run'}", "--epochs=0", *TINY]
+    (tmp_path / "empty").mkdir()
+    failure(*run, f"--data={tmp_path / 'empty'}")
+    call(*run, f"--data={photos}")
+    assert len(EmbeddingSet.load(tmp_path / "run" / "embeddings").table) == 36
+
+
+def test_new_photos_are_not_mixed_into_a_run(photos, tmp_path):
+    run = ["run_finetune.py", f"--data={photos}", f"--run_dir={tmp_path / 'run'}", "--epochs=1", *TINY]
+    call(*run)
+    (photos / "red" / "00.png").rename(photos / "red" / "new.png")
+    assert "the images in data have changed since the run" in failure(*run)
+    weights = f"--weights={tmp_path / 'run' / 'encoder.weights.h5'}"
+    call(*run[:2], f"--run_dir={tmp_path / 'new'}", "--epochs=0", *TINY, weights)
+    old, new = (EmbeddingSet.load(tmp_path / name / "embeddings") for name in ("run", "new"))
+    assert old.meta["encoder_hash"] == new.meta["encoder_hash"]
 
 
 def test_a_run_killed_at_any_time_ends_as_one_that_was_not(photos, tmp_path):
