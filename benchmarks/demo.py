@@ -17,11 +17,10 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
-from benchmarks.simulate import mean_and_interval
 from data.embeddings import EmbeddingSet
 from data.plant_drawings import draw_set
 from probe.feedback import Round, simulate
-from probe.metrics import macro, retrieval_quality
+from probe.metrics import macro, mean_and_interval, retrieval_quality
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("data", "", "Folder of photos; default: drawings, made in demo/drawings.")

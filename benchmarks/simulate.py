@@ -18,7 +18,7 @@ from absl import app, flags
 from data.embeddings import EmbeddingSet
 from data.progress import progress_bar
 from probe.feedback import POLICIES, Round, simulate
-from probe.metrics import bootstrap_interval
+from probe.metrics import mean_and_interval
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("embeddings", None, "Folder of an embedding set with labels.", required=True)
@@ -65,12 +65,6 @@ def main(argv: list[str]) -> None:
                 for name in ("precision_all", "precision_unmarked", "r_precision")
             ]
             print(f"{policy:10s} {marks:5d}  " + "  ".join(f"{cell:>22s}" for cell in cells))
-
-
-def mean_and_interval(values: list[float]) -> str:
-    """Mean with its 95 % bootstrap interval, as text."""
-    low, high = bootstrap_interval(np.array(values))
-    return f"{np.mean(values):.3f} [{low:.3f}, {high:.3f}]"
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
     python -m data.plant_drawings --dir=demo/drawings --per_class=90
 
-Eight invented seedlings on soil, seen from above, drawn in `class/image.png` layout. They are synthetic and far easier
-than photos; figures measured on them say that the tools work, not how well they work in a field.
+Eight invented seedlings on soil, seen from above, drawn in `class/image.png` layout. Each comes from one of six sessions with
+their own soil and light, which a network trained on ImageNet takes for what the images are about. They are synthetic and
+easier than photos: figures measured on them say that the tools work, not how well they work in a field.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from data.images import write_png
 from data.progress import progress_bar
 
 SIZE = 128
+SESSIONS = 6
 _SCALE = 3  # drawn this much larger, then scaled down: smooth edges
 
 Outline = Callable[[np.ndarray], np.ndarray]  # position along the leaf, 0 at its base to 1 at its tip -> half width
@@ -79,10 +81,30 @@ SPECIES = (
 )
 
 
-def draw_plant(species: Species, rng: np.random.Generator) -> Image.Image:
+@dataclass(frozen=True)
+class Session:
+    """A day in a field: its soil and light, shared by all plants drawn in it."""
+
+    soil: np.ndarray  # RGB, [3]
+    grain: np.ndarray  # strength of coarse, middle and fine noise, [3]
+    pebbles: int
+    pebble_size: float
+    light: np.ndarray  # factor for each channel, [3]
+    shadow: tuple[float, float]  # offset, direction
+
+
+def draw_session(rng: np.random.Generator) -> Session:
+    """Draws the soil and light of a session."""
+    soil = np.array([118, 92, 70]) * rng.uniform(0.5, 1.35) + rng.normal(0, 12, 3)
+    light = rng.uniform(0.75, 1.2) * rng.normal(1, 0.06, 3)
+    shadow = (rng.uniform(0, 0.03), rng.uniform(0, 2 * math.pi))
+    return Session(soil, rng.uniform(6, 26, 3), int(rng.integers(0, 70)), rng.uniform(0.008, 0.035), light, shadow)
+
+
+def draw_plant(species: Species, session: Session, rng: np.random.Generator) -> Image.Image:
     """Draws one plant: soil, shadow, cotyledons, true leaves from old to young; RGB, SIZE x SIZE."""
     side = SIZE * _SCALE
-    image = _soil(rng, side)
+    image = _soil(session, rng, side)
     center = side * (0.5 + rng.uniform(-0.07, 0.07, 2))
     heading, scale = rng.uniform(0, 360), side * rng.uniform(0.75, 1.15)
     hue, value = species.hue + rng.normal(0, 0.012), species.value * rng.uniform(0.8, 1.15)
@@ -100,11 +122,10 @@ def draw_plant(species: Species, rng: np.random.Generator) -> Image.Image:
         grown = 1 - 0.55 * number / max(1, count) * rng.uniform(0.7, 1.1)
         length, width = scale * species.length * grown, scale * species.width * grown
         _leaf(draw, center, angle + rng.normal(0, 9), length, width, species.outline, hue, value * rng.uniform(0.92, 1.08), rng)
-    _shadow(image, plant, rng)
+    _shadow(image, plant, session)
     image.paste(plant, (0, 0), plant)
     image = image.resize((SIZE, SIZE), Image.Resampling.LANCZOS).filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.8)))
-    light = rng.uniform(0.7, 1.25) * rng.normal(1, 0.04, 3)
-    pixels = np.asarray(image, np.float32) * light + rng.normal(0, 4, (SIZE, SIZE, 3))
+    pixels = np.asarray(image, np.float32) * session.light * rng.uniform(0.93, 1.07) + rng.normal(0, 4, (SIZE, SIZE, 3))
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
@@ -126,26 +147,26 @@ def _color(hue: float, value: float) -> tuple[int, int, int, int]:
     return red, green, blue, 255
 
 
-def _soil(rng: np.random.Generator, side: int) -> Image.Image:
+def _soil(session: Session, rng: np.random.Generator, side: int) -> Image.Image:
     """Brown noise of three grain sizes, and pebbles."""
-    base = np.array([118, 92, 70]) * rng.uniform(0.6, 1.2)
     field = np.zeros((side, side), np.float32)
-    for cells, weight in ((6, 14), (24, 18), (96, 16)):
+    for cells, weight in zip((6, 24, 96), session.grain, strict=True):
         grain = Image.fromarray(rng.normal(0, weight, (cells, cells)).astype(np.float32))
         field += np.asarray(grain.resize((side, side), Image.Resampling.BICUBIC))
-    image = Image.fromarray(np.clip(base + field[..., None], 0, 255).astype(np.uint8))
+    image = Image.fromarray(np.clip(session.soil + field[..., None], 0, 255).astype(np.uint8))
     draw = ImageDraw.Draw(image)
-    for _ in range(int(rng.integers(5, 60))):
-        x, y, radius = rng.uniform(0, side), rng.uniform(0, side), rng.uniform(0.006, 0.03) * side
+    for _ in range(session.pebbles):
+        x, y, radius = rng.uniform(0, side), rng.uniform(0, side), rng.uniform(0.4, 1) * session.pebble_size * side
         shade = rng.uniform(0.7, 1.5)
         draw.ellipse(
-            (x - radius, y - radius * 0.7, x + radius, y + radius * 0.7), fill=tuple(int(min(255, part * shade)) for part in base)
+            (x - radius, y - radius * 0.7, x + radius, y + radius * 0.7),
+            fill=tuple(int(min(255, part * shade)) for part in session.soil),
         )
     return image
 
 
-def _shadow(image: Image.Image, plant: Image.Image, rng: np.random.Generator) -> None:
-    offset, angle = rng.uniform(0, 0.03) * image.width, rng.uniform(0, 2 * math.pi)
+def _shadow(image: Image.Image, plant: Image.Image, session: Session) -> None:
+    offset, angle = session.shadow[0] * image.width, session.shadow[1]
     mask = ImageChops.offset(plant.getchannel("A"), round(offset * math.cos(angle)), round(offset * math.sin(angle)))
     mask = mask.filter(ImageFilter.BoxBlur(4)).point(lambda alpha: int(alpha * 0.55))
     image.paste((25, 20, 15), (0, 0), mask)
@@ -162,11 +183,12 @@ def draw_set(folder: str | Path, per_class: int, seed: int = 0) -> Path:
     folder = Path(folder)
     check_writable(folder, "dir", per_class * len(SPECIES) * 60_000)
     jobs = [(number, species, plant) for number, species in enumerate(SPECIES) for plant in range(per_class)]
+    sessions = [draw_session(np.random.default_rng([seed, number])) for number in range(SESSIONS)]
     for number, species, plant in progress_bar(jobs, unit="plant", desc="drawing"):
         path = folder / species.name / f"{plant:04d}.png"
         if not path.is_file():
             path.parent.mkdir(exist_ok=True)
-            drawn = draw_plant(species, np.random.default_rng([seed, number, plant]))
+            drawn = draw_plant(species, sessions[plant % SESSIONS], np.random.default_rng([seed, number, plant]))
             write_png(path, drawn)
     return folder
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +62,12 @@ def bootstrap_interval(values: np.ndarray, seed: int = 0, resamples: int = 2000)
     draws = np.random.default_rng(seed).integers(0, len(values), (resamples, len(values)))
     low, high = np.percentile(values[draws].mean(axis=1), [2.5, 97.5])
     return float(low), float(high)
+
+
+def mean_and_interval(values: Sequence[float]) -> str:
+    """A mean and its bootstrap interval as text, "0.871 [0.832, 0.906]"."""
+    low, high = bootstrap_interval(np.asarray(values))
+    return f"{np.mean(values):.3f} [{low:.3f}, {high:.3f}]"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from probe.metrics import average_precision, bootstrap_interval, macro, precision_at_k, retrieval_quality, wilson_interval
+from probe.metrics import (
+    average_precision,
+    bootstrap_interval,
+    macro,
+    mean_and_interval,
+    precision_at_k,
+    retrieval_quality,
+    wilson_interval,
+)
 
 RANKED = np.array([True, False, True, True, False, False])
 
@@ -41,6 +49,7 @@ def test_bootstrap_interval_is_seeded_and_shrinks_with_more_data():
     assert low < values.mean() < high
     assert high - low == pytest.approx(2 * 1.96 / np.sqrt(400), rel=0.15)
     assert bootstrap_interval(np.ones(5)) == (1.0, 1.0)
+    assert mean_and_interval([0.5, 0.5]) == "0.500 [0.500, 0.500]"
 
 
 def by_hand(vectors, labels, k):
