@@ -28,7 +28,7 @@ from data.images import cut, read_image, write_png
 from data.provenance import provenance
 from data.results import write_results
 from data.splits import split_mask
-from probe.metrics import macro, retrieval_quality, wilson_interval
+from probe.metrics import macro, macro_interval, retrieval_quality, wilson_interval
 from probe.search import CosineIndex, Hits
 from probe.transforms import l2_normalize
 
@@ -219,7 +219,9 @@ def evaluate(embeddings: EmbeddingSet) -> None:
     for quality in qualities:
         note = f"  (at most {quality.ceiling:.2f})" if quality.ceiling < 1 else ""
         print(f"{quality.label:28s} {quality.count:6d}  {quality.precision:.3f}   {quality.r_precision:.3f}{note}")
+    low, high = macro_interval(qualities)
     print(f"{'macro average':28s} {len(labels):6d}  {macro(qualities):.3f}   {macro(qualities, 'r_precision'):.3f}")
+    print(f"95 % interval of the macro P@{FLAGS.k} over queries: {low:.3f} to {high:.3f}")
 
 
 def check_flags() -> None:

@@ -79,6 +79,7 @@ class RetrievalQuality:
     precision: float  # mean precision at k
     r_precision: float  # mean precision at (count - 1), the number of others to be found
     k: int
+    standard_error: float  # of `precision`, over the queries
 
     @property
     def ceiling(self) -> float:
@@ -114,11 +115,20 @@ def retrieval_quality(vectors: np.ndarray, labels: np.ndarray, k: int, queries_a
             hits = labels[order] == label
             precision.append(hits[:, :k].mean(axis=1))
             r_precision.append(hits[:, : len(members) - 1].mean(axis=1))
-        means = [float(np.concatenate(values).mean()) for values in (precision, r_precision)]
-        result.append(RetrievalQuality(label, len(members), means[0], means[1], k))
+        each = np.concatenate(precision)
+        error = float(each.std(ddof=1) / np.sqrt(len(each)))
+        result.append(
+            RetrievalQuality(label, len(members), float(each.mean()), float(np.concatenate(r_precision).mean()), k, error)
+        )
     return result
 
 
 def macro(qualities: list[RetrievalQuality], figure: str = "precision") -> float:
     """Mean over classes of a figure of `RetrievalQuality`; NaN where there is no class."""
     return float(np.mean([getattr(quality, figure) for quality in qualities])) if qualities else float("nan")
+
+
+def macro_interval(qualities: list[RetrievalQuality], z: float = 1.96) -> tuple[float, float]:
+    """95 % normal interval of the macro average of the precision, over the choice of queries within each class."""
+    half = z * float(np.sqrt(sum(quality.standard_error**2 for quality in qualities))) / len(qualities)
+    return macro(qualities) - half, macro(qualities) + half

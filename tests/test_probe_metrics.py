@@ -2,14 +2,18 @@ import numpy as np
 import pytest
 
 from probe.metrics import (
+    RetrievalQuality,
     average_precision,
     bootstrap_interval,
     macro,
+    macro_interval,
     mean_and_interval,
     precision_at_k,
     retrieval_quality,
     wilson_interval,
 )
+from probe.search import rank_all
+from probe.transforms import l2_normalize
 
 RANKED = np.array([True, False, True, True, False, False])
 
@@ -74,6 +78,23 @@ def test_retrieval_quality_equals_the_definition(at_once):
         assert (quality.precision, quality.r_precision) == pytest.approx(expected[quality.label])
         assert quality.count == (labels == quality.label).sum()
     assert macro(retrieval_quality(vectors, labels, 8)) == pytest.approx(np.mean([value for value, _ in expected.values()]))
+
+
+def test_the_macro_interval_covers_the_mean_over_all_queries():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(["a", "b"], 400)
+    vectors = rng.normal(size=(800, 3)) + np.repeat([[0.0], [0.8]], 400, axis=0)
+    truth = macro(retrieval_quality(vectors, labels, 20))
+    covered = []
+    for _ in range(60):  # 40 random queries a class instead of all 400
+        sampled = []
+        for label in ("a", "b"):
+            chosen = rng.choice(np.flatnonzero(labels == label), 40, replace=False)
+            each = (labels[rank_all(l2_normalize(vectors), chosen)[:, :20]] == label).mean(axis=1)
+            sampled.append(RetrievalQuality(label, 400, each.mean(), 0.0, 20, each.std(ddof=1) / np.sqrt(40)))
+        low, high = macro_interval(sampled)
+        covered.append(low <= truth <= high)
+    assert np.mean(covered) > 0.88
 
 
 def test_quality_can_be_perfect_and_can_be_chance():
