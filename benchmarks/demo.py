@@ -28,7 +28,8 @@ flags.DEFINE_string("dir", "demo", "Where everything goes.")
 flags.DEFINE_integer("views", 40_000, "Augmented crops to train on, about: sets the epochs, and so the time.")
 
 PER_CLASS = 90
-MAX_EPOCHS = 12
+PHOTOS = {"image_size": 96}
+DRAWINGS = {"image_size": 64, "jitter": 0.4}  # their light differs more between sessions than within a species
 QUERIES, PER_ROUND = 4, 20
 
 
@@ -63,11 +64,13 @@ def main(argv: list[str]) -> None:
     runs = folder / (data.resolve().name if FLAGS.data else "runs")
     frozen, tuned = runs / "imagenet", runs / "contrastive"
 
-    command("run_finetune.py", data=data, run_dir=frozen, epochs=0, image_size=96)
+    settings = PHOTOS if FLAGS.data else DRAWINGS
+    command("run_finetune.py", data=data, run_dir=frozen, epochs=0, image_size=settings["image_size"])
     before = EmbeddingSet.load(frozen / "embeddings")
-    epochs = int(np.clip(FLAGS.views // (2 * len(before.table)), 1, MAX_EPOCHS))
-    batch = min(128, len(before.table) // 2)
-    command("run_finetune.py", data=data, run_dir=tuned, objective="contrastive", epochs=epochs, image_size=96, batch_size=batch)
+    epochs = max(1, FLAGS.views // (2 * len(before.table)))
+    # A small pile needs small batches to come to a few hundred steps.
+    batch = int(np.clip(len(before.table) // 10, 2, 128))
+    command("run_finetune.py", data=data, run_dir=tuned, objective="contrastive", epochs=epochs, batch_size=batch, **settings)
     after = EmbeddingSet.load(tuned / "embeddings")
 
     labels = before.table.column("label_name")
