@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -22,19 +23,21 @@ from absl import app, flags, logging
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from data.crop_table import CropTable
-from data.embeddings import EmbeddingSet, EmbeddingWriter, reusable
+from data.embeddings import EmbeddingSet, EmbeddingWriter, read_skipped, reusable
 from data.files import check_writable, exclusive, write_json
 from data.image_folder import read_image_folder
+from data.images import ImageError, read_image
 from data.pipeline import Unreadable, embed_crops, training_batches
 from data.progress import progress_bar
 from data.provenance import provenance
 from data.splits import split_mask
 from probe.metrics import macro, retrieval_quality
 from simclr_tf2.augment import AugmentConfig
-from simclr_tf2.encoders import ENCODERS, Encoder, EncoderConfig, make_encoder
+from simclr_tf2.encoders import ENCODERS, RANDOM, Encoder, EncoderConfig, make_encoder
 from simclr_tf2.finetune import FinetuneConfig, FinetuneResult, Trainer
 from simclr_tf2.objectives import OBJECTIVES, make_objective
 
@@ -73,7 +76,7 @@ flags.DEFINE_integer("seed", 0, "Of everything random.", lower_bound=0)
 
 EVALUATION_K = 20
 # Flags that may differ when a run is resumed: they don't change what it computes.
-_FREE = ("checkpoint_minutes",)
+_FREE = ("checkpoint_minutes", "run_dir")
 
 
 def prepare(encoder: Encoder, table: CropTable, unreadable: Unreadable, run_dir: Path) -> tuple[Trainer, CropTable | None]:
@@ -90,7 +93,8 @@ def prepare(encoder: Encoder, table: CropTable, unreadable: Unreadable, run_dir:
     if len(train) < FLAGS.batch_size:
         raise ValueError(f"batch_size must be at most the number of training crops, {len(train)}; got {FLAGS.batch_size}")
     evaluated = evaluation_crops(table)
-    measured = f"{len(evaluated)} crops of split {FLAGS.eval_split}" if evaluated else "nothing, for lack of labels"
+    too_few = f"nothing: split {FLAGS.eval_split} has no two classes and {EVALUATION_K + 1} crops"
+    measured = f"{len(evaluated)} crops of split {FLAGS.eval_split}" if evaluated else too_few
     logging.info("training on %d crops; retrieval is measured on %s", len(train), measured)
 
     def batches(epoch: int, start: int) -> tf.data.Dataset:
@@ -124,9 +128,11 @@ def evaluation_crops(table: CropTable) -> CropTable | None:
 
 
 def measure_retrieval(encoder: Encoder, table: CropTable, unreadable: Unreadable) -> dict[str, float]:
-    """Macro P@20 within a split, each of its labelled crops as query."""
+    """Macro P@20 within a split, each of its labelled crops as query; nothing where too few can be read."""
     parts = list(embed_crops(table, encoder.embed, embed_size(), FLAGS.embed_batch, unreadable))
     vectors, valid = (tf.concat(part, 0).numpy() for part in zip(*parts, strict=True))
+    if valid.sum() <= EVALUATION_K:
+        return {}
     qualities = retrieval_quality(vectors[valid], table.column("label_name")[valid], EVALUATION_K)
     return {f"{FLAGS.eval_split}_P@{EVALUATION_K}": macro(qualities)}
 
@@ -138,9 +144,20 @@ def embed(encoder: Encoder, table: CropTable, unreadable: Unreadable, folder: Pa
         for vectors, valid in embed_crops(table, encoder.embed, embed_size(), FLAGS.embed_batch, unreadable, writer.next_row):
             writer.append(vectors, valid)
             bar.update(len(valid))
-    weights = "../encoder.weights.h5" if FLAGS.epochs else _absolute(encoder.config.weights)
+    for image in np.unique(table.column("image")[~writer.valid]):
+        if image not in unreadable.reasons:  # found out by a process that was killed since
+            try:
+                read_image(table.root / image)
+            except ImageError as error:
+                unreadable.add(image, error)
+    weights = "../encoder.weights.h5" if has_own_weights() else _absolute(encoder.config.weights)
     facts = {"encoder": encoder.config.name, "weights": weights, "provenance": provenance(FLAGS.seed)}
     return writer.finish(facts, unreadable.reasons)
+
+
+def has_own_weights() -> bool:
+    """Whether the run's encoder exists nowhere else."""
+    return FLAGS.epochs > 0 or FLAGS.weights == RANDOM
 
 
 def _absolute(weights: str) -> str:
@@ -148,8 +165,9 @@ def _absolute(weights: str) -> str:
 
 
 def settings() -> dict[str, object]:
-    """This script's flags and their values."""
-    return {flag.name: flag.value for flag in FLAGS.get_key_flags_for_module(sys.modules[__name__])}
+    """This script's flags and their values; paths are absolute, so that a run can go on from another folder."""
+    values = {flag.name: flag.value for flag in FLAGS.get_key_flags_for_module(sys.modules[__name__])}
+    return {**values, "data": str(Path(FLAGS.data).resolve()), "weights": _absolute(FLAGS.weights)}
 
 
 def check_same_run(run_dir: Path, table: CropTable) -> None:
@@ -175,7 +193,7 @@ def check_same_run(run_dir: Path, table: CropTable) -> None:
 def run() -> None:
     """The whole job; raises ValueError, OSError or RuntimeError with a message for the user."""
     run_dir = Path(FLAGS.run_dir)
-    check_writable(run_dir, "run_dir", 100_000_000)
+    check_writable(run_dir, "run_dir")
     with exclusive(run_dir, "run_dir"):
         keras.utils.set_random_seed(FLAGS.seed)
         keras.mixed_precision.set_global_policy(FLAGS.mixed_precision)
@@ -187,6 +205,9 @@ def run() -> None:
             logging.warning("skipped %s: %s", item.image, item.reason)
         logging.info("%d crops, %d classes, %d images skipped", len(table), len(table.classes), len(skipped))
         encoder = make_encoder(EncoderConfig(FLAGS.encoder, FLAGS.weights))
+        weight_bytes = 4 * encoder.model.count_params()
+        # Three checkpoints at a time (the last two and the next), each with two moments a weight, and the encoder.
+        check_writable(run_dir, "run_dir", 10 * weight_bytes if FLAGS.epochs else weight_bytes)
         trained = FinetuneResult(0)
         if FLAGS.epochs:
             trainer, evaluated = prepare(encoder, table, unreadable, run_dir)
@@ -195,6 +216,7 @@ def run() -> None:
         table.write(run_dir / "crops.parquet")
         if FLAGS.epochs:
             trained = trainer.run(lambda: measure_retrieval(encoder, evaluated, unreadable) if evaluated else {}, progress_bar)
+        if has_own_weights():
             encoder.save(run_dir / "encoder.weights.h5")
         folder = run_dir / "embeddings"
         identity = {"encoder_hash": encoder.content_hash(), "endpoint": encoder.endpoint, "image_size": embed_size()}
@@ -211,13 +233,12 @@ def run() -> None:
 
 def write_result(run_dir: Path, embeddings: EmbeddingSet, trained: FinetuneResult, unreadable: Unreadable) -> None:
     """Writes result.json and skipped.json."""
-    write_json(run_dir / "skipped.json", unreadable.reasons)
-    hashes = {
-        "embeddings_sha256" if name == "sha256" else name: embeddings.meta[name]
-        for name in ("encoder_hash", "sha256", "table_hash")
-    }
-    facts = {"crops": len(embeddings.table), "skipped_images": len(unreadable.reasons), **hashes, **dataclasses.asdict(trained)}
-    write_json(run_dir / "result.json", {**facts, "provenance": provenance(FLAGS.seed)})
+    reasons = {**read_skipped(embeddings.folder), **unreadable.reasons}
+    write_json(run_dir / "skipped.json", reasons)
+    names = {"encoder_hash": "encoder_hash", "embeddings_sha256": "sha256", "table_hash": "table_hash"}
+    facts = {"crops": len(embeddings.table), "skipped_images": len(reasons)}
+    facts |= {name: embeddings.meta[key] for name, key in names.items()}
+    write_json(run_dir / "result.json", {**facts, **dataclasses.asdict(trained), "provenance": provenance(FLAGS.seed)})
 
 
 def main(argv: list[str]) -> None:
@@ -227,8 +248,10 @@ def main(argv: list[str]) -> None:
         run()
     except (ValueError, OSError, RuntimeError) as error:
         raise SystemExit(f"run_finetune.py: {error}") from None
-    except tf.errors.OpError as error:  # such as a disk that fills up under a checkpoint
-        raise SystemExit(f"run_finetune.py: {error.message.strip().splitlines()[-1]}") from None
+    except tf.errors.OpError as error:  # such as a disk that fills up under a checkpoint, which TensorFlow doesn't say
+        free = shutil.disk_usage(FLAGS.run_dir).free
+        full = f" (the disk of run_dir is full: {free:,} bytes are free)" if free < 1_000_000 else ""
+        raise SystemExit(f"run_finetune.py: {error.message.strip().splitlines()[-1]}{full}") from None
 
 
 if __name__ == "__main__":

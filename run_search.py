@@ -35,7 +35,7 @@ from probe.transforms import l2_normalize
 FLAGS = flags.FLAGS
 flags.DEFINE_string("embeddings", None, "Folder of an embedding set, made by run_finetune.py.", required=True)
 flags.DEFINE_multi_string("query", [], "Crop id, or path of an image in the set or outside it. Several: their mean direction.")
-flags.DEFINE_integer("k", 50, "How many results.")
+flags.DEFINE_integer("k", None, "How many results; default: 50, or as many as there are.")
 flags.DEFINE_string("marks", "", "CSV with the columns crop_id and relevant (1 or 0): re-rank by a linear probe.")
 flags.DEFINE_string("simulate_label", "", "Play a person who marks crops of this class as relevant.")
 flags.DEFINE_integer("rounds", 7, "Rounds of marking of the simulated person.", lower_bound=1)
@@ -43,7 +43,7 @@ flags.DEFINE_integer("per_round", 20, "Marks a round.", lower_bound=1)
 flags.DEFINE_enum("policy", "boundary", ["boundary", "top", "mix"], "What the simulated person is asked next.")
 flags.DEFINE_string("sheet", "", "Contact sheet to draw (.png); with marks or --compare, before and after side by side.")
 flags.DEFINE_string("compare", "", "Another embedding set of the same crops, searched with the same query for the sheet.")
-flags.DEFINE_string("out", "", "Result list to write (.csv), with its provenance beside it (.json).")
+flags.DEFINE_string("out", "", "Result list to write (.csv), with its provenance beside it (.csv.json).")
 flags.DEFINE_bool("evaluate", False, "Retrieval quality with every labelled crop as a query, macro over classes.")
 flags.DEFINE_string("split", "all", "With --evaluate: queries and pool from this split alone.")
 flags.DEFINE_string("images_root", "", "Where the images are now, if the folder has moved since they were embedded.")
@@ -71,6 +71,7 @@ class Result:
 
     title: str
     hits: Hits  # the first k over everything but the query
+    queries: Sequence[int] = ()  # rows that were left out for being the query
     unmarked: Hits | None = None  # the first k over crops that nobody marked; None where nothing is marked
     marks: Mapping[int, bool] = field(default_factory=dict)  # row -> relevant
 
@@ -109,7 +110,7 @@ def embed_outside(embeddings: EmbeddingSet, paths: Sequence[str]) -> np.ndarray:
 
 
 def search(index: CosineIndex, query: Query) -> Result:
-    return Result("cosine", index.search(query.direction, FLAGS.k, exclude=query.rows)[0])
+    return Result("cosine", index.search(query.direction, FLAGS.k, exclude=query.rows)[0], query.rows)
 
 
 def search_with_probe(index: CosineIndex, query: Query | None, marks: Mapping[int, bool]) -> Result:
@@ -122,7 +123,7 @@ def search_with_probe(index: CosineIndex, query: Query | None, marks: Mapping[in
         title = f"cosine to the mean of {len(marks)} relevant marks (a probe needs not relevant ones as well)"
     else:
         title = f"linear probe, {len(marks)} marks, C = {probe.C_:g}"
-    return Result(title, ranked.everything, ranked.unmarked, marks)
+    return Result(title, ranked.everything, rows, ranked.unmarked, marks)
 
 
 def read_marks(index: CosineIndex) -> dict[int, bool]:
@@ -170,11 +171,18 @@ def report(embeddings: EmbeddingSet, result: Result, label: str) -> None:
     if any(names):
         counts = Counter(names[result.hits.rows]).most_common(5)
         print(f"top {len(result.hits.rows)}: " + ", ".join(f"{name or 'unlabelled'} {count}" for name, count in counts))
-    for hits, over in ((result.hits, "everything"), (result.unmarked, "unmarked crops")):
-        if label and hits is not None:
-            right, k = int((names[hits.rows] == label).sum()), len(hits.rows)
+    of_class = names == label
+    left = of_class.sum() - of_class[list(result.queries)].sum()
+    marked = [row for row in result.marks if row not in result.queries]
+    for hits, over, most in (
+        (result.hits, "everything", left),
+        (result.unmarked, "unmarked crops", left - of_class[marked].sum()),
+    ):
+        if label and hits is not None and len(hits.rows):
+            right, k = int(of_class[hits.rows].sum()), len(hits.rows)
             low, high = wilson_interval(right, k)
-            print(f"{right} of {k} over {over} are {label}: {right / k:.2f}, 95 % interval {low:.2f} to {high:.2f}")
+            note = f"; at most {most} can be" if most < k else ""
+            print(f"{right} of {k} over {over} are {label}: {right / k:.2f}, 95 % interval {low:.2f} to {high:.2f}{note}")
 
 
 def tile(embeddings: EmbeddingSet, row: int, caption: str) -> Tile:
@@ -205,7 +213,7 @@ def write_list(embeddings: EmbeddingSet, result: Result) -> None:
     write_results(FLAGS.out, embeddings.table, result.hits.rows.tolist(), result.hits.scores.tolist(), result.marks)
     hashes = {name: embeddings.meta[name] for name in ("encoder_hash", "sha256", "table_hash")}
     facts = {"title": result.title, "query": FLAGS.query, "k": FLAGS.k, "marks": len(result.marks), "embeddings": hashes}
-    write_json(Path(FLAGS.out).with_suffix(".json"), {**facts, "provenance": provenance(FLAGS.seed)})
+    write_json(f"{FLAGS.out}.json", {**facts, "provenance": provenance(FLAGS.seed)})
 
 
 def evaluate(embeddings: EmbeddingSet) -> None:
@@ -226,6 +234,11 @@ def evaluate(embeddings: EmbeddingSet) -> None:
 
 def check_flags() -> None:
     """Refuses combinations that make no sense, and files that can't be written, before work starts."""
+    ignored = [name for name in ("query", "marks", "simulate_label", "sheet", "compare", "out") if getattr(FLAGS, name)]
+    if FLAGS.evaluate and ignored:
+        raise ValueError(f"evaluate takes every crop as a query and excludes {', '.join(ignored)}")
+    if FLAGS.compare and not FLAGS.sheet:
+        raise ValueError("sheet must be given with compare")
     if not (FLAGS.evaluate or FLAGS.query or FLAGS.marks):
         raise ValueError("query must be given (a crop id, or the path of an image), or marks, or --evaluate")
     if FLAGS.marks and FLAGS.simulate_label:
@@ -244,6 +257,8 @@ def run() -> None:
     """The whole job; raises ValueError or OSError with a message for the user."""
     check_flags()
     embeddings = EmbeddingSet.load(FLAGS.embeddings, FLAGS.images_root or None)
+    if FLAGS.k is None:
+        FLAGS["k"].value = max(1, min(50, len(embeddings.table) - max(1, len(FLAGS.query))))
     if FLAGS.evaluate:
         return evaluate(embeddings)
     index = CosineIndex(embeddings.vectors, embeddings.table.ids)

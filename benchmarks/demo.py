@@ -78,8 +78,7 @@ def main(argv: list[str]) -> None:
     target = "Sugar_beet" if "Sugar_beet" in classes else classes[0] if classes else ""
     query = before.table.ids[np.flatnonzero(labels == target)[0]]
     smallest = min((int((labels == name).sum()) for name in classes), default=0)
-    k = min(50, len(labels) - 1)
-    search = {"query": query, "k": k}
+    search = {"query": query}
     sheets = [folder / "1_imagenet_and_finetuned.png", folder / "2_cosine_and_probe.png"]
     command("run_search.py", embeddings=tuned / "embeddings", compare=frozen / "embeddings", sheet=sheets[0], **search)
     if len(classes) < 2 or smallest < 8:

@@ -35,12 +35,14 @@ _ROOT = b"root"
 
 
 def make_crop_id(image: str, box: Sequence[int]) -> str:
-    """The id of a crop: 12 hexadecimal digits from its image's relative path and its box.
+    """The id of a crop: "c" and 12 hexadecimal digits from its image's relative path and its box.
+
+    The letter keeps spreadsheets from taking an id for a number.
 
     It depends on nothing else, so marks stay valid when the source grows, is read in another order or is moved whole.
     """
     left, top, right, bottom = (int(value) for value in box)
-    return hashlib.sha256(f"{image}\0{left},{top},{right},{bottom}".encode()).hexdigest()[:12]
+    return "c" + hashlib.sha256(f"{image}\0{left},{top},{right},{bottom}".encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -122,12 +124,16 @@ class CropTable:
         return self.root / self.rows.column("image")[row].as_py()
 
     def find(self, example: str) -> list[int]:
-        """Rows of a crop id, or of an image by its path: relative to the root, or as it is on this machine."""
+        """Rows of a crop id, or of an image by its path: as it is on this machine, otherwise relative to the root."""
         rows = np.flatnonzero(self.ids == example)
         if not len(rows):
-            resolved, root = Path(example).resolve(), self.root.resolve()
-            relative = resolved.relative_to(root).as_posix() if resolved.is_relative_to(root) else Path(example).as_posix()
-            rows = np.flatnonzero(self.column("image") == relative)
+            # The folder is resolved but not the file, which may be a link to somewhere else.
+            path, root = Path(example).parent.resolve() / Path(example).name, self.root.resolve()
+            if path.is_relative_to(root):
+                example = path.relative_to(root).as_posix()
+            elif path.exists():
+                return []  # an image from elsewhere, whatever the root holds under the same relative path
+            rows = np.flatnonzero(self.column("image") == Path(example).as_posix())
         return [int(row) for row in rows]
 
     def take(self, rows: np.ndarray) -> CropTable:

@@ -129,6 +129,11 @@ class EmbeddingWriter:
         """The first row that isn't on disk or in memory yet."""
         return sum(map(len, self._parts)) + self._pending
 
+    @property
+    def valid(self) -> np.ndarray:
+        """Which of the rows so far could be read, [next_row] bool."""
+        return np.concatenate([*self._parts, *self._valid, np.array([], bool)])
+
     def append(self, vectors: np.ndarray, valid: np.ndarray) -> None:
         """Adds the next rows.
 
@@ -173,7 +178,7 @@ class EmbeddingWriter:
         self.flush()
         if self.next_row != len(self.table):
             raise ValueError(f"the set must have {len(self.table)} rows; {self.next_row} were appended")
-        valid = np.concatenate(self._parts)
+        valid = self.valid
         if not valid.any():
             raise ValueError("none of the crops could be read; nothing to embed")
         path = self.partial / EMBEDDINGS
@@ -193,9 +198,9 @@ class EmbeddingWriter:
             **meta,
         }
         write_json(self.partial / META, facts)
-        for leftover in [*self._part_paths(), self.partial / "identity.json"]:
+        os.rename(self.partial, self.folder)  # whole from here on; what follows only tidies up
+        for leftover in [*self.folder.glob("part-*.npz"), self.folder / "identity.json"]:
             leftover.unlink()
-        os.rename(self.partial, self.folder)
         return EmbeddingSet.load(self.folder)
 
     def _join(self, shape: tuple[int, int], file: BinaryIO) -> None:
@@ -220,15 +225,21 @@ def _write_skipped(path: Path, table: CropTable, reasons: Mapping[str, str]) -> 
     write_atomically(path, lambda file: file.write(text.getvalue().encode()))
 
 
+def read_skipped(folder: str | Path) -> dict[str, str]:
+    """Image -> why it couldn't be read, of a finished set."""
+    with open(Path(folder) / SKIPPED, newline="", encoding="utf-8") as file:
+        return {row["image"]: row["reason"] for row in csv.DictReader(file)}
+
+
 def reusable(folder: str | Path, table: CropTable, identity: Mapping[str, Any]) -> bool:
     """Whether a finished set of these crops by this encoder lies in the folder already.
 
-    A finished set of other crops or another encoder is never overwritten: it is moved aside, to `<folder>.old-N`.
+    Anything else that lies there is never overwritten: it is moved aside, to `<folder>.old-N`.
     """
     folder = Path(folder)
-    if not (folder / META).is_file():
+    if not folder.exists():
         return False
-    meta = json.loads((folder / META).read_text())
+    meta = json.loads((folder / META).read_text()) if (folder / META).is_file() else {}
     wanted = {**identity, "source_table_hash": table.content_hash}
     if all(meta.get(key) == value for key, value in wanted.items()):
         return True

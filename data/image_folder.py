@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -53,9 +54,7 @@ def read_image_folder(
         raise ValueError(
             f"data must be a folder of images; got {str(root)!r}, which {'is a file' if root.exists() else 'does not exist'}"
         )
-    paths = sorted(
-        path for path in root.rglob("*") if path.suffix.lower() in EXTENSIONS and _visible(path, root) and path.is_file()
-    )
+    paths = sorted(path for path in _walk(root) if path.suffix.lower() in EXTENSIONS)
     first_level = {path.relative_to(root).parts[0] for path in paths if len(path.relative_to(root).parts) > 1}
     has_splits = bool(first_level) and all(name.lower() in SPLITS for name in first_level)
 
@@ -63,10 +62,13 @@ def read_image_folder(
     for path in progress(paths):
         image = path.relative_to(root).as_posix()
         try:
+            image.encode()
             sizes.append(read_size(path))
             images.append(image)
+        except UnicodeEncodeError:
+            skipped.append(Skipped(image.encode(errors="backslashreplace").decode(), "file name isn't UTF-8"))
         except ImageError as error:
-            skipped.append(Skipped(image, str(error).removeprefix(f"{path}: ")))
+            skipped.append(Skipped(image, error.reason))
     if not images:
         found = (
             f"{len(skipped)} files, none of them readable ({skipped[0].image}: {skipped[0].reason})" if skipped else "no image file"
@@ -88,9 +90,17 @@ def read_image_folder(
         "label_name": names,
         "session": [""] * count,
         "split": splits,
+        "file_bytes": [(root / image).stat().st_size for image in images],  # so that a replaced image is noticed
     }
     return CropTable.from_columns(root, columns), skipped
 
 
-def _visible(path: Path, root: Path) -> bool:
-    return not any(part.startswith(".") for part in path.relative_to(root).parts)
+def _walk(root: Path) -> Iterator[Path]:
+    """All visible files below a folder; linked folders are followed, once each."""
+    seen = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        folders[:] = [] if real in seen else [name for name in folders if not name.startswith(".")]
+        if real not in seen:
+            yield from (Path(folder) / name for name in files if not name.startswith("."))
+        seen.add(real)

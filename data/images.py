@@ -23,7 +23,19 @@ Image.MAX_IMAGE_PIXELS = None  # `_open` checks MAX_PIXELS itself, with an error
 
 
 class ImageError(ValueError):
-    """An image file can't be read; the message names the file and says why."""
+    """An image file can't be read; the message names the file and says why.
+
+    Attributes:
+        reason: why, without the file.
+    """
+
+    def __init__(self, path: str | Path, reason: str):
+        super().__init__(f"{path}: {reason}")
+        self.reason = reason
+
+
+class _UnsupportedPixels(ValueError):
+    """Pixels whose range isn't defined."""
 
 
 def _open(path: str | Path) -> Image.Image:
@@ -32,14 +44,16 @@ def _open(path: str | Path) -> Image.Image:
     except _DECODE_ERRORS as error:
         size = Path(path).stat().st_size if Path(path).is_file() else None
         reason = "no such file" if size is None else "zero bytes" if size == 0 else _reason(error)
-        raise ImageError(f"{path}: {reason}") from None
+        raise ImageError(path, reason) from None
     if image.width * image.height > MAX_PIXELS:
         image.close()
-        raise ImageError(f"{path}: {image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are read")
+        raise ImageError(path, f"{image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are read")
     return image
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, _UnsupportedPixels):
+        return str(error)
     return "not an image" if isinstance(error, UnidentifiedImageError) else f"damaged image ({error})"
 
 
@@ -53,7 +67,7 @@ def read_size(path: str | Path) -> tuple[int, int]:
         try:
             turned = image.getexif().get(_EXIF_ORIENTATION) in _TURNED
         except _DECODE_ERRORS as error:  # PNG keeps EXIF after the pixels, so a short file is noticed here
-            raise ImageError(f"{path}: {_reason(error)}") from None
+            raise ImageError(path, _reason(error)) from None
         return (image.height, image.width) if turned else (image.width, image.height)
 
 
@@ -72,7 +86,7 @@ def read_image(path: str | Path) -> Image.Image:
             upright = ImageOps.exif_transpose(image)
             return _to_rgb(upright if upright is not None else image)
         except _DECODE_ERRORS as error:
-            raise ImageError(f"{path}: {_reason(error)}") from None
+            raise ImageError(path, _reason(error)) from None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -81,10 +95,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in _SIXTEEN_BIT or image.mode == "I":
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
-            raise ValueError(f"values from {values.min()} to {values.max()}; 16-bit images hold 0 to 65535")
-        return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
+            raise _UnsupportedPixels(f"values from {values.min()} to {values.max()}; at most 16 bits are read")
+        shift = 0 if image.mode == "I" and values.max() < 256 else 8  # 32-bit files often hold 8-bit values
+        return Image.fromarray((values >> shift).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
-        raise ValueError("floating-point pixels have no defined range")
+        raise _UnsupportedPixels("floating-point pixels have no defined range")
     if "A" in image.mode or "transparency" in image.info:
         rgba = image.convert("RGBA")
         grey = Image.new("RGBA", rgba.size, (128, 128, 128, 255))

@@ -26,7 +26,7 @@ class Unreadable:
 
     def add(self, image: str, error: ImageError) -> None:
         with self._lock:
-            self.reasons.setdefault(image, str(error).rsplit(": ", 1)[-1])
+            self.reasons.setdefault(image, error.reason)
 
 
 def embedding_batches(

@@ -100,13 +100,16 @@ def rerank(
         examples: [q, D] float, the query's vectors; q may be 0.
         example_rows: rows of the examples that lie in the pool, which are the first ones; never ranked. A mark on one of
             them counts instead of the example.
-        k: how many to return, of everything and of the unmarked.
+        k: how many to return, of everything and of the unmarked; of the latter fewer where fewer are left.
         seed: of the probe's cross-validation.
     """
     unseen = [place for place in range(len(examples)) if place >= len(example_rows) or example_rows[place] not in marks]
     vectors = np.concatenate([np.asarray(index.vectors[list(marks)]), examples[unseen]])
     direction = learn(vectors, np.array([*marks.values(), *[True] * len(unseen)]), LinearProbe(seed=seed))
-    everything, unmarked = (index.search(direction.coef, k, exclude)[0] for exclude in (example_rows, {*example_rows, *marks}))
+    everything = index.search(direction.coef, k, example_rows)[0]
+    known = {*example_rows, *marks}
+    left = min(k, len(index) - len(known))
+    unmarked = index.search(direction.coef, left, known)[0] if left else Hits(np.array([], np.int64), np.array([]))
     if direction.probe is None:
         return Reranked(everything, unmarked, direction)
     confident = [Hits(hits.rows, 1 / (1 + np.exp(-(hits.scores + direction.intercept)))) for hits in (everything, unmarked)]

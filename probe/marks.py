@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-RELEVANT = {"1": True, "true": True, "yes": True, "relevant": True, "+": True}
-RELEVANT |= {"0": False, "false": False, "no": False, "not relevant": False, "irrelevant": False, "-": False}
+RELEVANT = {"1": True, "1.0": True, "true": True, "yes": True, "relevant": True, "+": True}
+RELEVANT |= {"0": False, "0.0": False, "false": False, "no": False, "not relevant": False, "irrelevant": False, "-": False}
+_SEPARATORS = ",;\t"  # spreadsheets write a semicolon where the comma is the decimal mark
 
 
 @dataclass(frozen=True)
@@ -34,21 +35,24 @@ class Marks:
         if not path.is_file():
             raise ValueError(f"marks must be a CSV file; there is no file {str(path)!r}")
         relevant: dict[str, bool] = {}
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = {"crop_id", "relevant"} - set(reader.fieldnames or ())
-            if missing:
-                raise ValueError(
-                    f"marks must have the columns crop_id and relevant; {str(path)!r} lacks {', '.join(sorted(missing))}"
-                )
-            for row in reader:
-                answer = (row["relevant"] or "").strip().lower()
-                if not answer:
-                    continue
-                if answer not in RELEVANT:
-                    raise ValueError(f"{path} line {reader.line_num}: relevant must be 1 or 0; got {row['relevant']!r}")
-                relevant.pop(row["crop_id"], None)
-                relevant[row["crop_id"]] = RELEVANT[answer]
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"marks must be a CSV file in UTF-8; {str(path)!r} isn't ({error.reason})") from None
+        header = lines[0] if lines else ""
+        reader = csv.DictReader(lines, delimiter=max(_SEPARATORS, key=header.count))
+        reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+        missing = {"crop_id", "relevant"} - set(reader.fieldnames)
+        if missing:
+            raise ValueError(f"marks must have the columns crop_id and relevant; {str(path)!r} lacks {', '.join(sorted(missing))}")
+        for row in reader:
+            answer, crop_id = (row["relevant"] or "").strip().lower(), (row["crop_id"] or "").strip()
+            if not answer:
+                continue
+            if answer not in RELEVANT:
+                raise ValueError(f"{path} line {reader.line_num}: relevant must be 1 or 0; got {row['relevant']!r}")
+            relevant.pop(crop_id, None)
+            relevant[crop_id] = RELEVANT[answer]
         if not relevant:
             raise ValueError(f"marks must hold at least one mark; every row of {str(path)!r} is empty in the column relevant")
         return cls(relevant)

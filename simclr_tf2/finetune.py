@@ -107,7 +107,8 @@ class Trainer:
                     with writer.as_default(int(self.step)):
                         for name, value in figures.items():
                             tf.summary.scalar(f"train/{name}", value)
-                    if time.monotonic() - saved_at > 60 * self.config.checkpoint_minutes:
+                    ends = int(self.step) % self.steps_per_epoch == 0  # saved below, after its evaluation
+                    if not ends and time.monotonic() - saved_at > 60 * self.config.checkpoint_minutes:
                         self._save()
                         saved_at = time.monotonic()
                 if int(self.step) != (epoch + 1) * self.steps_per_epoch:
@@ -151,7 +152,7 @@ class Trainer:
         last = self.checkpoints.latest_checkpoint
         advice = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
         raise TrainingDiverged(
-            f"{bad[0]} is {figures[bad[0]]} at step {int(self.step)}; {advice}. A lower learning_rate or a longer warm-up helps."
+            f"{bad[0]} is {figures[bad[0]]} at step {int(self.step)}; {advice}. Start another run_dir with a lower learning_rate."
         )
 
     def _warn_if_collapsed(self, figures: dict[str, float], result: FinetuneResult) -> None:
@@ -169,7 +170,6 @@ class Trainer:
     def _restore(self) -> None:
         latest = self.checkpoints.latest_checkpoint
         if latest:
-            self.optimizer.build(self.objective.trainable_variables)
             self.checkpoints.checkpoint.restore(latest).assert_consumed()
             logging.info("going on from step %d of %d (%s)", int(self.step), self.total_steps, latest)
 

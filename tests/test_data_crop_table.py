@@ -15,7 +15,7 @@ def columns(images, boxes=None, **extra):
 
 
 def test_id_is_a_hash_of_image_and_box():
-    expected = hashlib.sha256(b"a/b.jpg\x001,2,30,40").hexdigest()[:12]
+    expected = "c" + hashlib.sha256(b"a/b.jpg\x001,2,30,40").hexdigest()[:12]
     assert make_crop_id("a/b.jpg", (1, 2, 30, 40)) == expected
     assert make_crop_id("a/b.jpg", np.array([1, 2, 30, 40])) == expected
 
@@ -57,3 +57,25 @@ def test_errors_name_what_is_missing(tmp_path):
         CropTable.from_columns("", {name: [] for name in SCHEMA.names if name not in ("left", "top")})
     with pytest.raises(ValueError, match=r"column must be one of .* got 'colour'"):
         CropTable.from_columns("", columns(["a"])).column("colour")
+
+
+def test_crops_are_found_by_id_and_by_path(tmp_path, monkeypatch):
+    for name in ("photos/beet/a.jpg", "photos/beet/b.jpg", "other/beet/a.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "photos" / "beet" / "link.jpg").symlink_to(tmp_path / "other" / "beet" / "a.jpg")
+    table = CropTable.from_columns(
+        tmp_path / "photos",
+        columns(
+            ["beet/a.jpg", "beet/b.jpg", "beet/b.jpg", "beet/link.jpg"], [(0, 0, 9, 9), (0, 0, 9, 9), (1, 0, 9, 9), (0, 0, 9, 9)]
+        ),
+    )
+    monkeypatch.chdir(tmp_path)
+    assert table.find(table.ids[2]) == [2]
+    assert table.find("beet/b.jpg") == [1, 2]
+    assert table.find("photos/beet/a.jpg") == table.find(str(tmp_path / "photos/beet/a.jpg")) == [0]
+    assert table.find("photos/beet/link.jpg") == [3]
+    assert table.find("nobody") == []
+    monkeypatch.chdir(tmp_path / "other")
+    assert table.find("beet/a.jpg") == []  # an image of this folder, not the one of the same name in the set
+    assert table.find("beet/b.jpg") == [1, 2]

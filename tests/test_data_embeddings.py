@@ -6,7 +6,7 @@ import pytest
 
 from data import embeddings as module
 from data.crop_table import CropTable
-from data.embeddings import EmbeddingSet, EmbeddingWriter, reusable
+from data.embeddings import EmbeddingSet, EmbeddingWriter, read_skipped, reusable
 from tests.test_data_crop_table import columns
 
 IDENTITY = {"encoder_hash": "abc", "endpoint": "avg_pool", "image_size": 32}
@@ -74,6 +74,7 @@ def test_unreadable_crops_are_left_out_and_listed(tmp_path, table, vectors):
     assert np.array_equal(written.vectors, vectors[valid])
     assert list(written.table.ids) == list(table.ids[valid])
     assert written.meta["skipped"] == 2
+    assert read_skipped(tmp_path / "set") == {"002.png": "zero, bytes", "009.png": "unreadable"}
     lines = (tmp_path / "set" / "skipped.csv").read_text().splitlines()
     assert lines == ["crop_id,image,reason", f'{table.ids[2]},002.png,"zero, bytes"', f"{table.ids[9]},009.png,unreadable"]
 
@@ -149,6 +150,35 @@ def test_a_kill_between_joining_and_renaming_is_harmless(tmp_path, table, vector
     monkeypatch.undo()
     write(tmp_path / "set", table, vectors).finish({})
     assert np.array_equal(EmbeddingSet.load(tmp_path / "set", full=True).vectors, vectors)
+
+
+def test_a_kill_while_tidying_up_leaves_a_whole_set(tmp_path, table, vectors, monkeypatch):
+    writer = write(tmp_path / "set", table, vectors)
+    removed = []
+
+    def unlink(path, missing_ok=False):
+        removed.append(path)
+        if len(removed) == 2:
+            raise KeyboardInterrupt
+        real(path, missing_ok=missing_ok)
+
+    real = module.Path.unlink
+    monkeypatch.setattr(module.Path, "unlink", unlink)
+    with pytest.raises(KeyboardInterrupt):
+        writer.finish({})
+    monkeypatch.undo()
+    assert len(removed) == 2
+    assert reusable(tmp_path / "set", table, IDENTITY)
+    assert np.array_equal(EmbeddingSet.load(tmp_path / "set", full=True).vectors, vectors)
+
+
+def test_a_folder_without_meta_is_moved_aside(tmp_path, table, vectors):
+    write(tmp_path / "set", table, vectors).finish({})
+    (tmp_path / "set" / "meta.json").unlink()
+    assert not reusable(tmp_path / "set", table, IDENTITY)
+    write(tmp_path / "set", table, vectors).finish({})
+    assert np.array_equal(EmbeddingSet.load(tmp_path / "set").vectors, vectors)
+    assert (tmp_path / "set.old-1" / "embeddings.npy").exists()
 
 
 def test_the_writer_checks_what_it_is_given(tmp_path, table, vectors):

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 from PIL import Image
 
@@ -63,3 +65,24 @@ def test_errors_say_what_was_found(tmp_path):
         read_image_folder(tmp_path)
     with pytest.raises(ValueError, match="is a file"):
         read_image_folder(tmp_path / "a.jpg")
+
+
+def test_linked_folders_are_followed_once_and_bad_names_skipped(tmp_path):
+    make(tmp_path / "elsewhere", "beet/a.png")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "beet").symlink_to(tmp_path / "elsewhere" / "beet")
+    (tmp_path / "elsewhere" / "beet" / "loop").symlink_to(tmp_path / "elsewhere" / "beet")
+    Image.new("RGB", (7, 5)).save(tmp_path / "plain.png")
+    (tmp_path / "data" / "beet" / os.fsdecode(b"caf\xe9.png")).write_bytes((tmp_path / "plain.png").read_bytes())
+    table, skipped = read_image_folder(tmp_path / "data")
+    assert facts(table) == [("beet/a.png", "beet", 0, "")]
+    assert [(item.image, item.reason) for item in skipped] == [("beet/caf\\udce9.png", "file name isn't UTF-8")]
+
+
+def test_a_replaced_image_changes_the_table_but_no_id(tmp_path):
+    make(tmp_path, "beet/a.png")
+    before, _ = read_image_folder(tmp_path)
+    Image.effect_noise((7, 5), 50).convert("RGB").save(tmp_path / "beet" / "a.png")
+    after, _ = read_image_folder(tmp_path)
+    assert before.ids.tolist() == after.ids.tolist()
+    assert before.content_hash != after.content_hash

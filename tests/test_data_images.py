@@ -97,3 +97,14 @@ def test_cut_at_most_keeps_aspect_and_never_enlarges():
     assert cut_at_most(image, (0, 0, 100, 40), 50).size == (50, 20)
     assert cut_at_most(image, (10, 10, 30, 20), 50).size == (20, 10)
     assert cut_at_most(image, (0, 0, 100, 1), 10).size == (10, 1)
+
+
+def test_pixels_without_a_defined_range_are_refused_and_small_values_kept(tmp_path):
+    Image.fromarray(np.ones((2, 2), np.float32)).save(tmp_path / "float.tif")
+    with pytest.raises(ImageError, match=r"float\.tif: floating-point pixels have no defined range"):
+        read_image(tmp_path / "float.tif")
+    Image.fromarray(np.full((2, 2), 70_000, np.int32)).save(tmp_path / "large.tif")
+    with pytest.raises(ImageError, match="at most 16 bits are read"):
+        read_image(tmp_path / "large.tif")
+    Image.fromarray(np.full((2, 2), 200, np.int32)).save(tmp_path / "small.tif")
+    assert (np.asarray(read_image(tmp_path / "small.tif")) == 200).all()

@@ -60,6 +60,16 @@ def test_rerank_excludes_the_query_and_reports_unmarked_crops_alone():
     np.testing.assert_allclose(ranked.everything.scores, confidence[order[:50]], rtol=1e-5)
 
 
+def test_fewer_unmarked_crops_than_asked_for_are_no_error():
+    vectors, answers = pool(count=30, relevant=10)
+    index = CosineIndex(vectors, [f"{row:04d}" for row in range(30)])
+    for marked, left in ((20, 9), (29, 0)):
+        marks = {row: bool(answers[row]) for row in range(1, marked + 1)}
+        ranked = rerank(index, marks, vectors[[0]], [0], 15)
+        assert (len(ranked.everything.rows), len(ranked.unmarked.rows)) == (15, left)
+        assert not set(ranked.unmarked.rows) & set(marks)
+
+
 def test_a_mark_on_the_query_itself_counts_instead_of_it():
     vectors, _ = pool()
     index = CosineIndex(vectors, [f"{row:04d}" for row in range(len(vectors))])

@@ -13,6 +13,18 @@ def test_answers_blanks_order_and_a_byte_order_mark(tmp_path):
     assert list(Marks.read(write(tmp_path, text)).relevant.items()) == [("a", True), ("c", False), ("d", True), ("e", False)]
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_what_spreadsheets_and_data_frames_write(tmp_path, separator):
+    text = "Rank,Crop_ID,Relevant\n1, a ,1.0\n2,b,0.0\n3,c,\n".replace(",", separator)
+    assert Marks.read(write(tmp_path, text)).relevant == {"a": True, "b": False}
+
+
+def test_another_encoding_is_named(tmp_path):
+    (tmp_path / "marks.csv").write_bytes("crop_id,relevant\n".encode("utf-16"))
+    with pytest.raises(ValueError, match="marks must be a CSV file in UTF-8"):
+        Marks.read(tmp_path / "marks.csv")
+
+
 def test_the_last_mark_of_a_crop_counts(tmp_path):
     marks = Marks.read(write(tmp_path, "crop_id,relevant\na,1\nb,1\na,0\n"))
     assert list(marks.relevant.items()) == [("b", True), ("a", False)]

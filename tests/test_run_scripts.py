@@ -15,6 +15,7 @@ from PIL import Image
 from data.embeddings import EmbeddingSet
 from probe.search import CosineIndex
 from probe.transforms import l2_normalize
+from tests.conftest import COLORS, noisy
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--encoder=tiny", "--weights=random", "--image_size=32", "--batch_size=8", "--embed_batch=8"]
@@ -38,8 +39,6 @@ def failure(script, *arguments):
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
     """A finished contrastive run on three colours of 12 photos, one of which is damaged."""
-    from tests.conftest import COLORS, noisy
-
     photos = tmp_path_factory.mktemp("data") / "photos"
     for number, (name, color) in enumerate(COLORS.items()):
         (photos / name).mkdir(parents=True)
@@ -96,7 +95,7 @@ def test_search_by_id_by_path_and_by_an_image_from_outside(run_dir, tmp_path):
             lists.append([line["crop_id"] for line in csv.DictReader(file)])
     assert lists[0] == lists[1] == lists[2] == embeddings.table.ids[expected.rows].tolist()
     assert lists[3] == [embeddings.table.ids[row], *lists[0][:4]]  # from outside, so the crop itself is the best result
-    facts = json.loads((tmp_path / "out.json").read_text())
+    facts = json.loads((tmp_path / "out.csv.json").read_text())
     assert facts["embeddings"]["encoder_hash"] == embeddings.meta["encoder_hash"]
 
 
@@ -141,6 +140,8 @@ def test_a_simulated_person_and_evaluation(run_dir):
         ),
         (["--query=red/02.png", "--simulate_label=blue", "--k=5"], "query must be one crop of class 'blue'"),
         (["--query=red/02.png", "--sheet=/proc/x/out.png"], "sheet must be a folder that can be written to"),
+        (["--query=red/02.png", "--evaluate"], "evaluate takes every crop as a query and excludes query"),
+        (["--query=red/02.png", "--compare=x"], "sheet must be given with compare"),
         (["--query=red/02.png", "--sheet=out.jpg"], "sheet must be a .png file; got 'out.jpg'"),
         (["--evaluate", "--split=winter"], "split must be one of all, "),
     ],
@@ -168,6 +169,36 @@ def test_finetune_names_bad_arguments(photos, tmp_path):
     assert "a supervised objective needs crops of at least 2 classes; got 0" in failure(*one)
     large = ["run_finetune.py", f"--data={photos}", f"--run_dir={tmp_path / 'large'}", *TINY, "--batch_size=64"]
     assert "batch_size must be at most the number of training crops, 36; got 64" in failure(*large)
+
+
+def test_broken_validation_images_do_not_stop_a_run(tmp_path):
+    for split in ("train", "validation"):
+        for number, (name, color) in enumerate(COLORS.items()):
+            (tmp_path / "photos" / split / name).mkdir(parents=True)
+            for photo in range(8):
+                path = tmp_path / "photos" / split / name / f"{photo}.jpg"
+                noisy(color, (64, 64), 100 * number + photo).save(path)
+                if split == "validation" and photo < 2:
+                    path.write_bytes(path.read_bytes()[:1200])
+    run = ["run_finetune.py", f"--data={tmp_path / 'photos'}", f"--run_dir={tmp_path / 'run'}", "--epochs=1", *TINY]
+    call(*run)
+    assert len(EmbeddingSet.load(tmp_path / "run" / "embeddings").table) == 42
+    skipped = json.loads((tmp_path / "run" / "skipped.json").read_text())
+    assert len(skipped) == 6
+    (tmp_path / "run" / "result.json").unlink()  # what a kill just before the end leaves
+    call(*run)
+    assert json.loads((tmp_path / "run" / "skipped.json").read_text()) == skipped
+
+
+def test_marking_everything_and_defaults_work_on_a_small_set(run_dir, tmp_path):
+    search = ["run_search.py", f"--embeddings={run_dir / 'embeddings'}", "--query=green/00.png", f"--out={tmp_path / 'out.csv'}"]
+    assert "top 34:" in call(*search).stdout
+    lines = (tmp_path / "out.csv").read_text().splitlines()
+    marked = [line.split(",") for line in lines]
+    for fields in marked[1:]:
+        fields[3] = str(int(fields[4] == "green"))
+    (tmp_path / "marks.csv").write_text("\n".join(",".join(fields) for fields in marked))
+    assert "linear probe, 34 marks" in call(*search, f"--marks={tmp_path / 'marks.csv'}").stdout
 
 
 def test_a_call_that_failed_does_not_stand_in_the_way_of_the_right_one(photos, tmp_path):

@@ -89,6 +89,20 @@ class Killed(BaseException):
     """Stands for a kill: nothing handles it."""
 
 
+def test_loss_scaling_is_resumed_too(tmp_path):
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        first = trainer(tmp_path, epochs=2)
+        first.run()
+        again = trainer(tmp_path, seed=9, epochs=2)
+        again.run()
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert int(first.optimizer.step_counter.numpy()) > 0
+    for ours, theirs in zip(weights(again), weights(first), strict=True):  # the loss scale and its counter among them
+        assert np.array_equal(ours, theirs)
+
+
 @pytest.mark.parametrize("mid_epoch", [False, True])
 def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path, mid_epoch):
     whole = trainer(tmp_path / "whole")
