@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import shutil
 import sys
 from pathlib import Path
 
-from absl import app, flags, logging
+import absl.logging
+from absl import app, flags
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -41,6 +43,7 @@ from simclr_tf2.encoders import ENCODERS, RANDOM, Encoder, EncoderConfig, make_e
 from simclr_tf2.finetune import FinetuneConfig, FinetuneResult, Trainer
 from simclr_tf2.objectives import OBJECTIVES, make_objective
 
+_log = logging.getLogger(__name__)
 FLAGS = flags.FLAGS
 flags.DEFINE_string("data", None, "Folder of images: image.jpg, class/image.jpg or split/class/image.jpg.", required=True)
 flags.DEFINE_string("run_dir", None, "Folder for everything this run makes. A killed run goes on from here.", required=True)
@@ -95,7 +98,7 @@ def prepare(encoder: Encoder, table: CropTable, unreadable: Unreadable, run_dir:
     evaluated = evaluation_crops(table)
     too_few = f"nothing: split {FLAGS.eval_split} has no two classes and {EVALUATION_K + 1} crops"
     measured = f"{len(evaluated)} crops of split {FLAGS.eval_split}" if evaluated else too_few
-    logging.info("training on %d crops; retrieval is measured on %s", len(train), measured)
+    _log.info("training on %d crops; retrieval is measured on %s", len(train), measured)
 
     def batches(epoch: int, start: int) -> tf.data.Dataset:
         return training_batches(train, objective.augment, FLAGS.image_size, FLAGS.batch_size, FLAGS.seed, epoch, unreadable, start)
@@ -107,7 +110,6 @@ def prepare(encoder: Encoder, table: CropTable, unreadable: Unreadable, run_dir:
         weight_decay=FLAGS.weight_decay,
         warmup_epochs=FLAGS.warmup_epochs,
         checkpoint_minutes=FLAGS.checkpoint_minutes,
-        seed=FLAGS.seed,
     )
     return Trainer(objective, config, batches, len(train) // FLAGS.batch_size, run_dir), evaluated
 
@@ -202,8 +204,8 @@ def run() -> None:
         unreadable = Unreadable()
         for item in skipped:
             unreadable.reasons[item.image] = item.reason
-            logging.warning("skipped %s: %s", item.image, item.reason)
-        logging.info("%d crops, %d classes, %d images skipped", len(table), len(table.classes), len(skipped))
+            _log.warning("skipped %s: %s", item.image, item.reason)
+        _log.info("%d crops, %d classes, %d images skipped", len(table), len(table.classes), len(skipped))
         encoder = make_encoder(EncoderConfig(FLAGS.encoder, FLAGS.weights))
         weight_bytes = 4 * encoder.model.count_params()
         # Three checkpoints at a time (the last two and the next), each with two moments a weight, and the encoder.
@@ -223,7 +225,7 @@ def run() -> None:
         embedded = reusable(folder, table, identity)
         embeddings = EmbeddingSet.load(folder) if embedded else embed(encoder, table, unreadable, folder, identity)
         if embedded and (run_dir / "result.json").is_file():
-            logging.info("the run in %s is complete already", run_dir)
+            _log.info("the run in %s is complete already", run_dir)
         else:
             write_result(run_dir, embeddings, trained, unreadable)
     images = embeddings.meta["skipped"] + len(skipped)
@@ -244,6 +246,7 @@ def write_result(run_dir: Path, embeddings: EmbeddingSet, trained: FinetuneResul
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+    absl.logging.set_verbosity(absl.logging.WARNING)  # TensorFlow reports through it on every checkpoint
     try:
         run()
     except (ValueError, OSError, RuntimeError) as error:
@@ -255,6 +258,7 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    logging.set_verbosity(logging.INFO)
-    logging.get_absl_handler().setFormatter(None)  # the message alone, without time and thread
+    for name in (__name__, "simclr_tf2"):
+        logging.getLogger(name).setLevel(logging.INFO)
+    absl.logging.get_absl_handler().setFormatter(None)  # the message alone, without time and thread
     app.run(main)

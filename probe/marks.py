@@ -56,7 +56,3 @@ class Marks:
         if not relevant:
             raise ValueError(f"marks must hold at least one mark; every row of {str(path)!r} is empty in the column relevant")
         return cls(relevant)
-
-    def to_csv(self) -> str:
-        """The marks as CSV, readable by `read`."""
-        return "crop_id,relevant\n" + "".join(f"{crop_id},{int(mark)}\n" for crop_id, mark in self.relevant.items())

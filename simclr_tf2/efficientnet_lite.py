@@ -24,7 +24,6 @@ _STAGES = (
     (1, 3, 1, 6, 320),
 )
 _STEM_FILTERS, _HEAD_FILTERS = 32, 1280
-EMBEDDING_WIDTH = _HEAD_FILTERS
 
 
 def _batch_norm(name: str) -> FusedBatchNormalization:

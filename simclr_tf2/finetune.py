@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -12,11 +13,12 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from absl import logging
 from tqdm import tqdm
 
 from simclr_tf2.objectives import Objective
 from simclr_tf2.schedule import WarmupCosine
+
+_log = logging.getLogger(__name__)
 
 # Standard deviation of unit embeddings, relative to that of points spread evenly on the sphere: 1 is spread, 0 is one
 # point. ImageNet features of plants start at about 0.6; a collapsed network is below 0.01 within a few dozen steps.
@@ -33,7 +35,6 @@ class FinetuneConfig:
     weight_decay: float = 1e-4  # on kernels; biases and batch-norm parameters are left out
     warmup_epochs: float = 0.5
     checkpoint_minutes: float = 5.0  # beside the checkpoint at the end of every epoch
-    seed: int = 0
 
 
 @dataclass
@@ -161,7 +162,7 @@ class Trainer:
                 f"embeddings have collapsed at step {int(self.step)}: their spread is {figures['embedding_std']:.4f} "
                 f"(below {COLLAPSED}), so all crops look alike. Lower learning_rate or raise batch_size."
             )
-            logging.warning(warning)
+            _log.warning(warning)
             result.warnings.append(warning)
 
     def _save(self) -> None:
@@ -171,7 +172,7 @@ class Trainer:
         latest = self.checkpoints.latest_checkpoint
         if latest:
             self.checkpoints.checkpoint.restore(latest).assert_consumed()
-            logging.info("going on from step %d of %d (%s)", int(self.step), self.total_steps, latest)
+            _log.info("going on from step %d of %d (%s)", int(self.step), self.total_steps, latest)
 
 
 def embedding_std(embeddings: tf.Tensor) -> tf.Tensor:

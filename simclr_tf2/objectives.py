@@ -6,6 +6,8 @@ more about it than that.
 
 from __future__ import annotations
 
+import abc
+
 import keras
 import tensorflow as tf
 
@@ -14,7 +16,7 @@ from simclr_tf2.encoders import Encoder
 from simclr_tf2.nt_xent import nt_xent
 
 
-class Objective:
+class Objective(abc.ABC):
     """Base class.
 
     Attributes:
@@ -30,13 +32,13 @@ class Objective:
         """The variables that the optimizer moves."""
         return self.encoder.model.trainable_variables + self.head.trainable_variables
 
+    @abc.abstractmethod
     def augment(self, image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
         """One image, float32 [height, width, 3] in [0, 1], and a seed, int32 [2] -> what `loss` takes, unbatched."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def loss(self, augmented, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """A batch -> (loss, accuracy, embeddings): float32 scalars and float32 [rows, width]."""
-        raise NotImplementedError
 
 
 def _projection_head(width: int, hidden: int, output: int) -> keras.Model:

@@ -30,11 +30,6 @@ def test_the_last_mark_of_a_crop_counts(tmp_path):
     assert list(marks.relevant.items()) == [("b", True), ("a", False)]
 
 
-def test_round_trip(tmp_path):
-    marks = Marks({"x": True, "y": False})
-    assert Marks.read(write(tmp_path, marks.to_csv())) == marks
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
