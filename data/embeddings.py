@@ -58,7 +58,7 @@ class EmbeddingSet:
         missing = [name for name in (META, EMBEDDINGS, CROPS) if not (folder / name).is_file()]
         if missing:
             raise ValueError(f"embeddings must be the folder of an embedding set; {str(folder)!r} lacks {', '.join(missing)}")
-        meta = json.loads((folder / META).read_text())
+        meta = _read_meta(folder / META)
         table = CropTable.read(folder / CROPS, root)
         size = (folder / EMBEDDINGS).stat().st_size
         if size != meta["bytes"]:
@@ -75,6 +75,17 @@ class EmbeddingSet:
             raise ValueError(f"{folder / EMBEDDINGS} was changed after it was written (its SHA-256 differs)")
         _check_finite(vectors, folder / EMBEDDINGS)
         return cls(vectors, table, meta, folder)
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    try:
+        meta = json.loads(path.read_text())
+        missing = {"rows", "width", "bytes", "sha256", "table_hash"} - set(meta)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} must be the JSON of an embedding set: {error}") from None
+    if missing:
+        raise ValueError(f"{path} isn't of an embedding set: it lacks {', '.join(sorted(missing))}")
+    return meta
 
 
 def _check_finite(vectors: np.ndarray, path: Path) -> None:

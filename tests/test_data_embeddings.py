@@ -127,6 +127,13 @@ def test_loading_refuses_what_is_not_as_stated(tmp_path, table, vectors):
     with pytest.raises(ValueError, match="its hash differs"):
         EmbeddingSet.load(folder)
 
+    (folder / "meta.json").write_text('{"rows": 25}')
+    with pytest.raises(ValueError, match="lacks bytes, sha256, table_hash, width"):
+        EmbeddingSet.load(folder)
+    (folder / "meta.json").write_text("{")
+    with pytest.raises(ValueError, match="must be the JSON of an embedding set"):
+        EmbeddingSet.load(folder)
+
     (folder / "crops.parquet").unlink()
     with pytest.raises(ValueError, match=r"lacks crops\.parquet"):
         EmbeddingSet.load(folder)
