@@ -30,7 +30,7 @@ from data.results import write_results
 from data.splits import split_mask
 from probe.metrics import macro, macro_interval, retrieval_quality, wilson_interval
 from probe.search import CosineIndex, Hits
-from probe.transforms import l2_normalize
+from probe.transforms import mean_direction
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("embeddings", None, "Folder of an embedding set, made by run_finetune.py.", required=True)
@@ -61,8 +61,8 @@ class Query:
 
     @property
     def direction(self) -> np.ndarray:
-        """Unit vector to search along: the mean of the unit examples, [D]."""
-        return l2_normalize(l2_normalize(self.vectors).mean(axis=0))
+        """Unit vector to search along, [D]."""
+        return mean_direction(self.vectors)
 
 
 @dataclass(frozen=True)

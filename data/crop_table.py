@@ -37,9 +37,8 @@ _ROOT = b"root"
 def make_crop_id(image: str, box: Sequence[int]) -> str:
     """The id of a crop: "c" and 12 hexadecimal digits from its image's relative path and its box.
 
-    The letter keeps spreadsheets from taking an id for a number.
-
     It depends on nothing else, so marks stay valid when the source grows, is read in another order or is moved whole.
+    The letter keeps spreadsheets from taking an id for a number.
     """
     left, top, right, bottom = (int(value) for value in box)
     return "c" + hashlib.sha256(f"{image}\0{left},{top},{right},{bottom}".encode()).hexdigest()[:12]
@@ -99,12 +98,19 @@ class CropTable:
         return self.rows.num_rows
 
     def column(self, name: str) -> np.ndarray:
-        """One column as an array of int32 or str objects, [N]."""
+        """One column as an array of int32 or str objects, [N]; converted once and shared, so not to be written to."""
         if name not in self.rows.column_names:
             raise ValueError(f"column must be one of {', '.join(self.rows.column_names)}; got {name!r}")
-        return self.rows.column(name).to_numpy()
+        if name not in self._arrays:
+            self._arrays[name] = self.rows.column(name).to_numpy()
+            self._arrays[name].flags.writeable = False
+        return self._arrays[name]
 
     @cached_property
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {}
+
+    @property
     def ids(self) -> np.ndarray:
         """Crop ids, [N] str."""
         return self.column("crop_id")
@@ -121,7 +127,7 @@ class CropTable:
 
     def path(self, row: int) -> Path:
         """The image file of a row."""
-        return self.root / self.rows.column("image")[row].as_py()
+        return self.root / self.column("image")[row]
 
     def find(self, example: str) -> list[int]:
         """Rows of a crop id, or of an image by its path: as it is on this machine, otherwise relative to the root."""

@@ -69,7 +69,7 @@ def embedding_batches(
         valid.set_shape((None,))
         return crops, valid
 
-    # Whole groups travel through the pipeline: an element for each crop would copy it four times on its way.
+    # Whole groups travel through the pipeline: an element for each crop would be copied at every stage.
     loaded = tf.data.Dataset.range(len(groups)).map(load_op, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return loaded.rebatch(batch_size).prefetch(2).with_options(_half_the_cores())
 

@@ -10,7 +10,7 @@ import numpy as np
 from probe.linear_probe import LinearProbe
 from probe.metrics import average_precision, precision_at_k
 from probe.search import CosineIndex, Hits
-from probe.transforms import l2_normalize
+from probe.transforms import l2_normalize, mean_direction
 
 POLICIES = ("boundary", "top", "mix")
 
@@ -36,7 +36,7 @@ def learn(vectors: np.ndarray, relevant: np.ndarray, probe: LinearProbe | None =
         ValueError: nothing is relevant.
     """
     if len(relevant) and np.all(relevant):
-        return Direction(l2_normalize(l2_normalize(vectors).mean(axis=0)).astype(np.float64), 0.0, None)
+        return Direction(mean_direction(vectors).astype(np.float64), 0.0, None)
     fitted = (probe or LinearProbe()).fit(vectors, relevant)
     return Direction(fitted.coef_, fitted.intercept_, fitted)
 

@@ -22,3 +22,8 @@ def l2_normalize(vectors: np.ndarray) -> np.ndarray:
     if not np.isfinite(norms).all():
         raise ValueError("vectors must be finite; got NaN or infinity")
     return vectors / np.where(norms > 0, norms, 1.0)
+
+
+def mean_direction(vectors: np.ndarray) -> np.ndarray:
+    """The unit vector along the mean of the unit rows: where several examples point together; [n, D] -> [D] float32."""
+    return l2_normalize(l2_normalize(vectors).mean(axis=0))

@@ -20,8 +20,7 @@ from simclr_tf2.schedule import WarmupCosine
 
 _log = logging.getLogger(__name__)
 
-# Standard deviation of unit embeddings, relative to that of points spread evenly on the sphere: 1 is spread, 0 is one
-# point. ImageNet features of plants start at about 0.6; a collapsed network is below 0.01 within a few dozen steps.
+# Below this spread of the unit embeddings (see `embedding_std`) a network counts as collapsed.
 COLLAPSED = 0.05
 
 

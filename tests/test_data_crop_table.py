@@ -46,6 +46,14 @@ def test_parquet_round_trip_keeps_values_and_root(tmp_path):
     assert CropTable.read(tmp_path / "crops.parquet", "elsewhere").path(0).as_posix() == "elsewhere/a.jpg"
 
 
+def test_a_column_is_converted_once_and_cannot_be_written_to():
+    table = CropTable.from_columns("", columns(["a", "b"]))
+    assert table.column("image") is table.column("image")
+    for name in ("image", "left"):
+        with pytest.raises(ValueError, match="read-only"):
+            table.column(name)[0] = table.column(name)[1]
+
+
 def test_take_by_mask_and_by_index():
     table = CropTable.from_columns("", columns(["a", "b", "c"]))
     assert list(table.take(np.array([True, False, True])).column("image")) == ["a", "c"]
