@@ -1,8 +1,11 @@
 """Fine-tunes an image encoder on your crops, then embeds every crop.
 
-A folder of images, with one sub-folder a class or without, becomes a run folder:
+Images become a run folder:
 
     python run_finetune.py --data=photos --objective=contrastive --run_dir=runs/a
+
+`--data` is a folder of images (with one sub-folder a class or without), the CropAndWeed dataset, a COCO .json, a YOLO folder, a
+.csv of boxes, or tfds:NAME for any image set of tensorflow-datasets. Boxes become crops; `--where` picks among them by SQL.
 
 Objectives: `contrastive` (SimCLR) needs no labels; `supervised` trains all weights on the class names; `linear` trains
 only a classifier on frozen features, which measures the embeddings but can't change them; `--epochs=0` trains nothing
@@ -12,6 +15,7 @@ and embeds with the pretrained weights. The same command goes on where it was ki
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import logging
 import os
@@ -28,15 +32,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from data.boxes import CONVENTIONS
+from data.crop_cache import CropCache
 from data.crop_table import CropTable
+from data.cropandweed import RAW, variants
 from data.embeddings import EmbeddingSet, EmbeddingWriter, read_skipped, reusable
 from data.files import check_writable, exclusive, write_json
-from data.image_folder import read_image_folder
-from data.images import ImageError, read_image
-from data.pipeline import Unreadable, embed_crops, training_batches
+from data.images import FILLS, CropView, ImageError, read_image
+from data.pipeline import SOURCE_SCALE, Unreadable, embed_crops, training_batches
 from data.progress import progress_bar
 from data.provenance import provenance
+from data.report import Report
+from data.sources import FORMATS, SourceOptions, read_source
 from data.splits import split_mask
+from data.where import rows_where
 from probe.metrics import macro, retrieval_quality
 from simclr_tf2.augment import AugmentConfig
 from simclr_tf2.encoders import ENCODERS, RANDOM, Encoder, EncoderConfig, make_encoder
@@ -45,8 +54,18 @@ from simclr_tf2.objectives import OBJECTIVES, make_objective
 
 _log = logging.getLogger(__name__)
 FLAGS = flags.FLAGS
-flags.DEFINE_string("data", None, "Folder of images: image.jpg, class/image.jpg or split/class/image.jpg.", required=True)
+flags.DEFINE_string("data", None, "Folder, .json, .csv, .parquet or tfds:NAME; see above.", required=True)
 flags.DEFINE_string("run_dir", None, "Folder for everything this run makes. A killed run goes on from here.", required=True)
+flags.DEFINE_enum("format", "auto", FORMATS, "What data is; auto tells by name and layout.")
+flags.DEFINE_enum("variant", RAW, list(variants()), "CropAndWeed: which classes; CropAndWeed has all 100 label ids.")
+flags.DEFINE_bool("pool", True, "CropAndWeed: keep boxes of no class (id 255, or left out by the variant), unlabelled.")
+flags.DEFINE_enum("boxes", "", ["", *CONVENTIONS], "Box convention of coco, yolo or csv, where it isn't the format's own.")
+flags.DEFINE_string("box_size", "", "coco, csv: WIDTHxHEIGHT of the images that boxes were drawn on, if the files were resized.")
+flags.DEFINE_string("images", "", "coco, csv: folder of the images, if they aren't beside the file.")
+flags.DEFINE_string("where", "", "Only crops that meet this SQL condition, such as \"lighting = 'sunny' AND box_width > 100\".")
+flags.DEFINE_float("padding", 0.0, "Margin around a box, as a share of its longer side.", lower_bound=0, upper_bound=4)
+flags.DEFINE_bool("square", True, "Grow a box to a square, so that its aspect is kept; otherwise it is stretched.")
+flags.DEFINE_enum("fill", "reflect", FILLS, "What a crop shows beyond the image's border: mirrored pixels, or grey.")
 flags.DEFINE_enum("encoder", "efficientnet_lite0", list(ENCODERS), "Network to start from. efficientnet_lite0 works offline.")
 flags.DEFINE_string("weights", "imagenet", "'imagenet', 'random', or a weights file such as runs/a/encoder.weights.h5.")
 flags.DEFINE_enum("objective", "contrastive", list(OBJECTIVES), "What to train; see above.")
@@ -78,8 +97,24 @@ flags.DEFINE_float("checkpoint_minutes", 5.0, "Minutes between checkpoints withi
 flags.DEFINE_integer("seed", 0, "Of everything random.", lower_bound=0)
 
 EVALUATION_K = 20
+CROP_CACHE = "crops.cache"
 # Flags that may differ when a run is resumed: they don't change what it computes.
 _FREE = ("checkpoint_minutes", "run_dir")
+
+
+def view() -> CropView:
+    return CropView(FLAGS.padding, FLAGS.square, FLAGS.fill)
+
+
+def read_crops() -> tuple[CropTable, Report]:
+    """Reads the source that the flags name, filtered by --where."""
+    options = SourceOptions(FLAGS.format, FLAGS.variant, FLAGS.pool, FLAGS.boxes, FLAGS.box_size, FLAGS.images)
+    table, report = read_source(FLAGS.data, options, progress_bar)
+    if FLAGS.where:
+        chosen = rows_where(table, FLAGS.where)
+        report.count("crops that --where leaves out", int((~chosen).sum()))
+        table = table.take(chosen)
+    return table, report
 
 
 def prepare(encoder: Encoder, table: CropTable, unreadable: Unreadable, run_dir: Path) -> tuple[Trainer, CropTable | None]:
@@ -100,8 +135,15 @@ def prepare(encoder: Encoder, table: CropTable, unreadable: Unreadable, run_dir:
     measured = f"{len(evaluated)} crops of split {FLAGS.eval_split}" if evaluated else too_few
     _log.info("training on %d crops; retrieval is measured on %s", len(train), measured)
 
+    @functools.cache
+    def cache() -> CropCache:  # cut when the first batch is asked for, so never for a run that has trained already
+        crops = CropCache(run_dir / CROP_CACHE, train, SOURCE_SCALE * FLAGS.image_size, view(), progress_bar)
+        for image, reason in crops.reasons.items():
+            unreadable.add(image, reason)
+        return crops
+
     def batches(epoch: int, start: int) -> tf.data.Dataset:
-        return training_batches(train, objective.augment, FLAGS.image_size, FLAGS.batch_size, FLAGS.seed, epoch, unreadable, start)
+        return training_batches(cache(), objective.augment, FLAGS.batch_size, FLAGS.seed, epoch, start)
 
     config = FinetuneConfig(
         epochs=FLAGS.epochs,
@@ -131,7 +173,7 @@ def evaluation_crops(table: CropTable) -> CropTable | None:
 
 def measure_retrieval(encoder: Encoder, table: CropTable, unreadable: Unreadable) -> dict[str, float]:
     """Macro P@20 within a split, each of its labelled crops as query; nothing where too few can be read."""
-    parts = list(embed_crops(table, encoder.embed, embed_size(), FLAGS.embed_batch, unreadable))
+    parts = list(embed_crops(table, encoder.embed, embed_size(), FLAGS.embed_batch, unreadable, view=view()))
     vectors, valid = (tf.concat(part, 0).numpy() for part in zip(*parts, strict=True))
     if valid.sum() <= EVALUATION_K:
         return {}
@@ -143,7 +185,8 @@ def embed(encoder: Encoder, table: CropTable, unreadable: Unreadable, folder: Pa
     """Embeds every crop, going on where a killed run stopped."""
     writer = EmbeddingWriter(folder, table, encoder.width, identity)
     with progress_bar(total=len(table), initial=writer.next_row, unit="crop", desc="embedding") as bar:
-        for vectors, valid in embed_crops(table, encoder.embed, embed_size(), FLAGS.embed_batch, unreadable, writer.next_row):
+        batches = embed_crops(table, encoder.embed, embed_size(), FLAGS.embed_batch, unreadable, writer.next_row, view())
+        for vectors, valid in batches:
             writer.append(vectors, valid)
             bar.update(len(valid))
     for image in np.unique(table.column("image")[~writer.valid]):
@@ -151,7 +194,7 @@ def embed(encoder: Encoder, table: CropTable, unreadable: Unreadable, folder: Pa
             try:
                 read_image(table.root / image)
             except ImageError as error:
-                unreadable.add(image, error)
+                unreadable.add(image, error.reason)
     weights = "../encoder.weights.h5" if has_own_weights() else _absolute(encoder.config.weights)
     facts = {"encoder": encoder.config.name, "weights": weights, "provenance": provenance(FLAGS.seed)}
     return writer.finish(facts, unreadable.reasons)
@@ -162,14 +205,15 @@ def has_own_weights() -> bool:
     return FLAGS.epochs > 0 or FLAGS.weights == RANDOM
 
 
-def _absolute(weights: str) -> str:
-    return str(Path(weights).resolve()) if Path(weights).is_file() else weights
+def _absolute(name: str) -> str:
+    return str(Path(name).resolve()) if name and Path(name).exists() else name
 
 
 def settings() -> dict[str, object]:
     """This script's flags and their values; paths are absolute, so that a run can go on from another folder."""
     values = {flag.name: flag.value for flag in FLAGS.get_key_flags_for_module(sys.modules[__name__])}
-    return {**values, "data": str(Path(FLAGS.data).resolve()), "weights": _absolute(FLAGS.weights)}
+    paths = {name: _absolute(path) for name, path in (("data", FLAGS.data), ("images", FLAGS.images), ("weights", FLAGS.weights))}
+    return {**values, **paths}
 
 
 def check_same_run(run_dir: Path, table: CropTable) -> None:
@@ -199,13 +243,15 @@ def run() -> None:
     with exclusive(run_dir, "run_dir"):
         keras.utils.set_random_seed(FLAGS.seed)
         keras.mixed_precision.set_global_policy(FLAGS.mixed_precision)
-        table, skipped = read_image_folder(FLAGS.data, lambda paths: progress_bar(paths, unit="image", desc="reading"))
+        table, report = read_crops()
         check_same_run(run_dir, table)
         unreadable = Unreadable()
-        for item in skipped:
-            unreadable.reasons[item.image] = item.reason
+        for item in report.skipped:
+            unreadable.add(item.image, item.reason)
             _log.warning("skipped %s: %s", item.image, item.reason)
-        _log.info("%d crops, %d classes, %d images skipped", len(table), len(table.classes), len(skipped))
+        for line in report.lines():
+            _log.info("%s", line)
+        _log.info("%d crops, %d classes, %d images skipped", len(table), len(table.classes), len(report.skipped))
         encoder = make_encoder(EncoderConfig(FLAGS.encoder, FLAGS.weights))
         weight_bytes = 4 * encoder.model.count_params()
         # Three checkpoints at a time (the last two and the next), each with two moments a weight, and the encoder.
@@ -222,14 +268,15 @@ def run() -> None:
             encoder.save(run_dir / "encoder.weights.h5")
         folder = run_dir / "embeddings"
         identity = {"encoder_hash": encoder.content_hash(), "endpoint": encoder.endpoint, "image_size": embed_size()}
+        identity["view"] = dataclasses.asdict(view())
         embedded = reusable(folder, table, identity)
         embeddings = EmbeddingSet.load(folder) if embedded else embed(encoder, table, unreadable, folder, identity)
         if embedded and (run_dir / "result.json").is_file():
             _log.info("the run in %s is complete already", run_dir)
         else:
             write_result(run_dir, embeddings, trained, unreadable)
-    images = embeddings.meta["skipped"] + len(skipped)
-    print(f"\n{len(embeddings.table)} crops embedded, {images} unreadable ones left out -> {folder}")
+    left_out = embeddings.meta["skipped"] + len(report.skipped)
+    print(f"\n{len(embeddings.table)} crops embedded, {left_out} unreadable ones left out -> {folder}")
     print(f"Next: python run_search.py --embeddings={folder} --query=<crop_id or image path> --sheet=out.png")
 
 

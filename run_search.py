@@ -7,7 +7,8 @@ probe learns from the marks and re-ranks everything.
 
     python run_search.py --embeddings=runs/a/embeddings --query=<crop_id> --marks=out.csv --sheet=better.png
 
-`--simulate_label=NAME` plays the person who marks, by class names, to see what marking would bring. `--evaluate` takes
+`--where` searches only crops that meet an SQL condition on the crop table's columns. `--simulate_label=NAME` plays the person
+who marks, by class names, to see what marking would bring; `--simulate_where` does so by an SQL condition. `--evaluate` takes
 every crop as a query in turn. TensorFlow is loaded only for a query image from outside the set.
 """
 
@@ -24,10 +25,11 @@ from absl import app, flags
 from data.contact_sheet import Sheet, Tile, draw_sheets
 from data.embeddings import EmbeddingSet
 from data.files import check_writable, write_json
-from data.images import cut, read_image, write_png
+from data.images import CropView, cut, read_image, write_png
 from data.provenance import provenance
 from data.results import write_results
 from data.splits import split_mask
+from data.where import rows_where
 from probe.metrics import macro, macro_interval, retrieval_quality, wilson_interval
 from probe.search import CosineIndex, Hits
 from probe.transforms import mean_direction
@@ -35,9 +37,11 @@ from probe.transforms import mean_direction
 FLAGS = flags.FLAGS
 flags.DEFINE_string("embeddings", None, "Folder of an embedding set, made by run_finetune.py.", required=True)
 flags.DEFINE_multi_string("query", [], "Crop id, or path of an image in the set or outside it. Several: their mean direction.")
+flags.DEFINE_string("where", "", "Search only crops that meet this SQL condition, such as \"lighting = 'sunny'\".")
 flags.DEFINE_integer("k", None, "How many results; default: 50, or as many as there are.")
 flags.DEFINE_string("marks", "", "CSV with the columns crop_id and relevant (1 or 0): re-rank by a linear probe.")
 flags.DEFINE_string("simulate_label", "", "Play a person who marks crops of this class as relevant.")
+flags.DEFINE_string("simulate_where", "", "Play a person who marks crops that meet this SQL condition as relevant.")
 flags.DEFINE_integer("rounds", 7, "Rounds of marking of the simulated person.", lower_bound=1)
 flags.DEFINE_integer("per_round", 20, "Marks a round.", lower_bound=1)
 flags.DEFINE_enum("policy", "boundary", ["boundary", "top", "mix"], "What the simulated person is asked next.")
@@ -63,6 +67,14 @@ class Query:
     def direction(self) -> np.ndarray:
         """Unit vector to search along, [D]."""
         return mean_direction(self.vectors)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is looked for, where it is known: to count hits, and for the simulated person."""
+
+    name: str
+    relevant: np.ndarray  # [N] bool
 
 
 @dataclass(frozen=True)
@@ -106,18 +118,37 @@ def embed_outside(embeddings: EmbeddingSet, paths: Sequence[str]) -> np.ndarray:
     if encoder.content_hash() != meta["encoder_hash"]:
         raise ValueError(f"the encoder at {weights!r} isn't the one that made {embeddings.folder}: its weights have changed")
     images = [read_image(path) for path in paths]
-    return encoder.embed(np.stack([np.asarray(cut(image, (0, 0, *image.size), meta["image_size"])) for image in images]))
+    view = CropView(**meta.get("view", {"square": False}))
+    crops = [cut(image, (0, 0, *image.size), meta["image_size"], view) for image in images]
+    return encoder.embed(np.stack([np.asarray(crop) for crop in crops]))
 
 
-def search(index: CosineIndex, query: Query) -> Result:
-    return Result("cosine", index.search(query.direction, FLAGS.k, exclude=query.rows)[0], query.rows)
+def find_target(embeddings: EmbeddingSet, query: Query | None) -> Target | None:
+    """What is looked for: the simulated person's wish, otherwise the query's class; None where neither is known."""
+    names = embeddings.table.column("label_name")
+    if FLAGS.simulate_where:
+        return Target(f"where {FLAGS.simulate_where}", rows_where(embeddings.table, FLAGS.simulate_where, "simulate_where"))
+    name = FLAGS.simulate_label or (query.label if query else "")
+    if FLAGS.simulate_label and name not in names:
+        raise ValueError(f"simulate_label must be one of {', '.join(sorted(set(names) - {''}))}; got {name!r}")
+    return Target(name, names == name) if name else None
 
 
-def search_with_probe(index: CosineIndex, query: Query | None, marks: Mapping[int, bool]) -> Result:
+def hidden_rows(embeddings: EmbeddingSet) -> np.ndarray:
+    """Rows that --where leaves out of the search."""
+    return np.flatnonzero(~rows_where(embeddings.table, FLAGS.where)) if FLAGS.where else np.array([], np.int64)
+
+
+def search(index: CosineIndex, query: Query, hidden: np.ndarray) -> Result:
+    left_out = {*query.rows, *hidden.tolist()}
+    return Result("cosine", index.search(query.direction, FLAGS.k, exclude=left_out)[0], query.rows)
+
+
+def search_with_probe(index: CosineIndex, query: Query | None, marks: Mapping[int, bool], hidden: np.ndarray) -> Result:
     from probe.feedback import rerank  # scikit-learn takes a second to import, which a plain search needn't wait for
 
     examples, rows = (query.vectors, query.rows) if query else (np.empty((0, index.vectors.shape[1]), np.float32), [])
-    ranked = rerank(index, marks, examples, rows, FLAGS.k, FLAGS.seed)
+    ranked = rerank(index, marks, examples, rows, FLAGS.k, FLAGS.seed, hidden.tolist())
     probe = ranked.direction.probe
     if probe is None:
         title = f"cosine to the mean of {len(marks)} relevant marks (a probe needs not relevant ones as well)"
@@ -133,20 +164,17 @@ def read_marks(index: CosineIndex) -> dict[int, bool]:
     return {int(row): mark for row, mark in zip(index.rows_of(stated, "marks"), stated.values(), strict=True)}
 
 
-def simulate_marks(index: CosineIndex, query: Query, labels: np.ndarray) -> dict[int, bool]:
-    """Plays the person of --simulate_label and prints every round."""
+def simulate_marks(index: CosineIndex, query: Query, target: Target) -> dict[int, bool]:
+    """Plays the person of --simulate_label or --simulate_where and prints every round."""
     from probe.feedback import simulate
     from probe.linear_probe import LinearProbe
 
-    target = FLAGS.simulate_label
-    if target not in labels:
-        raise ValueError(f"simulate_label must be one of {', '.join(sorted(set(labels) - {''}))}; got {target!r}")
-    if len(query.rows) != 1 or query.label != target:
-        raise ValueError(f"query must be one crop of class {target!r} when that class is simulated; it is of {query.label!r}")
+    if len(query.rows) != 1 or not target.relevant[query.rows[0]]:
+        raise ValueError(f"query must be one crop that the simulated person would mark as relevant ({target.name!r})")
     print(f"marks  relevant  P@{FLAGS.k} over everything  P@{FLAGS.k} over unmarked  average precision")
     steps = simulate(
         index.vectors,
-        labels == target,
+        target.relevant,
         query.rows[0],
         FLAGS.rounds,
         FLAGS.per_round,
@@ -156,13 +184,13 @@ def simulate_marks(index: CosineIndex, query: Query, labels: np.ndarray) -> dict
     )
     marks: dict[int, bool] = {}
     for step, rows, _ in steps:
-        marks = {int(row): bool(labels[row] == target) for row in rows}
+        marks = {int(row): bool(target.relevant[row]) for row in rows}
         everything, unmarked, precision = step.precision_all, step.precision_unmarked, step.average_precision
         print(f"{step.marks:5d}  {step.found:8d}  {everything:20.2f}  {unmarked:18.2f}  {precision:17.3f}", flush=True)
     return marks
 
 
-def report(embeddings: EmbeddingSet, result: Result, label: str) -> None:
+def report(embeddings: EmbeddingSet, result: Result, target: Target | None, hidden: np.ndarray) -> None:
     """Prints the first results, what classes they are of, and the precision where the class is known."""
     table, names = embeddings.table, embeddings.table.column("label_name")
     print(f"\n{result.title}\nrank   score  {'class':24s}  crop_id       image")
@@ -171,18 +199,19 @@ def report(embeddings: EmbeddingSet, result: Result, label: str) -> None:
     if any(names):
         counts = Counter(names[result.hits.rows]).most_common(5)
         print(f"top {len(result.hits.rows)}: " + ", ".join(f"{name or 'unlabelled'} {count}" for name, count in counts))
-    of_class = names == label
-    left = of_class.sum() - of_class[list(result.queries)].sum()
-    marked = [row for row in result.marks if row not in result.queries]
-    for hits, over, most in (
-        (result.hits, "everything", left),
-        (result.unmarked, "unmarked crops", left - of_class[marked].sum()),
-    ):
-        if label and hits is not None and len(hits.rows):
-            right, k = int(of_class[hits.rows].sum()), len(hits.rows)
+    if target is None:
+        return
+    left = target.relevant.copy()
+    left[[*result.queries, *hidden]] = False
+    unmarked = left.copy()
+    unmarked[list(result.marks)] = False
+    parts = [(result.hits, "everything", left), (result.unmarked, "unmarked crops", unmarked)]
+    for hits, over, possible in parts:
+        if hits is not None and len(hits.rows):
+            right, k, most = int(target.relevant[hits.rows].sum()), len(hits.rows), int(possible.sum())
             low, high = wilson_interval(right, k)
             note = f"; at most {most} can be" if most < k else ""
-            print(f"{right} of {k} over {over} are {label}: {right / k:.2f}, 95 % interval {low:.2f} to {high:.2f}{note}")
+            print(f"{right} of {k} over {over} are {target.name}: {right / k:.2f}, 95 % interval {low:.2f} to {high:.2f}{note}")
 
 
 def tile(embeddings: EmbeddingSet, row: int, caption: str) -> Tile:
@@ -190,29 +219,36 @@ def tile(embeddings: EmbeddingSet, row: int, caption: str) -> Tile:
     return Tile(table.path(row), table.boxes[row], table.column("label_name")[row], caption)
 
 
-def sheet_of(embeddings: EmbeddingSet, query: Query | None, result: Result, label: str) -> Sheet:
-    hits, names = result.hits, embeddings.table.column("label_name")
+def sheet_of(embeddings: EmbeddingSet, query: Query | None, result: Result, target: Target | None) -> Sheet:
+    hits = result.hits
     sign = {True: " +", False: " -", None: ""}
     captions = [f"{score:.3f}{sign[result.marks.get(int(row))]}" for row, score in zip(hits.rows, hits.scores, strict=True)]
     tiles = [tile(embeddings, row, caption) for row, caption in zip(hits.rows, captions, strict=True)]
-    counted = f": {int((names[hits.rows] == label).sum())} of {len(hits.rows)}" if label else ""
+    counted = f": {int(target.relevant[hits.rows].sum())} of {len(hits.rows)}" if target else ""
     return Sheet(result.title + counted, query.tiles if query else [], tiles)
 
 
-def sheet_of_other_set(label: str) -> Sheet:
+def sheet_of_other_set() -> Sheet:
     """The same query in the embedding set of --compare, by cosine."""
     other = EmbeddingSet.load(FLAGS.compare, FLAGS.images_root or None)
     index = CosineIndex(other.vectors, other.table.ids)
     query = find_query(other, index, FLAGS.query)
-    result = search(index, query)
-    return sheet_of(other, query, Result(f"{result.title}, {FLAGS.compare}", result.hits), label)
+    result = search(index, query, hidden_rows(other))
+    return sheet_of(other, query, Result(f"{result.title}, {FLAGS.compare}", result.hits), find_target(other, query))
 
 
 def write_list(embeddings: EmbeddingSet, result: Result) -> None:
     """Writes the ranking as CSV, ready to be marked, and its provenance as JSON beside it."""
     write_results(FLAGS.out, embeddings.table, result.hits.rows.tolist(), result.hits.scores.tolist(), result.marks)
     hashes = {name: embeddings.meta[name] for name in ("encoder_hash", "sha256", "table_hash")}
-    facts = {"title": result.title, "query": FLAGS.query, "k": FLAGS.k, "marks": len(result.marks), "embeddings": hashes}
+    facts = {
+        "title": result.title,
+        "query": FLAGS.query,
+        "where": FLAGS.where,
+        "k": FLAGS.k,
+        "marks": len(result.marks),
+        "embeddings": hashes,
+    }
     write_json(f"{FLAGS.out}.json", {**facts, "provenance": provenance(FLAGS.seed)})
 
 
@@ -234,17 +270,28 @@ def evaluate(embeddings: EmbeddingSet) -> None:
 
 def check_flags() -> None:
     """Refuses combinations that make no sense, and files that can't be written, before work starts."""
-    ignored = [name for name in ("query", "marks", "simulate_label", "sheet", "compare", "out") if getattr(FLAGS, name)]
+    ignored = [
+        name
+        for name in ("query", "marks", "simulate_label", "simulate_where", "where", "sheet", "compare", "out")
+        if getattr(FLAGS, name)
+    ]
     if FLAGS.evaluate and ignored:
         raise ValueError(f"evaluate takes every crop as a query and excludes {', '.join(ignored)}")
     if FLAGS.compare and not FLAGS.sheet:
         raise ValueError("sheet must be given with compare")
     if not (FLAGS.evaluate or FLAGS.query or FLAGS.marks):
         raise ValueError("query must be given (a crop id, or the path of an image), or marks, or --evaluate")
-    if FLAGS.marks and FLAGS.simulate_label:
-        raise ValueError("marks and simulate_label exclude each other: either you mark, or the simulated person does")
-    if not FLAGS.query and (FLAGS.simulate_label or FLAGS.compare):
-        raise ValueError("query must be given with simulate_label or compare")
+    simulated = FLAGS.simulate_label or FLAGS.simulate_where
+    if FLAGS.marks and simulated:
+        raise ValueError(
+            "marks and simulate_label or simulate_where exclude each other: either you mark, or the simulated person does"
+        )
+    if FLAGS.simulate_label and FLAGS.simulate_where:
+        raise ValueError("simulate_label and simulate_where exclude each other")
+    if simulated and FLAGS.where:
+        raise ValueError("where can't be combined with a simulated person, who sees all crops")
+    if not FLAGS.query and (simulated or FLAGS.compare):
+        raise ValueError("query must be given with simulate_label, simulate_where or compare")
     for name, suffix in (("sheet", ".png"), ("out", ".csv")):
         path = Path(getattr(FLAGS, name))
         if getattr(FLAGS, name):
@@ -257,28 +304,29 @@ def run() -> None:
     """The whole job; raises ValueError or OSError with a message for the user."""
     check_flags()
     embeddings = EmbeddingSet.load(FLAGS.embeddings, FLAGS.images_root or None)
+    hidden = hidden_rows(embeddings)
     if FLAGS.k is None:
-        FLAGS["k"].value = max(1, min(50, len(embeddings.table) - max(1, len(FLAGS.query))))
+        FLAGS["k"].value = max(1, min(50, len(embeddings.table) - len(hidden) - max(1, len(FLAGS.query))))
     if FLAGS.evaluate:
         return evaluate(embeddings)
     index = CosineIndex(embeddings.vectors, embeddings.table.ids)
     query = find_query(embeddings, index, FLAGS.query) if FLAGS.query else None
-    label = FLAGS.simulate_label or (query.label if query else "")
+    target = find_target(embeddings, query)
     marks = read_marks(index) if FLAGS.marks else {}
-    results = [search(index, query)] if query else []
-    if query and FLAGS.simulate_label:
-        marks = simulate_marks(index, query, embeddings.table.column("label_name"))
+    results = [search(index, query, hidden)] if query else []
+    if query and target and (FLAGS.simulate_label or FLAGS.simulate_where):
+        marks = simulate_marks(index, query, target)
     if marks:
-        results.append(search_with_probe(index, query, marks))
+        results.append(search_with_probe(index, query, marks, hidden))
     for result in results:
-        report(embeddings, result, label)
+        report(embeddings, result, target, hidden)
     if FLAGS.out:
         write_list(embeddings, results[-1])
         print(f"results -> {FLAGS.out}")
     if FLAGS.sheet:
-        sheets = [sheet_of(embeddings, query, result, label) for result in results]
+        sheets = [sheet_of(embeddings, query, result, target) for result in results]
         if FLAGS.compare:
-            sheets = [sheet_of_other_set(label), sheets[-1]]
+            sheets = [sheet_of_other_set(), sheets[-1]]
         write_png(FLAGS.sheet, draw_sheets(sheets, embeddings.table.classes))
         print(f"contact sheet -> {FLAGS.sheet}")
     return None

@@ -17,12 +17,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tensorflow as tf
 
-from data.image_folder import read_image_folder
+from data.images import CropView
 from data.pipeline import Unreadable, embed_crops
+from data.sources import read_source
 from simclr_tf2.encoders import EncoderConfig, make_encoder
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("data", None, "Folder of images.", required=True)
+flags.DEFINE_string("data", None, "Images, as run_finetune.py takes them.", required=True)
 flags.DEFINE_string("encoder", "efficientnet_lite0", "Network.")
 flags.DEFINE_string("weights", "imagenet", "Its weights.")
 flags.DEFINE_integer("image_size", 224, "Side of the crops.")
@@ -33,7 +34,7 @@ flags.DEFINE_integer("repetitions", 7, "Pairs of measurements.")
 
 def main(argv: list[str]) -> None:
     del argv
-    table, _ = read_image_folder(FLAGS.data)
+    table, _ = read_source(FLAGS.data)
     table = table.take(np.arange(min(FLAGS.crops, len(table)) // FLAGS.batch_size * FLAGS.batch_size))
     encoder = make_encoder(EncoderConfig(FLAGS.encoder, FLAGS.weights))
     shape = (FLAGS.batch_size, FLAGS.image_size, FLAGS.image_size, 3)
@@ -47,7 +48,8 @@ def main(argv: list[str]) -> None:
 
     def whole() -> float:
         start = time.perf_counter()
-        rows = sum(len(valid) for _, valid in embed_crops(table, encoder.embed, FLAGS.image_size, FLAGS.batch_size, Unreadable()))
+        batches = embed_crops(table, encoder.embed, FLAGS.image_size, FLAGS.batch_size, Unreadable(), view=CropView())
+        rows = sum(len(valid) for _, valid in batches)
         return rows / (time.perf_counter() - start)
 
     bare(), whole()  # the first calls trace and warm the file cache

@@ -125,6 +125,12 @@ class CropTable:
         """Sorted names of the classes present, without the unlabelled."""
         return sorted(set(self.column("label_name")) - {""})
 
+    @cached_property
+    def class_indices(self) -> np.ndarray:
+        """Place of each crop's class in `classes`, UNLABELLED for the unlabelled; [N] int32."""
+        places = {name: place for place, name in enumerate(self.classes)}
+        return np.array([places.get(name, UNLABELLED) for name in self.column("label_name")], np.int32)
+
     def path(self, row: int) -> Path:
         """The image file of a row."""
         return self.root / self.column("image")[row]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
+from data.boxes import Progress, no_progress, read_sizes
 from data.crop_table import UNLABELLED, CropTable
-from data.images import EXTENSIONS, ImageError, read_size
+from data.images import EXTENSIONS
+from data.report import Report
 
 SPLITS = {
     "train": "train",
@@ -19,20 +19,9 @@ SPLITS = {
     "validation": "validation",
     "test": "test",
 }
-T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Skipped:
-    """An image that was left out, and why."""
-
-    image: str
-    reason: str
-
-
-def read_image_folder(
-    root: str | Path, progress: Callable[[Iterable[Path]], Iterable[Path]] = lambda paths: paths
-) -> tuple[CropTable, list[Skipped]]:
+def read_image_folder(root: str | Path, progress: Progress = no_progress) -> tuple[CropTable, Report]:
     """Reads a folder of images as a crop table; the crop is the whole image.
 
     Layouts: `image.jpg`, `class/image.jpg`, `split/image.jpg` and `split/class/image.jpg`. The first folder level is a
@@ -44,7 +33,7 @@ def read_image_folder(
         progress: wraps the iteration over files, for a progress bar.
 
     Returns:
-        The table, and the files that can't be read as images.
+        The table, and what was left out.
 
     Raises:
         ValueError: the folder doesn't exist, or holds no readable image.
@@ -54,25 +43,23 @@ def read_image_folder(
         raise ValueError(
             f"data must be a folder of images; got {str(root)!r}, which {'is a file' if root.exists() else 'does not exist'}"
         )
-    paths = sorted(path for path in _walk(root) if path.suffix.lower() in EXTENSIONS)
+    paths = sorted(path for path in visible_files(root) if path.suffix.lower() in EXTENSIONS)
     first_level = {path.relative_to(root).parts[0] for path in paths if len(path.relative_to(root).parts) > 1}
     has_splits = bool(first_level) and all(name.lower() in SPLITS for name in first_level)
 
-    images, sizes, skipped = [], [], []
-    for path in progress(paths):
+    report, named = Report(), []
+    for path in paths:
         image = path.relative_to(root).as_posix()
         try:
             image.encode()
-            sizes.append(read_size(path))
-            images.append(image)
+            named.append(image)
         except UnicodeEncodeError:
-            skipped.append(Skipped(image.encode(errors="backslashreplace").decode(), "file name isn't UTF-8"))
-        except ImageError as error:
-            skipped.append(Skipped(image, error.reason))
+            report.skip(image.encode(errors="backslashreplace").decode(), "file name isn't UTF-8")
+    sizes = read_sizes(root, named, report, progress)
+    images = list(sizes)
     if not images:
-        found = (
-            f"{len(skipped)} files, none of them readable ({skipped[0].image}: {skipped[0].reason})" if skipped else "no image file"
-        )
+        first = report.skipped[0] if report.skipped else None
+        found = f"{len(report.skipped)} files, none of them readable ({first.image}: {first.reason})" if first else "no image file"
         raise ValueError(f"data must be a folder of images ({', '.join(sorted(EXTENSIONS))}); {str(root)!r} holds {found}")
 
     folders = [image.split("/")[:-1] for image in images]
@@ -84,18 +71,18 @@ def read_image_folder(
         "image": images,
         "left": [0] * count,
         "top": [0] * count,
-        "right": [width for width, _ in sizes],
-        "bottom": [height for _, height in sizes],
+        "right": [width for width, _ in sizes.values()],
+        "bottom": [height for _, height in sizes.values()],
         "label": [classes.index(name) if name else UNLABELLED for name in names],
         "label_name": names,
         "session": [""] * count,
         "split": splits,
         "file_bytes": [(root / image).stat().st_size for image in images],  # so that a replaced image is noticed
     }
-    return CropTable.from_columns(root, columns), skipped
+    return CropTable.from_columns(root, columns), report
 
 
-def _walk(root: Path) -> Iterator[Path]:
+def visible_files(root: Path) -> Iterator[Path]:
     """All visible files below a folder; linked folders are followed, once each."""
     seen = set()
     for folder, folders, files in os.walk(root, followlinks=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -107,20 +108,70 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def cut(image: Image.Image, box: Sequence[int], size: int) -> Image.Image:
-    """Cuts a box (left, top, right, bottom) and scales it to size x size, antialiased bicubic; aspect is not kept."""
+FILLS = ("reflect", "grey")
+
+
+@dataclass(frozen=True)
+class CropView:
+    """Which part of the image a box stands for.
+
+    Attributes:
+        padding: margin added on every side, as a share of the box's longer side, at least 0.
+        square: whether the shorter side grows to the longer one about the box's center, so that the aspect is kept when the
+            crop is scaled to a square; otherwise it is stretched.
+        fill: what lies beyond the image's border: "reflect" (mirrored pixels) or "grey".
+    """
+
+    padding: float = 0.0
+    square: bool = True
+    fill: str = "reflect"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.padding <= 4:
+            raise ValueError(f"padding must be in [0, 4], a share of the box's longer side; got {self.padding}")
+        if self.fill not in FILLS:
+            raise ValueError(f"fill must be one of {', '.join(FILLS)}; got {self.fill!r}")
+
+    def window(self, box: Sequence[int]) -> tuple[int, int, int, int]:
+        """The part of the image to show, (left, top, right, bottom) in pixels; may reach beyond the border."""
+        left, top, right, bottom = (int(value) for value in box)
+        width, height = right - left, bottom - top
+        margin = round(self.padding * max(width, height))
+        if self.square:
+            side = max(width, height)
+            left, top = left - (side - width) // 2, top - (side - height) // 2
+            right, bottom = left + side, top + side
+        return left - margin, top - margin, right + margin, bottom + margin
+
+
+STRETCHED = CropView(square=False)  # the box as it is
+
+
+def cut(image: Image.Image, box: Sequence[int], size: int, view: CropView = STRETCHED) -> Image.Image:
+    """Cuts what `view` shows of a box (left, top, right, bottom) and scales it to size x size, antialiased bicubic."""
     # Cropped first: `resize(box=...)` would let pixels from outside the box into the interpolation at its border.
-    left, top, right, bottom = (int(value) for value in box)
-    return image.crop((left, top, right, bottom)).resize((size, size), Image.Resampling.BICUBIC)
+    return _crop(image, view.window(box), view.fill).resize((size, size), Image.Resampling.BICUBIC)
 
 
-def cut_at_most(image: Image.Image, box: Sequence[int], longest: int) -> Image.Image:
-    """Cuts a box and scales it down, keeping its aspect, so that its longer side has at most `longest` pixels."""
-    left, top, right, bottom = (int(value) for value in box)
-    scale = min(1.0, longest / max(right - left, bottom - top))
-    size = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
-    crop = image.crop((left, top, right, bottom))
+def cut_at_most(image: Image.Image, box: Sequence[int], longest: int, view: CropView = STRETCHED) -> Image.Image:
+    """Cuts what `view` shows of a box and scales it down, keeping its aspect, to at most `longest` pixels on its longer side."""
+    crop = _crop(image, view.window(box), view.fill)
+    scale = min(1.0, longest / max(crop.size))
+    size = (max(1, round(crop.width * scale)), max(1, round(crop.height * scale)))
     return crop if scale == 1.0 else crop.resize(size, Image.Resampling.BICUBIC)
+
+
+def _crop(image: Image.Image, window: Sequence[int], fill: str) -> Image.Image:
+    left, top, right, bottom = window
+    inside = (max(0, left), max(0, top), min(image.width, right), min(image.height, bottom))
+    crop = image.crop(inside)
+    missing = (inside[0] - left, inside[1] - top, right - inside[2], bottom - inside[3])
+    if not any(missing):
+        return crop
+    widths = ((missing[1], missing[3]), (missing[0], missing[2]), (0, 0))
+    if fill == "grey":
+        return Image.fromarray(np.pad(np.asarray(crop), widths, constant_values=128))
+    return Image.fromarray(np.pad(np.asarray(crop), widths, mode="symmetric"))
 
 
 def write_png(path: str | Path, image: Image.Image) -> None:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
+from data.crop_cache import CropCache
 from data.crop_table import CropTable
-from data.images import ImageError, cut, cut_at_most, read_image
+from data.images import STRETCHED, CropView, ImageError, cut, read_image
 
 # Training crops keep up to this many times the training size, so that a random resized crop still has pixels to show.
 SOURCE_SCALE = 2
@@ -24,13 +25,13 @@ class Unreadable:
         self.reasons: dict[str, str] = {}
         self._lock = threading.Lock()
 
-    def add(self, image: str, error: ImageError) -> None:
+    def add(self, image: str, reason: str) -> None:
         with self._lock:
-            self.reasons.setdefault(image, error.reason)
+            self.reasons.setdefault(image, reason)
 
 
 def embedding_batches(
-    table: CropTable, image_size: int, batch_size: int, unreadable: Unreadable, start: int = 0
+    table: CropTable, image_size: int, batch_size: int, unreadable: Unreadable, start: int = 0, view: CropView = STRETCHED
 ) -> tf.data.Dataset:
     """Batches of crops in table order, without augmentation. Each image is read and decoded once, however many crops it holds.
 
@@ -40,6 +41,7 @@ def embedding_batches(
         batch_size: crops a batch; the last one may be smaller.
         unreadable: receives the images that can't be decoded.
         start: the first row, to go on after a kill.
+        view: what of a box is shown.
 
     Returns:
         A dataset of (crops, valid): uint8 [batch, image_size, image_size, 3], bool [batch]. Crops of unreadable images
@@ -56,10 +58,10 @@ def embedding_batches(
             try:
                 decoded = read_image(table.root / image)
             except ImageError as error:
-                unreadable.add(image, error)
+                unreadable.add(image, error.reason)
                 continue
             for place, row in of_image:
-                crops[place] = np.asarray(cut(decoded, boxes[row], image_size))
+                crops[place] = np.asarray(cut(decoded, boxes[row], image_size, view))
                 valid[place] = True
         return crops, valid
 
@@ -94,47 +96,41 @@ def _groups_of_whole_images(table: CropTable, start: int, size: int) -> list[ran
 
 
 def training_batches(
-    table: CropTable,
+    cache: CropCache,
     augment: Callable[[tf.Tensor, tf.Tensor], tf.Tensor | tuple[tf.Tensor, ...]],
-    image_size: int,
     batch_size: int,
     seed: int,
     epoch: int,
-    unreadable: Unreadable,
     start_batch: int = 0,
 ) -> tf.data.Dataset:
     """One epoch of shuffled, augmented batches, a function of (seed, epoch) alone.
 
     The order is a permutation drawn from (seed, epoch), and each crop's augmentation is seeded by (seed, epoch, row), so
-    a run that is killed and resumed at `start_batch` sees the batches it would have seen. A crop that can't be decoded
-    is replaced by the next one that can, which keeps the number and size of batches.
+    a run that is killed and resumed at `start_batch` sees the batches it would have seen. A crop that couldn't be read
+    is replaced by the next one that could, which keeps the number and size of batches.
 
     Args:
-        table: the crops to train on.
+        cache: the crops to train on, SOURCE_SCALE times as large as the crops that `augment` makes.
         augment: (float32 RGB [height, width, 3] in [0, 1], int32 seed [2]) -> a tensor or several, stateless.
-        image_size: side of the crops that `augment` makes; sources come with at most SOURCE_SCALE times that.
         batch_size: crops a batch; a smaller remainder is dropped, as contrastive losses compare within full batches.
         seed: of the run.
         epoch: counts from 0.
-        unreadable: receives the images that can't be decoded.
         start_batch: how many batches to leave out.
 
     Returns:
-        A dataset of (augmented, label): what `augment` returns, batched, and int32 [batch].
+        A dataset of (augmented, label): what `augment` returns, batched, and int32 [batch], the place of the crop's class in
+        `table.classes`, -1 for the unlabelled.
     """
+    table = cache.table
     order = np.random.default_rng([seed, epoch]).permutation(len(table))[start_batch * batch_size :]
     order = order[: len(order) // batch_size * batch_size]
-    boxes, labels = table.boxes, table.column("label")
-    longest = SOURCE_SCALE * image_size
+    labels = table.class_indices
 
     def load(row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         for candidate in itertools.chain(range(int(row), len(table)), range(int(row))):
-            try:
-                image = read_image(table.path(candidate))
-            except ImageError as error:
-                unreadable.add(table.column("image")[candidate], error)
-                continue
-            return np.asarray(cut_at_most(image, boxes[candidate], longest)), labels[candidate]
+            crop = cache.read(candidate)
+            if crop is not None:
+                return crop, labels[candidate]
         raise ValueError("none of the crops could be read; nothing to train on")
 
     def load_op(row: tf.Tensor):
@@ -156,15 +152,16 @@ def embed_crops(
     batch_size: int,
     unreadable: Unreadable,
     start: int = 0,
+    view: CropView = STRETCHED,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Embeds crops in table order.
 
     Args:
         embed: uint8 [batch, image_size, image_size, 3] -> float32 [batch, width]; `Encoder.embed`.
-        table, image_size, batch_size, unreadable, start: see `embedding_batches`.
+        table, image_size, batch_size, unreadable, start, view: see `embedding_batches`.
 
     Yields:
         (vectors, valid) a batch: float32 [batch, width] and bool [batch].
     """
-    for crops, valid in embedding_batches(table, image_size, batch_size, unreadable, start):
+    for crops, valid in embedding_batches(table, image_size, batch_size, unreadable, start, view):
         yield embed(crops), valid.numpy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,7 +90,13 @@ class Reranked:
 
 
 def rerank(
-    index: CosineIndex, marks: Mapping[int, bool], examples: np.ndarray, example_rows: Sequence[int], k: int, seed: int = 0
+    index: CosineIndex,
+    marks: Mapping[int, bool],
+    examples: np.ndarray,
+    example_rows: Sequence[int],
+    k: int,
+    seed: int = 0,
+    hidden: Collection[int] = (),
 ) -> Reranked:
     """Learns from marks, with the query's examples as further relevant ones, and ranks everything.
 
@@ -102,12 +108,13 @@ def rerank(
             them counts instead of the example.
         k: how many to return, of everything and of the unmarked; of the latter fewer where fewer are left.
         seed: of the probe's cross-validation.
+        hidden: rows that are learned from where they are marked, but not ranked.
     """
     unseen = [place for place in range(len(examples)) if place >= len(example_rows) or example_rows[place] not in marks]
     vectors = np.concatenate([np.asarray(index.vectors[list(marks)]), examples[unseen]])
     direction = learn(vectors, np.array([*marks.values(), *[True] * len(unseen)]), LinearProbe(seed=seed))
-    everything = index.search(direction.coef, k, example_rows)[0]
-    known = {*example_rows, *marks}
+    everything = index.search(direction.coef, k, {*example_rows, *hidden})[0]
+    known = {*example_rows, *marks, *hidden}
     left = min(k, len(index) - len(known))
     unmarked = index.search(direction.coef, left, known)[0] if left else Hits(np.array([], np.int64), np.array([]))
     if direction.probe is None:

@@ -18,10 +18,10 @@ def facts(table):
 
 def test_class_folders(tmp_path):
     make(tmp_path, "beet/a.png", "oat/b.png", "beet/c.png")
-    table, skipped = read_image_folder(tmp_path)
+    table, report = read_image_folder(tmp_path)
     assert facts(table) == [("beet/a.png", "beet", 0, ""), ("beet/c.png", "beet", 0, ""), ("oat/b.png", "oat", 1, "")]
     assert table.boxes.tolist() == [[0, 0, 7, 5]] * 3
-    assert not skipped
+    assert not report.skipped
 
 
 def test_split_folders_with_and_without_classes(tmp_path):
@@ -50,9 +50,9 @@ def test_unreadable_files_are_skipped_and_reported(tmp_path):
     make(tmp_path, "beet/a.png")
     (tmp_path / "beet" / "zero.jpg").touch()
     (tmp_path / "beet" / "notes.txt").write_text("not counted")
-    table, skipped = read_image_folder(tmp_path)
+    table, report = read_image_folder(tmp_path)
     assert len(table) == 1
-    assert [(item.image, item.reason) for item in skipped] == [("beet/zero.jpg", "zero bytes")]
+    assert [(item.image, item.reason) for item in report.skipped] == [("beet/zero.jpg", "zero bytes")]
 
 
 def test_errors_say_what_was_found(tmp_path):
@@ -74,9 +74,9 @@ def test_linked_folders_are_followed_once_and_bad_names_skipped(tmp_path):
     (tmp_path / "elsewhere" / "beet" / "loop").symlink_to(tmp_path / "elsewhere" / "beet")
     Image.new("RGB", (7, 5)).save(tmp_path / "plain.png")
     (tmp_path / "data" / "beet" / os.fsdecode(b"caf\xe9.png")).write_bytes((tmp_path / "plain.png").read_bytes())
-    table, skipped = read_image_folder(tmp_path / "data")
+    table, report = read_image_folder(tmp_path / "data")
     assert facts(table) == [("beet/a.png", "beet", 0, "")]
-    assert [(item.image, item.reason) for item in skipped] == [("beet/caf\\udce9.png", "file name isn't UTF-8")]
+    assert [(item.image, item.reason) for item in report.skipped] == [("beet/caf\\udce9.png", "file name isn't UTF-8")]
 
 
 def test_a_replaced_image_changes_the_table_but_no_id(tmp_path):

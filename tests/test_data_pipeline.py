@@ -4,9 +4,10 @@ import tensorflow as tf
 from PIL import Image
 
 from data import pipeline
+from data.crop_cache import CropCache
 from data.crop_table import CropTable
 from data.image_folder import read_image_folder
-from data.images import cut, read_image
+from data.images import STRETCHED, CropView, cut, read_image
 from data.pipeline import Unreadable, embedding_batches, training_batches
 from simclr_tf2.augment import AugmentConfig, two_views
 from tests.test_data_crop_table import columns
@@ -50,18 +51,10 @@ def test_each_image_is_decoded_once(boxes_table, monkeypatch):
     assert sorted(decoded) == ["0.png", "1.png", "2.png", "3.png", "4.png"]
 
 
-def epoch(table, seed=0, number=0, start=0, unreadable=None):
+def epoch(table, folder, seed=0, number=0, start=0):
     config = AugmentConfig(16)
-    views = training_batches(
-        table,
-        lambda image, key: two_views(image, key, config),
-        16,
-        8,
-        seed,
-        number,
-        Unreadable() if unreadable is None else unreadable,
-        start,
-    )
+    cache = CropCache(folder / "cache", table, 32, STRETCHED)
+    views = training_batches(cache, lambda image, key: two_views(image, key, config), 8, seed, number, start)
     return [(first.numpy(), second.numpy(), labels.numpy()) for (first, second), labels in views]
 
 
@@ -71,42 +64,55 @@ def same(one, two):
     )
 
 
-def test_training_batches_depend_on_seed_and_epoch_alone(photos):
+def test_training_batches_depend_on_seed_and_epoch_alone(photos, tmp_path):
     table, _ = read_image_folder(photos)
-    first = epoch(table)
-    assert same(first, epoch(table))
-    assert not same(first, epoch(table, seed=1))
-    assert not same(first, epoch(table, number=1))
+    first = epoch(table, tmp_path)
+    assert same(first, epoch(table, tmp_path / "other"))
+    assert not same(first, epoch(table, tmp_path, seed=1))
+    assert not same(first, epoch(table, tmp_path, number=1))
     assert len(first) == 36 // 8
     assert first[0][0].shape == (8, 16, 16, 3)
 
 
-def test_training_resumes_with_the_batches_it_would_have_seen(photos):
+def test_training_resumes_with_the_batches_it_would_have_seen(photos, tmp_path):
     table, _ = read_image_folder(photos)
-    whole = epoch(table, number=3)
-    assert same(whole[2:], epoch(table, number=3, start=2))
+    whole = epoch(table, tmp_path, number=3)
+    assert same(whole[2:], epoch(table, tmp_path, number=3, start=2))
 
 
-def test_an_epoch_shows_every_crop_at_most_once(photos):
+def test_an_epoch_shows_every_crop_at_most_once(photos, tmp_path):
     table, _ = read_image_folder(photos)
-    rows = training_batches(table.take(np.arange(24)), lambda image, key: tf.reduce_mean(image), 16, 8, 0, 0, Unreadable())
+    cache = CropCache(tmp_path / "cache", table.take(np.arange(24)), 32, STRETCHED)
+    rows = training_batches(cache, lambda image, key: tf.reduce_mean(image), 8, 0, 0)
     means = np.concatenate([value.numpy() for value, _ in rows])
     assert len(np.unique(means)) == 24
 
 
-def test_an_unreadable_crop_is_replaced_and_reported(photos):
+def test_an_unreadable_crop_is_replaced(photos, tmp_path):
     table, _ = read_image_folder(photos)
     (photos / "green" / "05.png").write_bytes(b"broken since it was read")
-    unreadable = Unreadable()
     for number in range(3):  # an epoch leaves out a remainder, so one alone might not meet the broken image
-        batches = epoch(table, number=number, unreadable=unreadable)
+        batches = epoch(table, tmp_path, number=number)
         assert [len(labels) for _, _, labels in batches] == [8] * (36 // 8)
-    assert unreadable.reasons == {"green/05.png": "not an image"}
 
 
-def test_no_readable_crop_is_an_error(photos):
+def test_no_readable_crop_is_an_error(photos, tmp_path):
     table, _ = read_image_folder(photos)
     for path in photos.rglob("*.png"):
         path.write_bytes(b"")
     with pytest.raises(tf.errors.InvalidArgumentError, match="none of the crops could be read"):
-        epoch(table)
+        epoch(table, tmp_path)
+
+
+def test_labels_are_places_among_the_classes(photos, tmp_path):
+    table, _ = read_image_folder(photos)
+    labels = np.concatenate([labels for _, _, labels in epoch(table.take(table.column("label_name") != "blue"), tmp_path)])
+    assert set(labels) == {0, 1}  # green and red, although the source calls them 1 and 2
+
+
+@pytest.mark.parametrize("view", [STRETCHED, CropView(), CropView(0.5, False, "grey")])
+def test_embedding_batches_show_the_view(boxes_table, view):
+    crops, _ = next(iter(embedding_batches(boxes_table, 16, 3, Unreadable(), view=view)))
+    for row in range(3):
+        expected = np.asarray(cut(read_image(boxes_table.path(row)), boxes_table.boxes[row], 16, view))
+        assert np.array_equal(crops[row], expected)

@@ -1,0 +1,114 @@
+"""Reads COCO detection annotations: a JSON file beside, above or apart from its images."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.boxes import Progress, check_convention, no_progress, read_sizes, table_of_boxes
+from data.crop_table import CropTable
+from data.report import Report
+
+
+def read_coco(
+    path: str | Path,
+    images_root: str | Path | None = None,
+    convention: str = "xywh",
+    box_size: tuple[int, int] | None = None,
+    progress: Progress = no_progress,
+) -> tuple[CropTable, Report]:
+    """Reads a COCO JSON file with images, annotations and categories as a crop table.
+
+    Annotations with iscrowd = 1 are no single object and are left out. Columns beyond the schema: annotation_id, and those of
+    `data.boxes.table_of_boxes`.
+
+    Args:
+        path: the JSON file.
+        images_root: the folder that file_name is relative to; default: the file's folder, its images/ or its parent's images/.
+        convention: of `bbox`; COCO's own is xywh in pixels.
+        box_size: width and height of the images that the boxes were drawn on, where the files have another size.
+        progress: wraps the iteration over images.
+
+    Raises:
+        ValueError: no COCO file, no images, boxes that don't fit, or files of another size than the JSON states.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        stated = {item["id"]: item for item in content["images"]}
+        names = {item["id"]: str(item["name"]) for item in content["categories"]}
+        annotations = [item for item in content["annotations"] if "bbox" in item]
+    except (ValueError, KeyError, TypeError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"data must be a COCO file with images, annotations and categories; {path} isn't: {reason}") from None
+    report = Report()
+    report.count("annotations without a box, left out", len(content["annotations"]) - len(annotations))
+    crowds = [item for item in annotations if item.get("iscrowd")]
+    report.count("crowd annotations (iscrowd), left out", len(crowds))
+    lost = [item for item in annotations if item.get("image_id") not in stated or item.get("category_id") not in names]
+    report.count("annotations of an image or category that the file doesn't list, left out", len(lost))
+    dropped = {id(item) for item in [*crowds, *lost]}
+    annotations = [item for item in annotations if id(item) not in dropped]
+    report.count("images without annotations", len(set(stated) - {item["image_id"] for item in annotations}))
+
+    root = _images_root(path, images_root, [str(item["file_name"]) for item in stated.values()])
+    used = sorted({str(stated[item["image_id"]]["file_name"]) for item in annotations})
+    sizes = read_sizes(root, used, report, progress)
+    if box_size is None:
+        _check_sizes(path, stated, sizes)
+    annotations = [item for item in annotations if stated[item["image_id"]]["file_name"] in sizes]
+    if not annotations:
+        raise ValueError(f"data must hold boxes on images that can be read; {path} has none ({len(used)} images, below {root})")
+    images = [str(stated[item["image_id"]]["file_name"]) for item in annotations]
+    try:
+        boxes = np.array([item["bbox"] for item in annotations], np.float64).reshape(len(annotations), 4)
+    except ValueError:
+        raise ValueError(f"bbox must have four numbers in every annotation of {path}") from None
+    corners = scaled_corners(boxes, convention, np.array([sizes[image] for image in images], np.float64), box_size, str(path))
+    order = {category: place for place, category in enumerate(sorted(names))}
+    repeated = {name for name, count in Counter(names.values()).items() if count > 1}
+    names = {key: f"{name} ({key})" if name in repeated else name for key, name in names.items()}
+    columns: dict[str, list[Any]] = {"image": images}
+    columns |= {side: corners[:, place].tolist() for place, side in enumerate(("left", "top", "right", "bottom"))}
+    columns["label"] = [order[item["category_id"]] for item in annotations]
+    columns["label_name"] = [names[item["category_id"]] for item in annotations]
+    columns["split"] = [""] * len(annotations)
+    columns["annotation_id"] = [int(item.get("id", -1)) for item in annotations]
+    return table_of_boxes(root, columns, sizes, report), report
+
+
+def scaled_corners(
+    boxes: np.ndarray, convention: str, sizes: np.ndarray, box_size: tuple[int, int] | None, source: str
+) -> np.ndarray:
+    """Corners in pixels of the real images of boxes that were drawn on images of `box_size`; checked."""
+    if box_size is None:
+        return check_convention(boxes, convention, sizes, source)
+    drawn_on = np.broadcast_to(np.array(box_size, np.float64), sizes.shape)
+    return check_convention(boxes, convention, drawn_on, source) * np.tile(sizes / drawn_on, 2)
+
+
+def _images_root(path: Path, images_root: str | Path | None, names: list[str]) -> Path:
+    if images_root:
+        return Path(images_root)
+    choices = (path.parent, path.parent / "images", path.parent.parent / "images", path.parent.parent)
+    for folder in choices:
+        if any((folder / name).is_file() for name in names[:100]):
+            return folder
+    tried = ", ".join(str(folder) for folder in choices)
+    raise ValueError(f"images must be given: none of the first file names of {path}, such as {names[:1]}, lies in {tried}")
+
+
+def _check_sizes(path: Path, stated: dict[Any, dict[str, Any]], sizes: dict[str, tuple[int, int]]) -> None:
+    """Refuses files whose real size differs from the one that the JSON states, since its boxes belong to the stated one."""
+    for item in stated.values():
+        real, width, height = sizes.get(str(item["file_name"])), item.get("width"), item.get("height")
+        if real and width and height and real != (width, height):
+            turned = " (turned by its EXIF orientation: boxes must be in the upright image)" if real == (height, width) else ""
+            raise ValueError(
+                f"images must have the size that {path} states; {item['file_name']} has {real[0]} x {real[1]}{turned}, stated is "
+                f"{width} x {height}. If all were resized alike, give the size the boxes belong to: --box_size={width}x{height}"
+            )

@@ -1,0 +1,265 @@
+"""Reads the CropAndWeed dataset (Steininger et al., WACV 2023) as it lies on disk, and the sample field, which lies the same way.
+
+Both layouts are read: as the annotation archive unpacks (`bboxes/<image>.csv`) and as the authors' own set-up leaves it
+(`bboxes/CropAndWeed/<image>.csv`). Label ids, names and the predefined variants (Fine24, CropsOrWeed9, SugarBeet2, ...)
+stand in data/tables/. `python -m data.download_cropandweed` downloads the dataset.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.csv
+from PIL import Image
+
+from data.boxes import Progress, no_progress, read_sizes, table_of_boxes
+from data.crop_table import UNLABELLED, CropTable
+from data.report import Report
+
+RAW = "CropAndWeed"  # name of the variant with all label ids
+VEGETATION = 255
+BOX_SIZE = (1920, 1088)
+CONDITIONS = {
+    "moisture": ("dry", "medium", "wet"),
+    "soil": ("fine", "medium", "coarse"),
+    "lighting": ("sunny", "diffuse"),
+    "separability": ("easy", "medium", "hard"),
+}
+_TABLES = Path(__file__).parent / "tables"
+_IMAGES = {".jpg", ".jpeg", ".png"}
+_NO_ANNOTATIONS = "images without annotations"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A choice of classes.
+
+    Attributes:
+        name: "CropAndWeed" for all label ids as they are, or a predefined variant.
+        names: id in this variant -> class name.
+        target: raw label id -> id in this variant; what is missing belongs to none of its classes.
+    """
+
+    name: str
+    names: dict[int, str]
+    target: dict[int, int]
+
+
+@cache
+def variants() -> dict[str, Variant]:
+    """All variants by name, the raw ids first."""
+    with open(_TABLES / "cropandweed_labels.csv", newline="", encoding="utf-8") as file:
+        labels = [(int(row["label_id"]), row["name"]) for row in csv.DictReader(file)]
+    repeated = {name for _, name in labels if [other for _, other in labels].count(name) > 1}  # "Hedge mustard" is 54 and 80
+    names = {label: f"{name} ({label})" if name in repeated else name for label, name in labels if label != VEGETATION}
+    result = {RAW: Variant(RAW, names, {label: label for label in names})}
+    with open(_TABLES / "cropandweed_variants.csv", newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            variant = result.setdefault(row["variant"], Variant(row["variant"], {}, {}))
+            variant.names[int(row["label_id"])] = row["name"]
+            variant.target.update({int(source): int(row["label_id"]) for source in row["source_label_ids"].split()})
+    return result
+
+
+def is_cropandweed(root: Path) -> bool:
+    """Whether a folder has the dataset's layout."""
+    return (root / "bboxes").is_dir()
+
+
+def read_cropandweed(
+    root: str | Path, variant: str = RAW, pool: bool = True, progress: Progress = no_progress
+) -> tuple[CropTable, Report]:
+    """Reads the dataset as a crop table.
+
+    Columns beyond `data.crop_table.SCHEMA`: label_id (as on disk), stem_x, stem_y, box_width, box_height, touches_border,
+    moisture, soil, lighting, separability (by name, "" where unknown), vegetation (share of the box that the mask labels as any
+    plant; null without a mask), and the columns of attributes.csv where there is one, as the sample field has.
+
+    Args:
+        root: folder with images/ and bboxes/, and labelIds/ and params/ where they are wanted.
+        variant: see `variants`.
+        pool: whether boxes of no class stay, unlabelled: id 255 (tiny, excluded or ambiguous plants), and label ids that the
+            variant leaves out. They can be found and marked, but no figure counts them as a class.
+        progress: wraps the iteration over images, for a progress bar.
+
+    Returns:
+        The table, and what was left out or mended.
+
+    Raises:
+        ValueError: unknown variant, missing folders, no box at all, or images of another size than their boxes were drawn on.
+    """
+    root = Path(root)
+    known = variants()
+    if variant not in known:
+        raise ValueError(f"variant must be one of {', '.join(known)}; got {variant!r}")
+    if not (root / "images").is_dir() or not (root / "bboxes").is_dir():
+        raise ValueError(f"data must be the folder that holds images/ and bboxes/ of CropAndWeed; {str(root)!r} doesn't")
+    report = Report()
+    folder, mapping = _boxes_folder(root, known[variant])
+    annotations = {path.stem: path for path in folder.glob("*.csv") if not path.name.startswith(".")}
+    files = sorted(path for path in (root / "images").iterdir() if path.suffix.lower() in _IMAGES and not path.name.startswith("."))
+    stems = {path.stem for path in files}
+    report.count(_NO_ANNOTATIONS, sum(path.stem not in annotations for path in files))
+    report.count("annotation files without an image", len(set(annotations) - stems))
+    annotated = [path for path in files if path.stem in annotations]
+    images = [f"images/{path.name}" for path in annotated]
+    sizes = read_sizes(root, images, report, progress)
+    _check_size(sizes)
+
+    columns: dict[str, list[Any]] = {
+        name: [] for name in ("image", "left", "top", "right", "bottom", "label", "label_name", "split")
+    }
+    columns |= {"label_id": [], "stem_x": [], "stem_y": []}
+    readable = [image for image in images if image in sizes]
+    for image in readable:
+        for *box, label, stem_x, stem_y in _read_boxes(annotations[Path(image).stem], report):
+            target = mapping.get(int(label), UNLABELLED)
+            if target == UNLABELLED and not pool:
+                report.count("boxes of no class of the variant, left out")
+                continue
+            row = (image, *box, target, known[variant].names.get(target, ""), "", int(label), stem_x, stem_y)
+            for name, value in zip(columns, row, strict=True):
+                columns[name].append(value)
+    if not columns["image"]:
+        raise ValueError(f"data must hold boxes; the {len(annotations)} files of {str(folder)!r} hold none of variant {variant}")
+    for name, values in _conditions(root, columns["image"], report).items():
+        columns[name] = values
+    columns["vegetation"] = _vegetation(root, columns, sizes, report, progress)
+    columns |= _attributes(root, columns)
+    return table_of_boxes(root, columns, sizes, report), report
+
+
+def _boxes_folder(root: Path, variant: Variant) -> tuple[Path, dict[int, int]]:
+    """The folder to read boxes from, and the map from its ids to the variant's."""
+    own = {label: label for label in variant.names}
+    choices = [
+        (root / "bboxes" / RAW, variant.target),
+        (root / "bboxes" / f"{variant.name}Eval", own),
+        (root / "bboxes" / variant.name, own),
+    ]
+    choices.insert(1, (root / "bboxes", variant.target))
+    for folder, mapping in choices:
+        if folder.is_dir() and next(folder.glob("*.csv"), None):
+            return folder, mapping
+    tried = ", ".join(str(folder.relative_to(root)) for folder, _ in choices)
+    raise ValueError(f"data must hold annotations; {str(root)!r} has no .csv file in any of {tried}")
+
+
+def _check_size(sizes: dict[str, tuple[int, int]]) -> None:
+    smaller = [image for image, size in sizes.items() if size != BOX_SIZE]
+    if len(smaller) > 0.1 * len(sizes):
+        width, height = sizes[smaller[0]]
+        raise ValueError(
+            f"data must hold images of {BOX_SIZE[0]} x {BOX_SIZE[1]} pixels, on which CropAndWeed's boxes were drawn; "
+            f"{len(smaller)} of {len(sizes)} aren't, such as {smaller[0]} with {width} x {height}. For resized copies use "
+            "--format=csv with --box_size"
+        )
+
+
+def _read_boxes(path: Path, report: Report) -> list[tuple[float, ...]]:
+    """Rows of left, top, right, bottom, label id, stem x, stem y; repeated and broken rows are counted, not returned."""
+    rows: dict[tuple[float, ...], None] = {}
+    lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    report.count("annotation files without a box", not lines)
+    for number, line in enumerate(lines):
+        try:
+            row = tuple(float(part) for part in line.replace(";", ",").split(",") if part.strip())
+            if not 5 <= len(row) <= 7 or not np.isfinite(row).all():
+                raise ValueError
+        except ValueError:
+            if number or re.search(r"\d", line):  # a header is no broken row
+                report.count("annotation rows that can't be read, left out")
+            continue
+        row = (*row, *(float("nan"),) * (7 - len(row)))
+        if row in rows:
+            report.count("annotation rows that repeat another one, left out")
+        rows[row] = None
+    return list(rows)
+
+
+def _conditions(root: Path, images: Sequence[str], report: Report) -> dict[str, list[str]]:
+    """The four recording conditions of each image by name, "" where unknown."""
+    known = {image: _read_params(root / "params" / f"{Path(image).stem}.csv") for image in dict.fromkeys(images)}
+    report.count("images without recording conditions", sum(not found for found in known.values()))
+    return {
+        name: [values[code] if (code := known[image].get(name, -1)) in range(len(values)) else "" for image in images]
+        for name, values in CONDITIONS.items()
+    }
+
+
+def _read_params(path: Path) -> dict[str, int]:
+    """Recording conditions as codes. Tolerant, as the format isn't documented: a row of four numbers, with a header or
+    without, or a line for each with its name."""
+    if not path.is_file():
+        return {}
+    lines = [re.split(r"[,;:=\t ]+", line.strip()) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    names = list(CONDITIONS)
+    if len(lines) >= 2 and all(len(line) == 2 for line in lines) and not _is_number(lines[0][0]):
+        pairs = {name.lower(): value for name, value in lines}
+    elif len(lines) >= 2 and not any(map(_is_number, lines[0])):
+        pairs = dict(zip((name.lower() for name in lines[0]), lines[1], strict=False))
+    else:
+        pairs = dict(zip(names, (value for line in lines for value in line), strict=False))
+    return {name: int(float(pairs[name])) for name in names if name in pairs and _is_number(pairs[name])}
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"-?\d+(\.\d*)?", text) is not None
+
+
+def _vegetation(
+    root: Path, columns: dict[str, list[Any]], sizes: dict[str, tuple[int, int]], report: Report, progress: Progress
+) -> list[float | None]:
+    """Share of each box that its image's mask labels as any plant; None without a mask."""
+    folder = root / "labelIds" / RAW if (root / "labelIds" / RAW).is_dir() else root / "labelIds"
+    shares: list[float | None] = [None] * len(columns["image"])
+    if not folder.is_dir():
+        return shares
+    rows_of: dict[str, list[int]] = {}
+    for row, image in enumerate(columns["image"]):
+        rows_of.setdefault(image, []).append(row)
+
+    def measure(image: str) -> bool:
+        try:
+            with Image.open(folder / f"{Path(image).stem}.png") as file:
+                mask = np.asarray(file)
+        except (OSError, SyntaxError, ValueError):
+            return False
+        if mask.shape[:2] != sizes[image][::-1]:
+            return False
+        plant = mask[..., 0] > 0 if mask.ndim == 3 else mask > 0
+        for row in rows_of[image]:
+            left, top, right, bottom = (int(max(0, columns[side][row])) for side in ("left", "top", "right", "bottom"))
+            part = plant[top:bottom, left:right]
+            shares[row] = round(float(part.mean()), 4) if part.size else None
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(progress(pool.map(measure, rows_of), total=len(rows_of), unit="mask", desc="reading masks"))
+    report.count("images without a mask that can be read", found.count(False))
+    return shares
+
+
+def _attributes(root: Path, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """Further columns from attributes.csv, joined by image and box."""
+    path = root / "attributes.csv"
+    if not path.is_file():
+        return {}
+    stated = pyarrow.csv.read_csv(path).to_pydict()
+    key_names = ("left", "top", "right", "bottom")
+    missing = [name for name in ("image", *key_names) if name not in stated]
+    if missing:
+        raise ValueError(f"{path} must have the columns image, {', '.join(key_names)}; missing: {', '.join(missing)}")
+    place = {key: row for row, key in enumerate(zip(stated["image"], *(stated[name] for name in key_names), strict=True))}
+    keys = zip((Path(image).name for image in columns["image"]), *(map(int, columns[name]) for name in key_names), strict=True)
+    rows = [place.get(key) for key in keys]
+    extra = [name for name in stated if name not in ("image", *key_names, *columns)]
+    return {name: [None if row is None else stated[name][row] for row in rows] for name in extra}

@@ -1,0 +1,135 @@
+"""Downloads the CropAndWeed dataset from its authors' server and unpacks it, ready for run_finetune.py.
+
+    python -m data.download_cropandweed --dir=cropandweed --accept_licence
+
+Five archives, with progress and time left. A call that was cut off goes on where it stopped. The authors publish no checksums,
+so sizes and SHA-256 are recorded on the first download (downloads.json) and verified on later calls.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from data.download import DownloadError, ask, check_disk, fetch, unpack
+from data.files import check_writable, exclusive, sha256_of_file, write_json
+from data.progress import progress_bar
+from data.provenance import now
+
+BASE_URL = "https://vitro-testing.com/wp-content/uploads/2022/12"
+ARCHIVES = ("cropandweed_annotations.tar", *(f"cropandweed_images{number}of4.tar" for number in range(1, 5)))
+FOLDERS = ("images", "bboxes", "labelIds", "params")
+LICENCE = """\
+CropAndWeed is not part of this project, and its licence is its authors' own. In short, as its repository states it
+(https://github.com/cropandweed/cropandweed-dataset; read it there, that text alone counts):
+
+  - for non-commercial use: research, teaching, personal experiments;
+  - neither the data nor modified versions of it may be passed on;
+  - publications cite: Steininger, Trondl, Croonen, Simon, Widhalm. The CropAndWeed Dataset: A Multi-Modal Learning
+    Approach for Efficient Crop and Weed Manipulation. WACV 2023.
+"""
+RECORD = "downloads.json"
+
+
+def place(member: str) -> str:
+    """Where a member of the archives goes: from images/, bboxes/, labelIds/ or params/ on, whatever it was packed under."""
+    parts = PurePosixPath(member.replace("\\", "/")).parts
+    if parts and parts[-1].startswith("."):
+        return ""  # litter of the machine it was packed on
+    for number, part in enumerate(parts):
+        if part in FOLDERS:
+            return "/".join(parts[number:])
+    return f"images/{parts[-1]}" if parts and parts[-1].lower().endswith(".jpg") else ""
+
+
+def download(
+    folder: str | Path, base_url: str = BASE_URL, delete_archives: bool = False, archives: Sequence[str] = ARCHIVES
+) -> Path:
+    """Downloads and unpacks what isn't there yet, and verifies what is.
+
+    Args:
+        folder: where to; archives go to its archives/.
+        base_url: where the archives lie.
+        delete_archives: whether to delete each once it is unpacked, which saves half of the disk.
+        archives: names of the archives.
+
+    Returns:
+        The folder, to be given to run_finetune.py as --data.
+
+    Raises:
+        DownloadError: the server fails for good, the disk is too small, an archive is unsafe, damaged, or not the recorded one.
+    """
+    folder = Path(folder)
+    check_writable(folder, "dir")
+    with exclusive(folder, "dir"):
+        (folder / "archives").mkdir(exist_ok=True)
+        record: dict[str, dict[str, Any]] = json.loads((folder / RECORD).read_text()) if (folder / RECORD).is_file() else {}
+        missing = [name for name in archives if not record.get(name, {}).get("files")]
+        sizes = [ask(f"{base_url}/{name}").size or 0 for name in missing if not (folder / "archives" / name).exists()]
+        check_disk(folder, sum(sizes) * (1 if delete_archives else 2))
+        for name in archives:
+            path = folder / "archives" / name
+            known = record.get(name, {})
+            if name in missing or path.exists():
+                fetch(f"{base_url}/{name}", path)
+                known = _verify(path, known, f"{base_url}/{name}")
+                record[name] = known
+                write_json(folder / RECORD, record)
+            if name in missing:
+                known["files"] = len(unpack(path, folder, place))
+                if not known["files"]:
+                    raise DownloadError(f"{path} must hold files below {', '.join(FOLDERS)}; it holds none")
+                write_json(folder / RECORD, record)
+            if delete_archives:
+                path.unlink(missing_ok=True)
+        _check_unpacked(folder, sum(entry["files"] for entry in record.values()))
+    return folder
+
+
+def _verify(path: Path, known: dict[str, Any], url: str) -> dict[str, Any]:
+    """Compares an archive with its record, or makes the record."""
+    size = path.stat().st_size
+    with progress_bar(total=1, desc=f"checking {path.name}", unit="file") as bar:
+        digest = sha256_of_file(path)
+        bar.update()
+    if "sha256" not in known:
+        return {"url": url, "bytes": size, "sha256": digest, "date": now()}
+    if (size, digest) != (known["bytes"], known["sha256"]):
+        raise DownloadError(
+            f"{path} must have {known['bytes']:,} bytes and SHA-256 {known['sha256']}, as recorded in {RECORD}; it has "
+            f"{size:,} and {digest}. Delete it to download it again"
+        )
+    return known
+
+
+def _check_unpacked(folder: Path, expected: int) -> None:
+    found = sum(1 for name in FOLDERS for path in (folder / name).rglob("*") if path.is_file() and not path.name.startswith("."))
+    if found < expected:
+        raise DownloadError(
+            f"{folder} must hold the {expected:,} files that were unpacked; {found:,} are left. Delete {RECORD} to unpack again"
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dir", required=True, help="folder for archives and images, several GB")
+    parser.add_argument("--accept_licence", action="store_true", help="you have read the licence and accept it")
+    parser.add_argument("--delete_archives", action="store_true", help="delete each archive once it is unpacked")
+    parser.add_argument("--base_url", default=BASE_URL, help="where the archives lie (default: the authors' server)")
+    args = parser.parse_args(arguments)
+    print(LICENCE)
+    if not args.accept_licence:
+        sys.exit("Nothing was downloaded: give --accept_licence if you accept it.")
+    try:
+        folder = download(args.dir, args.base_url, args.delete_archives)
+    except (DownloadError, ValueError, OSError) as error:
+        sys.exit(f"download_cropandweed: {error}")
+    print(f"\nNext: python run_finetune.py --data={folder} --epochs=0 --image_size=224 --run_dir=runs/cropandweed")
+
+
+if __name__ == "__main__":
+    main()

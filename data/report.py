@@ -1,0 +1,38 @@
+"""What a reader left out or mended, so that nothing is dropped in silence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image that was left out, and why."""
+
+    image: str
+    reason: str
+
+
+@dataclass
+class Report:
+    """What a reader left out or mended.
+
+    Attributes:
+        skipped: images that were left out.
+        counts: what else was noticed -> how often, such as "boxes clipped at the border".
+    """
+
+    skipped: list[Skipped] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def skip(self, image: str, reason: str) -> None:
+        self.skipped.append(Skipped(image, reason))
+
+    def count(self, what: str, number: int = 1) -> None:
+        if number:
+            self.counts[what] += number
+
+    def lines(self) -> list[str]:
+        """The counts, one a line, most frequent first."""
+        return [f"{number:,} {what}" for what, number in self.counts.most_common()]

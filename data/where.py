@@ -1,0 +1,42 @@
+"""Filters a crop table by SQL over its columns."""
+
+from __future__ import annotations
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from data.crop_table import CropTable
+
+_ROW = "_row"
+
+
+def rows_where(table: CropTable, condition: str, argument: str = "where") -> np.ndarray:
+    """Rows that meet a condition.
+
+    Args:
+        table: crops; every column can be used. `left` and `right` are words of SQL and need double quotes.
+        condition: what may follow WHERE in DuckDB's SQL, such as "lighting = 'sunny' AND box_width > 100".
+        argument: the name to use in errors.
+
+    Returns:
+        [N] bool, with at least one True.
+
+    Raises:
+        ValueError: it isn't SQL, names an unknown column, or no crop meets it.
+    """
+    rows = table.rows.append_column(_ROW, pa.array(np.arange(len(table)), pa.int64()))
+    with duckdb.connect(":memory:") as connection:
+        connection.register("crops", rows)
+        connection.execute("SET enable_external_access = false")  # a condition never opens another file
+        try:
+            found = connection.execute(f"SELECT {_ROW} FROM crops WHERE ({condition}\n)").fetchnumpy()[_ROW]
+        except duckdb.Error as error:
+            reason = " ".join(str(error).split("LINE 1")[0].split())
+            columns = ", ".join(f'"{name}"' if name in ("left", "right") else name for name in table.rows.column_names)
+            raise ValueError(f"{argument} must be an SQL condition on the columns {columns}; got {condition!r}: {reason}") from None
+    if not len(found):
+        raise ValueError(f"{argument} must leave some crops; none of {len(table):,} meets {condition!r}")
+    mask = np.zeros(len(table), bool)
+    mask[np.asarray(found, np.int64)] = True
+    return mask

@@ -1,0 +1,120 @@
+"""Reads a YOLO data set: images, and beside them label files of `class cx cy w h`, relative to the image's size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from data.boxes import Progress, check_convention, no_progress, read_sizes, table_of_boxes
+from data.crop_table import UNLABELLED, CropTable
+from data.image_folder import SPLITS, visible_files
+from data.images import EXTENSIONS
+from data.report import Report
+
+
+def is_yolo(root: Path) -> bool:
+    """Whether a folder looks like a YOLO data set: a labels/ folder beside an images/ folder, at the top or one below."""
+    return any((folder / "labels").is_dir() and (folder / "images").is_dir() for folder in (root, *_subfolders(root)))
+
+
+def _subfolders(root: Path) -> list[Path]:
+    return [path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+
+
+def read_yolo(root: str | Path, convention: str = "cxcywh_relative", progress: Progress = no_progress) -> tuple[CropTable, Report]:
+    """Reads a YOLO folder as a crop table.
+
+    Layouts: images/<split>/ with labels/<split>/, <split>/images/ with <split>/labels/, or images/ with labels/. Class names
+    come from a .yaml file's `names` or from classes.txt; without either a class is called by its number. Rows of more than
+    five numbers are segments (class x1 y1 x2 y2 ...), whose bounding box is taken.
+
+    Args:
+        root: the folder.
+        convention: of the boxes; YOLO's own is cxcywh_relative.
+        progress: wraps the iteration over images.
+
+    Raises:
+        ValueError: no images with labels, unreadable class names, or boxes that don't fit.
+    """
+    root = Path(root)
+    report = Report()
+    names = _class_names(root)
+    files = [path for path in visible_files(root) if path.suffix.lower() in EXTENSIONS and "images" in path.relative_to(root).parts]
+    pairs = {path.relative_to(root).as_posix(): _label_file(root, path) for path in sorted(files)}
+    report.count("images without a label file", sum(not path.is_file() for path in pairs.values()))
+    labels = {path for path in visible_files(root) if path.suffix == ".txt" and "labels" in path.relative_to(root).parts}
+    report.count("label files without an image", len(labels - set(pairs.values())))
+    annotated = [image for image, path in pairs.items() if path.is_file()]
+    if not annotated:
+        raise ValueError(f"data must hold images/ with labels/ beside it; no image below {str(root)!r} has a label file")
+    sizes = read_sizes(root, annotated, report, progress)
+
+    columns: dict[str, list[Any]] = {"image": [], "label": [], "label_name": [], "split": []}
+    boxes: list[list[float]] = []
+    for image in annotated:
+        if image not in sizes:
+            continue
+        rows = _read_rows(pairs[image], report)
+        report.count("label files without a box", not rows)
+        for label, box in rows:
+            columns["image"].append(image)
+            columns["label"].append(label)
+            columns["label_name"].append(names.get(label, str(label)))
+            columns["split"].append(next((SPLITS[part.lower()] for part in Path(image).parts[:-1] if part.lower() in SPLITS), ""))
+            boxes.append(box)
+    if not boxes:
+        raise ValueError(f"data must hold boxes; the label files below {str(root)!r} hold none")
+    size = np.array([sizes[image] for image in columns["image"]], np.float64)
+    corners = check_convention(np.array(boxes), convention, size, str(root))
+    columns |= {side: corners[:, place].tolist() for place, side in enumerate(("left", "top", "right", "bottom"))}
+    unnamed = sorted({label for label in columns["label"] if names and label not in names} - {UNLABELLED})
+    if unnamed:
+        raise ValueError(f"class numbers in {str(root)!r} must be those of its names ({len(names)}); got {unnamed[:5]}")
+    return table_of_boxes(root, columns, sizes, report), report
+
+
+def _label_file(root: Path, image: Path) -> Path:
+    """The label file of an image: `images` becomes `labels` in its path (the last time it occurs)."""
+    parts = list(image.relative_to(root).parts)
+    place = len(parts) - 1 - parts[::-1].index("images")
+    return root.joinpath(*parts[:place], "labels", *parts[place + 1 :]).with_suffix(".txt")
+
+
+def _class_names(root: Path) -> dict[int, str]:
+    for path in sorted([*root.glob("*.yaml"), *root.glob("*.yml")]):
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path} must be YAML with the class names: {' '.join(str(error).split())}") from None
+        names = content.get("names") if isinstance(content, dict) else None
+        if isinstance(names, list):
+            return dict(enumerate(map(str, names)))
+        if isinstance(names, dict):
+            return {int(number): str(name) for number, name in names.items()}
+    for name in ("classes.txt", "obj.names"):
+        if (root / name).is_file():
+            return dict(enumerate((root / name).read_text(encoding="utf-8").splitlines()))
+    return {}
+
+
+def _read_rows(path: Path, report: Report) -> list[tuple[int, list[float]]]:
+    rows = []
+    for line in path.read_text(encoding="utf-8-sig").splitlines():
+        parts = line.split()
+        if not parts:
+            continue
+        try:
+            label, values = int(float(parts[0])), [float(part) for part in parts[1:]]
+        except ValueError:
+            values = []
+        if len(values) >= 6 and len(values) % 2 == 0:  # a segment
+            xs, ys = values[0::2], values[1::2]
+            values = [(min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2, max(xs) - min(xs), max(ys) - min(ys)]
+        if len(values) not in (4, 5):  # a fifth number is a confidence
+            report.count("label rows that can't be read, left out")
+            continue
+        rows.append((label, values[:4]))
+    return rows

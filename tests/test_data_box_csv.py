@@ -1,0 +1,73 @@
+import pytest
+from PIL import Image
+
+from data.box_csv import read_box_csv
+
+
+def make(root, text, size=(100, 80)):
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", size).save(root / name)
+    (root / "boxes.csv").write_text(text)
+    return root / "boxes.csv"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "image,left,top,right,bottom\na.png,10,20,40,30\n",
+        "filename,xmin,ymin,xmax,ymax\na.png,10,20,40,30\n",
+        "Path,X,Y,Width,Height\na.png,10,20,30,10\n",
+        "file,cx,cy,w,h\na.png,25,25,30,10\n",
+    ],
+)
+def test_column_names_tell_the_convention(tmp_path, text):
+    assert read_box_csv(make(tmp_path, text))[0].boxes.tolist() == [[10, 20, 40, 30]]
+
+
+def test_classes_splits_sessions_and_metadata_come_along(tmp_path):
+    text = "image,class,left,top,right,bottom,session,split,moisture\na.png,oat,1,2,9,9,s1,train,wet\nb.png,,1,2,9,9,s2,test,dry\n"
+    table, _ = read_box_csv(make(tmp_path, text))
+    for name, values in {
+        "label_name": ["oat", ""],
+        "label": [0, -1],
+        "session": ["s1", "s2"],
+        "split": ["train", "test"],
+        "moisture": ["wet", "dry"],
+    }.items():
+        assert table.column(name).tolist() == values
+
+
+def test_misleading_names_are_refused_and_can_be_overridden(tmp_path):
+    rows = "".join(f"a.png,{50 + n},{40 + n},20,10\n" for n in range(5))
+    path = make(tmp_path, "image,left,top,right,bottom\n" + rows)
+    with pytest.raises(ValueError, match=r"They fit as .*xywh"):
+        read_box_csv(path)
+    assert read_box_csv(path, convention="xywh")[0].boxes[0].tolist() == [50, 40, 70, 50]
+
+
+def test_boxes_of_full_size_images_on_resized_ones(tmp_path):
+    path = make(tmp_path, "image,left,top,right,bottom\na.png,960,544,1920,1088\nb.png,192,0,1000,544\n", size=(192, 109))
+    with pytest.raises(ValueError, match="drawn on larger images"):
+        read_box_csv(path)
+    assert read_box_csv(path, box_size=(1920, 1088))[0].boxes.tolist() == [[96, 54, 192, 109], [19, 0, 100, 55]]
+
+
+def test_images_that_cannot_be_read_are_reported(tmp_path):
+    table, report = read_box_csv(make(tmp_path, "image,left,top,right,bottom\na.png,1,2,9,9\ngone.png,1,2,9,9\n"))
+    assert len(table) == 1
+    assert report.skipped[0].image == "gone.png"
+    assert report.counts == {"boxes on images that can't be read, left out": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("photo,l,t,r,b\na.png,1,2,3,4\n", "must have an image column .* has the columns photo, l, t, r, b"),
+        ("image,left,top,right,bottom\na.png,one,2,3,4\n", "must hold numbers"),
+        ("image,left,top,right,bottom\nz.png,1,2,3,4\n", "images must be given"),
+        ("image,left,top,right,bottom\na.png,1,2\n", "must be a CSV file with a header"),
+    ],
+)
+def test_errors_say_what_is_wrong(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
+        read_box_csv(make(tmp_path, text))

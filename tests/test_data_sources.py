@@ -1,0 +1,59 @@
+import pytest
+from PIL import Image
+
+from data.sources import SourceOptions, detect_format, read_source
+from tests.test_data_box_csv import make as make_csv
+from tests.test_data_coco import make as make_coco
+from tests.test_data_cropandweed import make as make_cropandweed
+from tests.test_data_yolo import BEET
+from tests.test_data_yolo import make as make_yolo
+
+
+@pytest.fixture
+def sources(tmp_path):
+    """One small source of each format on disk: format -> path."""
+    for name in ("folder", "csv"):
+        (tmp_path / name).mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "folder" / "x.png")
+    return {
+        "folder": tmp_path / "folder",
+        "cropandweed": make_cropandweed(tmp_path / "caw"),
+        "coco": make_coco(tmp_path / "coco"),
+        "yolo": make_yolo(tmp_path / "yolo", {("train", "a"): BEET}),
+        "csv": make_csv(tmp_path / "csv", "image,left,top,right,bottom\na.png,1,2,9,9\n"),
+    }
+
+
+def test_formats_are_told_apart(sources):
+    assert {kind: detect_format(str(path)) for kind, path in sources.items()} == {kind: kind for kind in sources}
+    assert detect_format("tfds:beans") == "tfds"
+
+
+def test_each_source_is_read(sources):
+    counts = {kind: len(read_source(str(path))[0]) for kind, path in sources.items()}
+    assert counts == {"folder": 1, "cropandweed": 6, "coco": 3, "yolo": 1, "csv": 1}
+
+
+def test_a_crop_table_is_a_source(sources, tmp_path):
+    table, _ = read_source(str(sources["coco"]))
+    table.write(tmp_path / "crops.parquet")
+    again, _ = read_source(str(tmp_path / "crops.parquet"))
+    assert again.content_hash == table.content_hash
+    assert again.path(0).is_file()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("folder", SourceOptions(variant="Fine24"), "variant applies to cropandweed; .* is read as folder"),
+        ("yolo", SourceOptions(box_size="10x10"), "box_size applies to coco, csv; .* is read as yolo"),
+        ("cropandweed", SourceOptions(boxes="xywh"), "boxes applies to coco, csv, yolo"),
+        ("csv", SourceOptions(box_size="big"), "box_size must be WIDTHxHEIGHT"),
+        ("csv", SourceOptions(format="yolo"), "data must be a folder to be read as yolo"),
+        ("folder", SourceOptions(format="coco"), "data must be a file to be read as coco; .* is a folder"),
+        ("folder", SourceOptions(format="voc"), "format must be one of auto, folder"),
+    ],
+)
+def test_options_that_do_not_apply_are_refused(sources, kind, options, message):
+    with pytest.raises(ValueError, match=message):
+        read_source(str(sources[kind]), options)
