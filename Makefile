@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 
 .PHONY: demo test test-slow lint format clean
 
-demo: $(VENV)/user  ## the whole path on drawings, or on your photos: make demo DATA=<folder>
+demo: $(VENV)/user  ## the whole path on the sample field, or on your images: make demo DATA=<source>
 	$(RUN) -m benchmarks.demo $(if $(DATA),--data="$(DATA)")
 
 test: $(VENV)/developer  ## everything but the slow tests

@@ -73,6 +73,9 @@ flags.DEFINE_integer("epochs", 12, "Passes over the training crops; 0 only embed
 flags.DEFINE_integer("image_size", 96, "Side of the training crops in pixels.", lower_bound=32)
 flags.DEFINE_integer("embed_size", 0, "Side of the crops when embedding; default: image_size.", lower_bound=0)
 flags.DEFINE_integer("batch_size", 128, "Crops a training step. Contrastive learning likes it large.", lower_bound=2)
+flags.DEFINE_bool(
+    "session_batches", True, "Contrastive: fill a batch from few recording sessions, so that soil and light tell no crops apart."
+)
 flags.DEFINE_float("learning_rate", 1e-3, "Peak learning rate of AdamW.", lower_bound=0)
 flags.DEFINE_float("weight_decay", 1e-4, "Decoupled weight decay on kernels.", lower_bound=0)
 flags.DEFINE_float("warmup_epochs", 0.5, "Epochs of linear warm-up before the cosine.", lower_bound=0)
@@ -135,6 +138,8 @@ def prepare(encoder: Encoder, table: CropTable, unreadable: Unreadable, run_dir:
     measured = f"{len(evaluated)} crops of split {FLAGS.eval_split}" if evaluated else too_few
     _log.info("training on %d crops; retrieval is measured on %s", len(train), measured)
 
+    by_session = contrastive and FLAGS.session_batches
+
     @functools.cache
     def cache() -> CropCache:  # cut when the first batch is asked for, so never for a run that has trained already
         crops = CropCache(run_dir / CROP_CACHE, train, SOURCE_SCALE * FLAGS.image_size, view(), progress_bar)
@@ -143,7 +148,7 @@ def prepare(encoder: Encoder, table: CropTable, unreadable: Unreadable, run_dir:
         return crops
 
     def batches(epoch: int, start: int) -> tf.data.Dataset:
-        return training_batches(cache(), objective.augment, FLAGS.batch_size, FLAGS.seed, epoch, start)
+        return training_batches(cache(), objective.augment, FLAGS.batch_size, FLAGS.seed, epoch, start, by_session)
 
     config = FinetuneConfig(
         epochs=FLAGS.epochs,
@@ -264,6 +269,7 @@ def run() -> None:
         table.write(run_dir / "crops.parquet")
         if FLAGS.epochs:
             trained = trainer.run(lambda: measure_retrieval(encoder, evaluated, unreadable) if evaluated else {}, progress_bar)
+            shutil.rmtree(run_dir / CROP_CACHE, ignore_errors=True)  # it has served its purpose
         if has_own_weights():
             encoder.save(run_dir / "encoder.weights.h5")
         folder = run_dir / "embeddings"

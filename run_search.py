@@ -42,6 +42,7 @@ flags.DEFINE_integer("k", None, "How many results; default: 50, or as many as th
 flags.DEFINE_string("marks", "", "CSV with the columns crop_id and relevant (1 or 0): re-rank by a linear probe.")
 flags.DEFINE_string("simulate_label", "", "Play a person who marks crops of this class as relevant.")
 flags.DEFINE_string("simulate_where", "", "Play a person who marks crops that meet this SQL condition as relevant.")
+flags.DEFINE_string("count_where", "", "Count the results that meet this SQL condition, instead of the query's class.")
 flags.DEFINE_integer("rounds", 7, "Rounds of marking of the simulated person.", lower_bound=1)
 flags.DEFINE_integer("per_round", 20, "Marks a round.", lower_bound=1)
 flags.DEFINE_enum("policy", "boundary", ["boundary", "top", "mix"], "What the simulated person is asked next.")
@@ -124,10 +125,12 @@ def embed_outside(embeddings: EmbeddingSet, paths: Sequence[str]) -> np.ndarray:
 
 
 def find_target(embeddings: EmbeddingSet, query: Query | None) -> Target | None:
-    """What is looked for: the simulated person's wish, otherwise the query's class; None where neither is known."""
+    """What is looked for: the simulated person's wish, what is to be counted, or the query's class; None where none is known."""
     names = embeddings.table.column("label_name")
-    if FLAGS.simulate_where:
-        return Target(f"where {FLAGS.simulate_where}", rows_where(embeddings.table, FLAGS.simulate_where, "simulate_where"))
+    for flag in ("simulate_where", "count_where"):
+        condition = getattr(FLAGS, flag)
+        if condition:
+            return Target(condition, rows_where(embeddings.table, condition, flag))
     name = FLAGS.simulate_label or (query.label if query else "")
     if FLAGS.simulate_label and name not in names:
         raise ValueError(f"simulate_label must be one of {', '.join(sorted(set(names) - {''}))}; got {name!r}")
@@ -272,7 +275,7 @@ def check_flags() -> None:
     """Refuses combinations that make no sense, and files that can't be written, before work starts."""
     ignored = [
         name
-        for name in ("query", "marks", "simulate_label", "simulate_where", "where", "sheet", "compare", "out")
+        for name in ("query", "marks", "simulate_label", "simulate_where", "count_where", "where", "sheet", "compare", "out")
         if getattr(FLAGS, name)
     ]
     if FLAGS.evaluate and ignored:
@@ -288,6 +291,8 @@ def check_flags() -> None:
         )
     if FLAGS.simulate_label and FLAGS.simulate_where:
         raise ValueError("simulate_label and simulate_where exclude each other")
+    if FLAGS.count_where and simulated:
+        raise ValueError("count_where can't be combined with a simulated person, whose wish is counted")
     if simulated and FLAGS.where:
         raise ValueError("where can't be combined with a simulated person, who sees all crops")
     if not FLAGS.query and (simulated or FLAGS.compare):

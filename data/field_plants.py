@@ -120,7 +120,7 @@ class Species:
     stalk: tuple[float, float, float]
     weight: float
     internode: float = 0.0
-    spread: float = 11.0
+    spread: float = 5.0
     bloom: float = 0.0
     gloss: float = 0.3
     veins: int = 5
@@ -141,14 +141,14 @@ SPECIES = (
             (58, 11, _NARROW), (92, 146, 58), (158, 190, 118), (146, 172, 104), 5.0, gloss=0.75, veins=6),
     Species("Maize", {0: 2, 3: 3, 5: 4, 7: 5}, grass(), 190, 12, 0.0, "grass",
             (34, 8, grass()), (96, 146, 62), (134, 172, 98), (124, 150, 90), 0.0, gloss=0.35, veins=0),
-    Species("Red-root amaranth", {0: 32}, blade(0.45, 0.7, 1.05, wave=0.04), 86, 29, 0.66, "rosette",
-            (50, 10, _NARROW), (92, 140, 60), (152, 176, 112), (158, 134, 104), 20, gloss=0.55, veins=8),
-    Species("White goosefoot", {0: 33}, blade(0.4, 0.95, 0.85, teeth=5, depth=0.3), 82, 31, 0.55, "opposite",
-            (48, 9, _NARROW), (94, 140, 66), (146, 176, 114), (144, 158, 108), 18, bloom=0.25, gloss=0.4, veins=4),
+    Species("Red-root amaranth", {0: 32}, blade(0.50, 0.58, 1.15, wave=0.05), 90, 30, 0.64, "rosette",
+            (54, 10, _NARROW), (104, 116, 58), (150, 150, 104), (160, 124, 100), 22, gloss=0.6, veins=7),
+    Species("White goosefoot", {0: 33}, blade(0.47, 0.72, 1.05, teeth=3, depth=0.10, wave=0.05), 88, 30, 0.6, "rosette",
+            (52, 10, _NARROW), (96, 134, 94), (146, 172, 134), (142, 160, 124), 22, bloom=0.25, gloss=0.45, veins=5),
     Species("Hybrid goosefoot", {0: 29}, blade(0.36, 1.1, 0.6, teeth=3, depth=0.45), 84, 40, 0.55, "opposite",
             (52, 11, _NARROW), (90, 140, 62), (136, 172, 104), (134, 160, 98), 6, gloss=0.3, veins=4),
-    Species("Black nightshade", {0: 41}, blade(0.42, 0.9, 0.9, wave=0.10), 82, 32, 0.5, "rosette",
-            (38, 13, blade(0.4, 1.1)), (78, 126, 58), (126, 160, 98), (122, 142, 92), 9, gloss=0.4, veins=5),
+    Species("Black nightshade", {0: 41}, blade(0.47, 0.74, 1.05, wave=0.08), 90, 32, 0.58, "rosette",
+            (48, 12, _OVAL), (62, 112, 62), (108, 146, 100), (98, 126, 88), 16, gloss=0.6, veins=6),
     Species("Cockspur grass", {0: 31}, grass(), 120, 8.5, 0.0, "grass",
             (28, 6, grass()), (100, 150, 70), (146, 176, 112), (150, 120, 104), 15, gloss=0.25, veins=0),
     Species("Annual meadow grass", {0: 65}, grass(), 74, 4.2, 0.0, "grass",

@@ -95,6 +95,28 @@ def _groups_of_whole_images(table: CropTable, start: int, size: int) -> list[ran
     return groups
 
 
+def training_order(table: CropTable, batch_size: int, seed: int, epoch: int, by_session: bool) -> np.ndarray:
+    """The rows of an epoch in the order of its batches, a function of (seed, epoch) alone.
+
+    Args:
+        table: the crops.
+        batch_size: of the batches; the remainder is dropped.
+        seed, epoch: of the run, and counted from 0.
+        by_session: whether a batch is filled from as few recording sessions as possible. In a mixed batch a contrastive
+            network can tell most crops apart by their soil and light; among crops of one session it must look at the plant.
+
+    Returns:
+        [N // batch_size * batch_size] int, rows, each at most once.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(len(table))[: len(table) // batch_size * batch_size]
+    if not by_session:
+        return order
+    _, session = np.unique(table.column("session").astype(str), return_inverse=True)
+    place = rng.permutation(session.max() + 1)[session[order]]
+    return rng.permutation(order[np.argsort(place, kind="stable")].reshape(-1, batch_size)).ravel()
+
+
 def training_batches(
     cache: CropCache,
     augment: Callable[[tf.Tensor, tf.Tensor], tf.Tensor | tuple[tf.Tensor, ...]],
@@ -102,6 +124,7 @@ def training_batches(
     seed: int,
     epoch: int,
     start_batch: int = 0,
+    by_session: bool = False,
 ) -> tf.data.Dataset:
     """One epoch of shuffled, augmented batches, a function of (seed, epoch) alone.
 
@@ -116,14 +139,14 @@ def training_batches(
         seed: of the run.
         epoch: counts from 0.
         start_batch: how many batches to leave out.
+        by_session: see `training_order`.
 
     Returns:
         A dataset of (augmented, label): what `augment` returns, batched, and int32 [batch], the place of the crop's class in
         `table.classes`, -1 for the unlabelled.
     """
     table = cache.table
-    order = np.random.default_rng([seed, epoch]).permutation(len(table))[start_batch * batch_size :]
-    order = order[: len(order) // batch_size * batch_size]
+    order = training_order(table, batch_size, seed, epoch, by_session)[start_batch * batch_size :]
     labels = table.class_indices
 
     def load(row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

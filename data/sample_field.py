@@ -4,7 +4,7 @@
 
 It writes `images/`, `bboxes/CropAndWeed/`, `labelIds/CropAndWeed/` and `params/` as the CropAndWeed dataset has them on disk,
 and `attributes.csv` with what no human labelled there: species, number of true leaves, share visible, whether the frame
-cuts the plant, growth stage. Eighteen species, sugar beet among look-alikes, in recording sessions of ten images with
+cuts the plant, growth stage. Eighteen species, sugar beet among look-alikes, in recording sessions of five images with
 their own soil, light, crop and weeds. It is synthetic: figures measured on it say that the tools work, not how well they
 work in your field.
 """
@@ -30,7 +30,7 @@ from data.files import check_writable, write_atomically, write_json
 from data.progress import progress_bar
 
 WIDTH, HEIGHT = 1920, 1088
-FRAMES_PER_SESSION = 10
+FRAMES_PER_SESSION = 5
 VEGETATION = 255  # label id of tiny, excluded or ambiguous plants
 ATTRIBUTES = ("species", "true_leaves", "share_visible", "cut_off", "growth_stage")
 _SMALLEST_AREA = 40  # visible pixels; what is smaller isn't annotated
@@ -46,7 +46,7 @@ class Session:
         name: prefix and number of its images' names.
         conditions: soil, light and camera.
         crop: what is sown in rows; None in a fallow field.
-        leaves: true leaves of the crop, on average.
+        leaves: true leaves of the crop, on average; weeds have a little fewer.
         weeds: probability of each of `SPECIES` to be the next weed, [18].
         stand: share of the sown crop that came up.
     density: weeds an image, on average.
@@ -76,7 +76,7 @@ def draw_session(number: int, seed: int) -> Session:
         float(rng.uniform(3.2, 5.8)),
         weeds / weeds.sum(),
         float(rng.uniform(0.4, 0.7)),
-        float(rng.uniform(12, 26)),
+        float(rng.uniform(18, 34)),
         float(rng.uniform(0.78, 1.15)),
     )
 
@@ -91,16 +91,24 @@ def draw_plants(session: Session, rng: np.random.Generator) -> list[Plant]:
             for place in np.arange(start, WIDTH + spacing, spacing):
                 if rng.random() < session.stand:
                     stem = (place + rng.normal(0, 30), (row + rng.normal(0, 0.025)) * HEIGHT)
-                    leaves = int(np.clip(round(rng.normal(session.leaves, 2.0)), 0, session.crop.most_leaves))
+                    leaves = _draw_leaves(session.crop, session.leaves, rng)
                     plants.append(grow(session.crop, leaves, stem, session.scale, rng, rng.uniform(0.8, 1.2)))
     patch = rng.uniform((0, 0), (WIDTH, HEIGHT))
     for _ in range(min(rng.poisson(session.density), MOST_PLANTS - len(plants))):
         species = SPECIES[rng.choice(len(SPECIES), p=session.weeds)]
         near = rng.random() < 0.4
         x, y = patch + rng.normal(0, 180, 2) if near else rng.uniform((-20, -20), (WIDTH + 20, HEIGHT + 20))
-        leaves = int(np.clip(rng.poisson(3.2), 0, species.most_leaves))
+        leaves = _draw_leaves(species, session.leaves - 0.4, rng)
         plants.append(grow(species, leaves, (float(x), float(y)), session.scale, rng, rng.uniform(0.75, 1.2)))
     return sorted(plants, key=lambda plant: len(plant.leaves) + rng.uniform(0, 3))
+
+
+def _draw_leaves(species: Species, mean: float, rng: np.random.Generator) -> int:
+    """Number of true leaves. Early leaves come in pairs, of which the second is now and then still to unfold."""
+    leaves = rng.normal(mean, 2.0)
+    if species.arrangement != "grass":
+        leaves = 2 * round(leaves / 2) - (rng.random() < 0.12)
+    return int(np.clip(round(leaves), 0, species.most_leaves))
 
 
 @dataclass(frozen=True)
@@ -182,7 +190,7 @@ def draw_field(root: str | Path, images: int, seed: int = 0, processes: int | No
 
     Args:
         root: folder to write to.
-        images: how many, at least 1; ten a session.
+        images: how many, at least 1; five a session.
         seed: of everything.
         processes: how many at a time; default: as many as cores.
     """
@@ -213,7 +221,7 @@ def draw_field(root: str | Path, images: int, seed: int = 0, processes: int | No
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dir", required=True, help="folder to write to")
-    parser.add_argument("--images", type=int, default=120, help="how many images; ten a session (default 120)")
+    parser.add_argument("--images", type=int, default=120, help="how many images; five a session (default 120)")
     parser.add_argument("--seed", type=int, default=0, help="of everything (default 0)")
     parser.add_argument("--processes", type=int, default=None, help="images rendered at a time; default: one a core")
     args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Shared fixtures: a folder of small images whose classes a network can tell apart."""
+"""Shared fixtures: a folder of small images whose classes a network can tell apart, and a small field."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pytest
 from PIL import Image
+
+from data.sample_field import draw_field
 
 GOLDEN = Path(__file__).parent / "golden"
 COLORS = {"blue": (40, 60, 200), "green": (50, 180, 60), "red": (200, 50, 40)}
@@ -30,3 +32,9 @@ def photos(tmp_path: Path) -> Path:
         for photo in range(12):
             noisy(color, (40, 32), 100 * number + photo).save(root / name / f"{photo:02d}.png")
     return root
+
+
+@pytest.fixture(scope="session")
+def field(tmp_path_factory) -> Path:
+    """A sample field of eleven images: a whole session and the first of the next. Not to be changed."""
+    return draw_field(tmp_path_factory.mktemp("field"), 11, seed=3)

@@ -8,7 +8,7 @@ from data.crop_cache import CropCache
 from data.crop_table import CropTable
 from data.image_folder import read_image_folder
 from data.images import STRETCHED, CropView, cut, read_image
-from data.pipeline import Unreadable, embedding_batches, training_batches
+from data.pipeline import Unreadable, embedding_batches, training_batches, training_order
 from simclr_tf2.augment import AugmentConfig, two_views
 from tests.test_data_crop_table import columns
 
@@ -116,3 +116,29 @@ def test_embedding_batches_show_the_view(boxes_table, view):
     for row in range(3):
         expected = np.asarray(cut(read_image(boxes_table.path(row)), boxes_table.boxes[row], 16, view))
         assert np.array_equal(crops[row], expected)
+
+
+@pytest.mark.parametrize("by_session", [False, True])
+def test_an_epoch_s_order_is_a_permutation_without_its_remainder(by_session):
+    table = sessions_table([7, 20, 6])
+    order = training_order(table, 8, 0, 0, by_session)
+    assert len(order) == len(set(order)) == 32
+    assert np.array_equal(order, training_order(table, 8, 0, 0, by_session))
+    assert not np.array_equal(order, training_order(table, 8, 0, 1, by_session))
+
+
+def test_batches_by_session_hold_as_few_sessions_as_possible():
+    table = sessions_table([16, 16, 16, 16])
+    sessions = table.column("session")
+    batches = training_order(table, 8, 3, 0, True).reshape(-1, 8)
+    assert [len(set(sessions[batch])) for batch in batches] == [1] * 8
+    mixed = training_order(table, 8, 3, 0, False).reshape(-1, 8)
+    assert np.mean([len(set(sessions[batch])) for batch in mixed]) > 2.5
+    assert len({sessions[batch[0]] for batch in batches[:4]}) > 2  # sessions don't come one after the other
+
+
+def sessions_table(counts):
+    """A table with the given numbers of crops in its sessions."""
+    names = [f"s{number}-{crop:03d}.png" for number, count in enumerate(counts) for crop in range(count)]
+    sessions = [f"s{number}" for number, count in enumerate(counts) for _ in range(count)]
+    return CropTable.from_columns("", columns(names, [(0, 0, 9, 9)] * len(names)) | {"session": sessions})

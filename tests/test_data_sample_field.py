@@ -14,12 +14,6 @@ from data.sample_field import draw_field, draw_session, render
 from data.where import rows_where
 
 
-@pytest.fixture(scope="module")
-def field(tmp_path_factory):
-    """Eleven images: a whole session and the first of the next."""
-    return draw_field(tmp_path_factory.mktemp("field"), 11, seed=3)
-
-
 def test_it_reads_as_cropandweed(field):
     table, report = read_cropandweed(field)
     assert len(table) > 150
@@ -50,7 +44,7 @@ def test_attributes_agree_with_boxes_masks_and_labels(field):
         if not row["cut_off"]:
             assert not row["touches_border"]
     assert (
-        rows_where(table, "species = 'Sugar beet' AND true_leaves BETWEEN 4 AND 6 AND share_visible > 0.95 AND cut_off = 0").sum()
+        rows_where(table, "species = 'Sugar beet' AND true_leaves BETWEEN 4 AND 6 AND share_visible > 0.9 AND cut_off = 0").sum()
         > 5
     )
 

@@ -138,7 +138,10 @@ def test_a_simulated_person_and_evaluation(run_dir):
             ["--query=red/02.png", "--simulate_label=violet", "--k=5"],
             "simulate_label must be one of blue, green, red; got 'violet'",
         ),
-        (["--query=red/02.png", "--simulate_label=blue", "--k=5"], "query must be one crop that the simulated person would mark as relevant ('blue')"),
+        (
+            ["--query=red/02.png", "--simulate_label=blue", "--k=5"],
+            "query must be one crop that the simulated person would mark as relevant ('blue')",
+        ),
         (["--query=red/02.png", "--sheet=/proc/x/out.png"], "sheet must be a folder that can be written to"),
         (["--query=red/02.png", "--evaluate"], "evaluate takes every crop as a query and excludes query"),
         (["--query=red/02.png", "--compare=x"], "sheet must be given with compare"),
