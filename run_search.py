@@ -36,7 +36,11 @@ from probe.transforms import mean_direction
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("embeddings", None, "Folder of an embedding set, made by run_finetune.py.", required=True)
-flags.DEFINE_multi_string("query", [], "Crop id, or path of an image in the set or outside it. Several: their mean direction.")
+flags.DEFINE_multi_string(
+    "query",
+    [],
+    "Crop id, or path of an image in the set (with @x,y for the crop at that point) or outside it. Several: their mean.",
+)
 flags.DEFINE_string("where", "", "Search only crops that meet this SQL condition, such as \"lighting = 'sunny'\".")
 flags.DEFINE_integer("k", None, "How many results; default: 50, or as many as there are.")
 flags.DEFINE_string("marks", "", "CSV with the columns crop_id and relevant (1 or 0): re-rank by a linear probe.")
@@ -97,7 +101,11 @@ def find_query(embeddings: EmbeddingSet, index: CosineIndex, examples: Sequence[
     for example in examples:
         found = table.find(example)
         if len(found) > 1:
-            raise ValueError(f"query {example!r} holds {len(found)} crops; name one: {', '.join(table.ids[found])}")
+            left, top, right, bottom = table.boxes[found[0]]
+            point = f"{example}@{(left + right) // 2},{(top + bottom) // 2}"
+            raise ValueError(
+                f"query {example!r} holds {len(found)} crops; name one by a point in it, such as {point}, or by its id"
+            )
         if not found and Path(example).is_file():
             outside.append(example)
         elif not found:

@@ -27,7 +27,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("data", "", "Your images; default: the sample field, rendered into demo/field.")
 flags.DEFINE_string("dir", "demo", "Where everything goes.")
 flags.DEFINE_integer("images", 120, "Images of the sample field.", lower_bound=10)
-flags.DEFINE_integer("views", 40_000, "Augmented crops to train on, about: sets the epochs, and so the time.")
+flags.DEFINE_integer("views", 32_000, "Augmented crops to train on, about: sets the epochs, and so the time.")
 
 # The post's wish: a new class that no label tells apart.
 CRITERION = "species = 'Sugar beet' AND true_leaves BETWEEN 4 AND 6 AND share_visible > 0.9 AND cut_off = 0"
@@ -51,6 +51,12 @@ def targets_of(embeddings: EmbeddingSet) -> dict[str, np.ndarray]:
     return {name: labels == name for name in embeddings.table.classes if (labels == name).sum() >= 8}
 
 
+def choose_queries(relevant: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Random queries, [at most CLASS_QUERIES or FIELD_QUERIES] rows."""
+    rows = np.flatnonzero(relevant)
+    return rng.choice(rows, min(CLASS_QUERIES if FLAGS.data else FIELD_QUERIES, len(rows)), replace=False)
+
+
 def table_row(name: str, embeddings: EmbeddingSet, k: int, rounds: int) -> str:
     """P@k of random queries by cosine, and after a simulated person's marks over crops that nobody marked."""
     rng = np.random.default_rng(0)
@@ -58,8 +64,7 @@ def table_row(name: str, embeddings: EmbeddingSet, k: int, rounds: int) -> str:
     final: list[Round] = []
     targets = targets_of(embeddings)
     for relevant in targets.values():
-        rows = np.flatnonzero(relevant)
-        for row in rng.choice(rows, min(CLASS_QUERIES if FLAGS.data else FIELD_QUERIES, len(rows)), replace=False):
+        for row in choose_queries(relevant, rng):
             steps = [
                 figures for figures, _, _ in simulate(embeddings.vectors, relevant, int(row), rounds, PER_ROUND, "boundary", k)
             ]
@@ -88,7 +93,7 @@ def main(argv: list[str]) -> None:
 
     targets = targets_of(before)
     target, relevant = next(iter(targets.items()), ("", np.ones(len(before.table), bool)))
-    search = {"query": before.table.ids[np.flatnonzero(relevant)[0]]}
+    search = {"query": before.table.ids[choose_queries(relevant, np.random.default_rng(0))[0]]}
     sheets = [folder / "1_imagenet_and_finetuned.png", folder / "2_cosine_and_probe.png"]
     wish = {"simulate_label" if FLAGS.data else "simulate_where": target}
     counted = {} if FLAGS.data else {"count_where": target}

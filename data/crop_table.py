@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,6 +33,7 @@ SCHEMA = pa.schema(
     ]
 )
 _ROOT = b"root"
+_POINT = re.compile(r"(.+)@(\d+),(\d+)")
 
 
 def make_crop_id(image: str, box: Sequence[int]) -> str:
@@ -136,8 +138,19 @@ class CropTable:
         return self.root / self.column("image")[row]
 
     def find(self, example: str) -> list[int]:
-        """Rows of a crop id, or of an image by its path: as it is on this machine, otherwise relative to the root."""
+        """Rows of a crop id, or of an image by its path: as it is on this machine, otherwise relative to the root.
+
+        Of an image with many crops `path@x,y` is the one at that point, the smallest where several overlap.
+        """
         rows = np.flatnonzero(self.ids == example)
+        point = _POINT.fullmatch(example)
+        if not len(rows) and point:
+            found = self.find(point[1])
+            x, y = int(point[2]), int(point[3])
+            left, top, right, bottom = self.boxes[found].T if found else np.empty((4, 0))
+            inside = (left <= x) & (x < right) & (top <= y) & (y < bottom)
+            areas = np.where(inside, (right - left) * (bottom - top), np.inf)
+            return [found[int(np.argmin(areas))]] if inside.any() else []
         if not len(rows):
             # The folder is resolved but not the file, which may be a link to somewhere else.
             path, root = Path(example).parent.resolve() / Path(example).name, self.root.resolve()

@@ -28,7 +28,7 @@ class Conditions:
         soil, moisture, lighting: indices into SOILS, MOISTURES, LIGHTINGS.
         soil_color: RGB of the dry soil.
         stones, residue: how many an image, on average.
-        sun: azimuth of the light, radians.
+        sun: azimuth that the light travels to, and shadows fall to, radians.
         shadow: length of a shadow for each pixel of height.
         warmth: factor for each channel, [3].
         exposure: of the camera.
@@ -144,7 +144,8 @@ def _soil(conditions: Conditions, size: tuple[int, int], rng: np.random.Generato
     # Dry earth is rough on the smallest scale too; a wet one is smoothed by rain.
     relief += (0.55, 0.42, 0.28)[conditions.moisture] * _noise(size, 2, rng)
     slope = math.cos(conditions.sun) * np.gradient(relief, axis=1) + math.sin(conditions.sun) * np.gradient(relief, axis=0)
-    shade = 1 - (0.27 if conditions.sunny else 0.11) * slope + 0.016 * (relief - relief.mean())
+    # The light travels along `sun`, as shadows fall: ground that rises that way faces it.
+    shade = 1 + (0.27 if conditions.sunny else 0.11) * slope + 0.016 * (relief - relief.mean())
     shade = np.clip(shade, 0.22, 1.7) * (1 + 0.04 * _noise(size, 300, rng) + 0.04 * _noise(size, 1, rng))
     shade *= (1.0, 0.8, 0.58)[conditions.moisture] * (1.05 if conditions.sunny else 0.95)
     return np.clip(shade[..., None] * np.array(conditions.soil_color, np.float32), 0, 255).astype(np.uint8)
@@ -208,7 +209,7 @@ def _paint_leaf(canvas: aggdraw.Draw, leaf: Leaf, conditions: Conditions) -> Non
         _line(canvas, leaf.stalk, aggdraw.Pen(_rgb(leaf.stalk_color), thick))
     strength = 0.42 if conditions.sunny else 0.16
     _polygon(canvas, leaf.outline, _brush(leaf.color * 0.74))
-    facing = math.sin(leaf.direction - conditions.sun)
+    facing = math.sin(conditions.sun - leaf.direction)  # of the half at the midrib's left hand, folded up towards it
     for half, side in zip(leaf.halves, (1, -1), strict=True):
         light = 1 + strength * leaf.fold * facing * side + (0.03 if side > 0 else -0.03)
         if len(half) > 2:
@@ -224,7 +225,7 @@ def _paint_leaf(canvas: aggdraw.Draw, leaf: Leaf, conditions: Conditions) -> Non
         _line(canvas, leaf.rib, aggdraw.Pen(_rgb(leaf.rib_color), max(0.8, leaf.breadth * 0.045), 205))
     if leaf.gloss > 0 and leaf.breadth > 8:
         bright = leaf.gloss * (1.0 if conditions.sunny else 0.45)
-        lit = leaf.halves[0] if facing < 0 else leaf.halves[1]
+        lit = leaf.halves[0] if facing > 0 else leaf.halves[1]
         if len(lit) > 2:
             center = lit.mean(axis=0)
             for grow, opacity in ((0.55, 30), (0.35, 38)):

@@ -144,7 +144,7 @@ SPECIES = (
     Species("Red-root amaranth", {0: 32}, blade(0.50, 0.58, 1.15, wave=0.05), 90, 30, 0.64, "rosette",
             (54, 10, _NARROW), (104, 116, 58), (150, 150, 104), (160, 124, 100), 22, gloss=0.6, veins=7),
     Species("White goosefoot", {0: 33}, blade(0.47, 0.72, 1.05, teeth=3, depth=0.10, wave=0.05), 88, 30, 0.6, "rosette",
-            (52, 10, _NARROW), (96, 134, 94), (146, 172, 134), (142, 160, 124), 22, bloom=0.25, gloss=0.45, veins=5),
+            (52, 10, _NARROW), (98, 134, 84), (146, 172, 126), (142, 160, 116), 22, bloom=0.2, gloss=0.45, veins=5),
     Species("Hybrid goosefoot", {0: 29}, blade(0.36, 1.1, 0.6, teeth=3, depth=0.45), 84, 40, 0.55, "opposite",
             (52, 11, _NARROW), (90, 140, 62), (136, 172, 104), (134, 160, 98), 6, gloss=0.3, veins=4),
     Species("Black nightshade", {0: 41}, blade(0.47, 0.74, 1.05, wave=0.08), 90, 32, 0.58, "rosette",

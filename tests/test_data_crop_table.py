@@ -87,3 +87,16 @@ def test_crops_are_found_by_id_and_by_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "other")
     assert table.find("beet/a.jpg") == []  # an image of this folder, not the one of the same name in the set
     assert table.find("beet/b.jpg") == [1, 2]
+
+
+def test_a_crop_is_found_by_a_point_in_it(tmp_path):
+    boxes = [(0, 0, 100, 100), (40, 40, 60, 60), (200, 0, 300, 50)]
+    table = CropTable.from_columns(tmp_path, columns(["a@1.jpg"] * 3, boxes))
+    assert [table.boxes[table.find(f"a@1.jpg@{point}")].tolist() for point in ("50,50", "10,10", "299,49")] == [
+        [[40, 40, 60, 60]],
+        [[0, 0, 100, 100]],
+        [[200, 0, 300, 50]],
+    ]
+    assert table.find("a@1.jpg@300,49") == []
+    assert table.find("b.jpg@5,5") == []
+    assert len(table.find("a@1.jpg")) == 3
