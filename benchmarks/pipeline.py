@@ -36,6 +36,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("data", None, "Field images with boxes, such as the sample field.", required=True)
 flags.DEFINE_integer("image_size", 224, "Side of the crops.")
 flags.DEFINE_integer("repetitions", 5, "Of each measurement.")
+flags.DEFINE_integer("per_image", 15, "Boxes of an image that are used, at most.")
 flags.DEFINE_integer("crops", 600, "Crops a repetition, at most.")
 flags.DEFINE_integer("memory_crops", 0, "Crops to embed while watching memory; 0 leaves it out.")
 
@@ -48,11 +49,14 @@ def rate(work: Callable[[], int]) -> float:
     return work() / (time.perf_counter() - start)
 
 
+def place_in_image(table: CropTable) -> np.ndarray:
+    """Counts the crops of each image from 0, [N]."""
+    return np.concatenate([np.arange(len(list(group))) for _, group in itertools.groupby(table.column("image"))])
+
+
 def interleaved(table: CropTable) -> CropTable:
     """The same crops with no two of one image next to each other: each is then decoded for itself."""
-    images = table.column("image")
-    place = np.concatenate([np.arange(len(list(group))) for _, group in itertools.groupby(images)])
-    return table.take(np.argsort(place, kind="stable"))
+    return table.take(np.argsort(place_in_image(table), kind="stable"))
 
 
 def compare(title: str, first: Callable[[], int], others: dict[str, Callable[[], int]]) -> None:
@@ -99,6 +103,7 @@ def main(argv: list[str]) -> None:
     table, _ = read_source(FLAGS.data)
     if FLAGS.memory_crops:
         return watch_memory(table, FLAGS.memory_crops)
+    table = table.take(place_in_image(table) < FLAGS.per_image)
     table = table.take(np.arange(min(FLAGS.crops, len(table))))
     per_image = len(table) / len(np.unique(table.column("image")))
     print(f"{len(table)} crops, {per_image:.1f} an image, {os.cpu_count()} cores")

@@ -84,8 +84,8 @@ def read_image(path: str | Path) -> Image.Image:
     with _open(path) as image:
         try:
             image.load()
-            upright = ImageOps.exif_transpose(image)
-            return _to_rgb(upright if upright is not None else image)
+            ImageOps.exif_transpose(image, in_place=True)  # otherwise it copies even what is upright, at the price of decoding
+            return _to_rgb(image)
         except _DECODE_ERRORS as error:
             raise ImageError(path, _reason(error)) from None
 
