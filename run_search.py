@@ -109,6 +109,11 @@ def find_query(embeddings: EmbeddingSet, index: CosineIndex, examples: Sequence[
         if not found and Path(example).is_file():
             outside.append(example)
         elif not found:
+            image = table.find(example.rpartition("@")[0])
+            if image:
+                raise ValueError(
+                    f"query {example!r} must be a point in a crop; that image has {len(image)} crops, none of them there"
+                )
             index.rows_of([example], "query (a crop id, or the path of an image)")
         rows += found
     vectors = [np.asarray(embeddings.vectors[rows])] + ([embed_outside(embeddings, outside)] if outside else [])
@@ -216,7 +221,8 @@ def report(embeddings: EmbeddingSet, result: Result, target: Target | None, hidd
     left[[*result.queries, *hidden]] = False
     unmarked = left.copy()
     unmarked[list(result.marks)] = False
-    parts = [(result.hits, "everything", left), (result.unmarked, "unmarked crops", unmarked)]
+    where = " that --where leaves" if len(hidden) else ""
+    parts = [(result.hits, f"all crops{where}", left), (result.unmarked, f"unmarked crops{where}", unmarked)]
     for hits, over, possible in parts:
         if hits is not None and len(hits.rows):
             right, k, most = int(target.relevant[hits.rows].sum()), len(hits.rows), int(possible.sum())
@@ -279,6 +285,14 @@ def evaluate(embeddings: EmbeddingSet) -> None:
     print(f"95 % interval of the macro P@{FLAGS.k} over queries: {low:.3f} to {high:.3f}")
 
 
+def choose_k(available: int) -> None:
+    """Sets --k where it isn't given; refuses it where fewer crops can be found."""
+    if FLAGS.where and not 1 <= (FLAGS.k or 1) <= available:
+        raise ValueError(f"k must be at most the {available} crops that --where leaves besides the query; got {FLAGS.k or 1}")
+    if FLAGS.k is None:
+        FLAGS["k"].value = max(1, min(50, available))
+
+
 def check_flags() -> None:
     """Refuses combinations that make no sense, and files that can't be written, before work starts."""
     ignored = [
@@ -318,12 +332,12 @@ def run() -> None:
     check_flags()
     embeddings = EmbeddingSet.load(FLAGS.embeddings, FLAGS.images_root or None)
     hidden = hidden_rows(embeddings)
-    if FLAGS.k is None:
-        FLAGS["k"].value = max(1, min(50, len(embeddings.table) - len(hidden) - max(1, len(FLAGS.query))))
     if FLAGS.evaluate:
+        choose_k(len(embeddings.table) - 1)
         return evaluate(embeddings)
     index = CosineIndex(embeddings.vectors, embeddings.table.ids)
     query = find_query(embeddings, index, FLAGS.query) if FLAGS.query else None
+    choose_k(len(embeddings.table) - len({*hidden.tolist(), *(query.rows if query else [])}))
     target = find_target(embeddings, query)
     marks = read_marks(index) if FLAGS.marks else {}
     results = [search(index, query, hidden)] if query else []

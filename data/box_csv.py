@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from data.boxes import Progress, no_progress, read_sizes, table_of_boxes
+from data.boxes import ADDED_COLUMNS, Progress, no_progress, plain_path, read_sizes, read_text, table_of_boxes
 from data.coco import scaled_corners
 from data.crop_table import SCHEMA, UNLABELLED, CropTable
+from data.image_folder import SPLITS
 from data.report import Report
 
 # Column names people use, by what they mean; the first that occurs is taken, in small letters.
@@ -32,6 +33,16 @@ _BOXES = {
     ),
     "cxcywh": (("cx", "cy", "w", "h"), ("x_center", "y_center", "width", "height"), ("cx", "cy", "width", "height")),
 }
+
+
+def _read(path: Path) -> pa.Table:
+    """Reads a CSV; columns of image names stay text, and semicolons or tabs may separate."""
+    first = read_text(path).split("\n", 1)[0]
+    delimiter = max(",;\t", key=first.count)
+    names = [name.strip().strip('"') for name in first.split(delimiter)]
+    as_text = {name: pa.string() for name in names if name.lower() in (*_IMAGE, "session", "split")}
+    parse, convert = pyarrow.csv.ParseOptions(delimiter=delimiter), pyarrow.csv.ConvertOptions(column_types=as_text)
+    return pyarrow.csv.read_csv(path, parse_options=parse, convert_options=convert)
 
 
 def read_box_csv(
@@ -60,9 +71,12 @@ def read_box_csv(
     path = Path(path)
     root = Path(images_root) if images_root else path.parent
     try:
-        stated = pyarrow.csv.read_csv(path)
+        read_text(path)  # pyarrow would take another encoding for bytes, in silence
+        stated = _read(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"data must be a CSV file with a header; {path} isn't: {error}") from None
+    if not stated.num_rows:
+        raise ValueError(f"data must hold boxes; {path} has a header and no row")
     by_name = {name.strip().lower(): name for name in stated.column_names}
     image_column = next((by_name[name] for name in _IMAGE if name in by_name), None)
     found = next(
@@ -74,7 +88,7 @@ def read_box_csv(
     kind, box_names = found
     label_column = next((by_name[name] for name in _LABEL if name in by_name), None)
     rows = stated.to_pydict()
-    images = [str(value).replace("\\", "/") for value in rows[image_column]]
+    images = [plain_path(value) for value in rows[image_column]]
     try:
         boxes = np.array([rows[by_name[name]] for name in box_names], np.float64).T.reshape(-1, 4)
     except (ValueError, TypeError):
@@ -91,16 +105,23 @@ def read_box_csv(
     size = np.array([sizes[images[row]] for row in keep], np.float64)
     corners = scaled_corners(boxes[keep], convention or kind, size, box_size, str(path))
 
-    names = ["" if label_column is None or rows[label_column][row] is None else str(rows[label_column][row]) for row in keep]
+    def texts(column: str) -> list[str]:
+        """A column of the kept rows as text, "" where it is empty."""
+        return ["" if rows[by_name[column]][row] is None else str(rows[by_name[column]][row]) for row in keep]
+
+    names = [""] * len(keep) if label_column is None else texts(label_column.strip().lower())
     classes = sorted(set(names) - {""})
     columns: dict[str, list[Any]] = {"image": [images[row] for row in keep]}
     columns |= {side: corners[:, place].tolist() for place, side in enumerate(("left", "top", "right", "bottom"))}
     columns |= {"label": [classes.index(name) if name else UNLABELLED for name in names], "label_name": names}
-    columns["split"] = [str(rows[by_name["split"]][row] or "") if "split" in by_name else "" for row in keep]
+    splits = texts("split") if "split" in by_name else [""] * len(keep)
+    columns["split"] = [SPLITS.get(split.lower(), split) for split in splits]
     if "session" in by_name:
-        columns["session"] = [str(rows[by_name["session"]][row] or "") for row in keep]
+        columns["session"] = texts("session")
+    # SQL doesn't tell capital from small letters, so a column of that name would hide one of ours.
+    taken = {*SCHEMA.names, *columns, *ADDED_COLUMNS}
     used = {image_column, label_column, *(by_name[name] for name in box_names)}
     for name in stated.column_names:
-        if name not in used and name not in SCHEMA.names and name not in columns:
+        if name not in used and name.lower() not in taken:
             columns[name] = [rows[name][row] for row in keep]
     return table_of_boxes(root, columns, sizes, report), report

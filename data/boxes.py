@@ -6,6 +6,7 @@ tools. Here boxes are held against the size of the real image before anything el
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ CONVENTIONS = (
     "yxyx_relative",  # as tensorflow-datasets has them
 )
 MOST_MISFITS = 0.1  # share of boxes that may not fit their image before the whole file is refused
+ADDED_COLUMNS = ("session", "box_width", "box_height", "touches_border", "image_width", "image_height", "file_bytes")
 _WHOLE = 1e-3  # pixels: what is nearer to a whole one is that one; relative boxes are often kept as float32
 _SESSION = re.compile(r"(.+)[-_]\d+$")
 Progress = Callable[..., Iterable[Any]]
@@ -75,12 +77,13 @@ def fits(corners: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     )
 
 
-def check_convention(boxes: np.ndarray, convention: str, sizes: np.ndarray, source: str) -> np.ndarray:
+def check_convention(boxes: np.ndarray, convention: str, sizes: np.ndarray, source: str, flag: bool = True) -> np.ndarray:
     """Corners of boxes that were stated to be in `convention`, refused as a whole where they can't be.
 
     Args:
         boxes, convention, sizes: see `to_corners`.
         source: file or folder, for the error.
+        flag: whether the user can state another convention.
 
     Returns:
         [N, 4] float64, unclipped.
@@ -89,17 +92,27 @@ def check_convention(boxes: np.ndarray, convention: str, sizes: np.ndarray, sour
         ValueError: more than a tenth don't fit; the message names the conventions, or the image size, that would fit.
     """
     corners = to_corners(boxes, convention, sizes)
-    good = fits(corners, sizes)
-    if len(boxes) == 0 or good.mean() >= 1 - MOST_MISFITS:
+    stated = np.isfinite(boxes).all(axis=1)  # rows without a box say nothing about the convention
+    good = fits(corners, sizes) | ~stated
+    if not stated.any() or (~good).sum() <= MOST_MISFITS * stated.sum():
         return corners
     row = int(np.flatnonzero(~good)[0])
     example = f"({', '.join(f'{value:g}' for value in boxes[row])}) in an image of {sizes[row][0]:g} x {sizes[row][1]:g}"
-    share = {name: float(fits(to_corners(boxes, name, sizes), sizes).mean()) for name in CONVENTIONS if name != convention}
-    better = [name for name, part in sorted(share.items(), key=lambda item: -item[1]) if part >= 0.99]
+    share = {
+        name: float(fits(to_corners(boxes[stated], name, sizes[stated]), sizes[stated]).mean())
+        for name in CONVENTIONS
+        if name != convention
+    }
+    better = [name for name, part in share.items() if part >= 0.99]
+    # The same order of numbers in other units is the likelier mistake than another order.
+    same_order = [name for name in better if name.partition("_")[0] == convention.partition("_")[0]]
     bad = f"{(~good).sum():,} of {len(boxes):,} don't, such as {example}"
     message = f"boxes of {source} must fit their images; read as {convention}, {bad}"
+    if better and not flag:
+        raise ValueError(f"{message}. They fit as {' or '.join(better)}, which this format doesn't have")
     if better:
-        raise ValueError(f"{message}. They fit as {' or '.join(better)}: give --boxes={better[0]}")
+        choice = f"give --boxes={(same_order or better)[0]}" + (" if that is what they are" if len(better) > 1 else "")
+        raise ValueError(f"{message}. They fit as {' or '.join(same_order + [n for n in better if n not in same_order])}: {choice}")
     reach = np.nanpercentile(corners[:, 2:] / sizes, 99)
     if np.isfinite(reach) and reach > 1 and fits(corners / reach, sizes).mean() >= 0.9:
         raise ValueError(
@@ -113,6 +126,28 @@ def session_of(image: str) -> str:
     """The recording session in a file name like ave-0506-0007.jpg: all but the number of the frame; "" where there is none."""
     match = _SESSION.fullmatch(Path(image).stem)
     return match.group(1) if match and re.search(r"\d", match.group(1)) else ""
+
+
+def plain_path(name: str) -> str:
+    """An image's path as every reader writes it: forward slashes, no "." or needless ".." in it."""
+    return posixpath.normpath(str(name).replace("\\", "/"))
+
+
+def read_text(path: Path, strict: bool = True) -> str:
+    """A text file in UTF-8, with or without byte order mark.
+
+    Args:
+        path: the file.
+        strict: whether another encoding is an error; otherwise what can't be read is replaced, and its rows will be counted
+            as broken: one bad file of thousands must not stop a run.
+
+    Raises:
+        ValueError: it is in another encoding; the message names the file.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig", errors="strict" if strict else "replace")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} must be text in UTF-8: {error.reason} at byte {error.start}") from None
 
 
 def read_sizes(root: Path, images: Sequence[str], report: Report, progress: Progress = no_progress) -> dict[str, tuple[int, int]]:
@@ -163,6 +198,8 @@ def table_of_boxes(
     clipped = np.clip(whole, 0, limits).astype(np.int64)
     good = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
     report.count("boxes without area or outside of their image, left out", int((~good).sum()))
+    if not good.any():
+        raise ValueError(f"data must hold boxes that lie in their images; none of {len(good):,} does ({root})")
     crosses = np.abs(clipped - whole).max(axis=1, initial=0) > 0
     report.count("boxes that cross the border, clipped", int((good & crosses).sum()))
     at_border = (clipped[:, :2] <= 0) | (clipped[:, 2:] >= size)

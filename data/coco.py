@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from data.boxes import Progress, check_convention, no_progress, read_sizes, table_of_boxes
+from data.boxes import Progress, check_convention, no_progress, plain_path, read_sizes, read_text, table_of_boxes
 from data.crop_table import CropTable
 from data.report import Report
 
@@ -38,38 +38,44 @@ def read_coco(
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        stated = {item["id"]: item for item in content["images"]}
-        names = {item["id"]: str(item["name"]) for item in content["categories"]}
-        annotations = [item for item in content["annotations"] if "bbox" in item]
-    except (ValueError, KeyError, TypeError) as error:
+        content = json.loads(read_text(path))
+        # Ids are compared as text: files mix 1 and "1".
+        stated = {str(item["id"]): {**item, "file_name": plain_path(item["file_name"])} for item in content["images"]}
+        names = {str(item["id"]): str(item["name"]) for item in content["categories"]}
+        every = [
+            {**item, "image_id": str(item.get("image_id")), "category_id": str(item.get("category_id"))}
+            for item in content["annotations"]
+        ]
+        annotations = [item for item in every if item.get("bbox")]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"data must be a COCO file with images, annotations and categories; {path} isn't: {reason}") from None
     report = Report()
-    report.count("annotations without a box, left out", len(content["annotations"]) - len(annotations))
+    report.count("annotations without a box, left out", len(every) - len(annotations))
     crowds = [item for item in annotations if item.get("iscrowd")]
     report.count("crowd annotations (iscrowd), left out", len(crowds))
-    lost = [item for item in annotations if item.get("image_id") not in stated or item.get("category_id") not in names]
+    lost = [item for item in annotations if item["image_id"] not in stated or item["category_id"] not in names]
     report.count("annotations of an image or category that the file doesn't list, left out", len(lost))
     dropped = {id(item) for item in [*crowds, *lost]}
     annotations = [item for item in annotations if id(item) not in dropped]
     report.count("images without annotations", len(set(stated) - {item["image_id"] for item in annotations}))
 
-    root = _images_root(path, images_root, [str(item["file_name"]) for item in stated.values()])
-    used = sorted({str(stated[item["image_id"]]["file_name"]) for item in annotations})
+    root = _images_root(path, images_root, [item["file_name"] for item in stated.values()])
+    used = sorted({stated[item["image_id"]]["file_name"] for item in annotations})
     sizes = read_sizes(root, used, report, progress)
     if box_size is None:
         _check_sizes(path, stated, sizes)
     annotations = [item for item in annotations if stated[item["image_id"]]["file_name"] in sizes]
     if not annotations:
-        raise ValueError(f"data must hold boxes on images that can be read; {path} has none ({len(used)} images, below {root})")
-    images = [str(stated[item["image_id"]]["file_name"]) for item in annotations]
+        found = "; ".join([f"{len(every)} annotations, {len(used)} images with a box below {root}", *report.lines()])
+        raise ValueError(f"data must hold boxes on images that can be read; {path} has none ({found})")
+    images = [stated[item["image_id"]]["file_name"] for item in annotations]
     try:
         boxes = np.array([item["bbox"] for item in annotations], np.float64).reshape(len(annotations), 4)
     except ValueError:
         raise ValueError(f"bbox must have four numbers in every annotation of {path}") from None
     corners = scaled_corners(boxes, convention, np.array([sizes[image] for image in images], np.float64), box_size, str(path))
-    order = {category: place for place, category in enumerate(sorted(names))}
+    order = {category: place for place, category in enumerate(names)}
     repeated = {name for name, count in Counter(names.values()).items() if count > 1}
     names = {key: f"{name} ({key})" if name in repeated else name for key, name in names.items()}
     columns: dict[str, list[Any]] = {"image": images}
@@ -77,7 +83,7 @@ def read_coco(
     columns["label"] = [order[item["category_id"]] for item in annotations]
     columns["label_name"] = [names[item["category_id"]] for item in annotations]
     columns["split"] = [""] * len(annotations)
-    columns["annotation_id"] = [int(item.get("id", -1)) for item in annotations]
+    columns["annotation_id"] = [str(item.get("id", "")) for item in annotations]
     return table_of_boxes(root, columns, sizes, report), report
 
 
@@ -105,7 +111,7 @@ def _images_root(path: Path, images_root: str | Path | None, names: list[str]) -
 def _check_sizes(path: Path, stated: dict[Any, dict[str, Any]], sizes: dict[str, tuple[int, int]]) -> None:
     """Refuses files whose real size differs from the one that the JSON states, since its boxes belong to the stated one."""
     for item in stated.values():
-        real, width, height = sizes.get(str(item["file_name"])), item.get("width"), item.get("height")
+        real, width, height = sizes.get(item["file_name"]), int(item.get("width") or 0), int(item.get("height") or 0)
         if real and width and height and real != (width, height):
             turned = " (turned by its EXIF orientation: boxes must be in the upright image)" if real == (height, width) else ""
             raise ValueError(

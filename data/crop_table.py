@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import posixpath
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -154,11 +155,11 @@ class CropTable:
         if not len(rows):
             # The folder is resolved but not the file, which may be a link to somewhere else.
             path, root = Path(example).parent.resolve() / Path(example).name, self.root.resolve()
-            if path.is_relative_to(root):
-                example = path.relative_to(root).as_posix()
-            elif path.exists():
-                return []  # an image from elsewhere, whatever the root holds under the same relative path
-            rows = np.flatnonzero(self.column("image") == Path(example).as_posix())
+            names = {path.relative_to(root).as_posix()} if path.is_relative_to(root) else {str(path), posixpath.relpath(path, root)}
+            if not path.exists():
+                names.add(posixpath.normpath(example))
+            # Where the path exists but isn't in the table it is an image from elsewhere, whatever the root holds under that name.
+            rows = np.flatnonzero(np.isin(self.column("image").astype(str), list(names)))
         return [int(row) for row in rows]
 
     def take(self, rows: np.ndarray) -> CropTable:

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow.csv
 from PIL import Image
 
-from data.boxes import Progress, no_progress, read_sizes, table_of_boxes
+from data.boxes import Progress, check_convention, no_progress, read_sizes, read_text, table_of_boxes
 from data.crop_table import UNLABELLED, CropTable
 from data.report import Report
 
@@ -129,11 +129,16 @@ def read_cropandweed(
             for name, value in zip(columns, row, strict=True):
                 columns[name].append(value)
     if not columns["image"]:
-        raise ValueError(f"data must hold boxes; the {len(annotations)} files of {str(folder)!r} hold none of variant {variant}")
+        found = "; ".join(
+            [f"{len(annotations)} annotation files in {str(folder)!r}", f"{len(readable)} of them with an image", *report.lines()]
+        )
+        raise ValueError(f"data must hold boxes of variant {variant} on images in images/; there is none ({found})")
+    boxes = np.array([columns[side] for side in ("left", "top", "right", "bottom")], np.float64).T
+    check_convention(boxes, "xyxy", np.array([sizes[image] for image in columns["image"]], np.float64), str(folder), flag=False)
     for name, values in _conditions(root, columns["image"], report).items():
         columns[name] = values
     columns["vegetation"] = _vegetation(root, columns, sizes, report, progress)
-    columns |= _attributes(root, columns)
+    columns |= _attributes(root, columns, report)
     return table_of_boxes(root, columns, sizes, report), report
 
 
@@ -149,8 +154,12 @@ def _boxes_folder(root: Path, variant: Variant) -> tuple[Path, dict[int, int]]:
     for folder, mapping in choices:
         if folder.is_dir() and next(folder.glob("*.csv"), None):
             return folder, mapping
-    tried = ", ".join(str(folder.relative_to(root)) for folder, _ in choices)
-    raise ValueError(f"data must hold annotations; {str(root)!r} has no .csv file in any of {tried}")
+    tried = ", ".join(dict.fromkeys(str(folder.relative_to(root)) for folder, _ in choices))
+    there = [name for name in variants() if next((root / "bboxes").glob(f"{name}*/*.csv"), None)]
+    hint = f"; there are boxes of the variants {', '.join(there)}" if there else ""
+    raise ValueError(
+        f"data must hold annotations of variant {variant.name}; {str(root)!r} has no .csv file in any of {tried}{hint}"
+    )
 
 
 def _check_size(sizes: dict[str, tuple[int, int]]) -> None:
@@ -167,12 +176,13 @@ def _check_size(sizes: dict[str, tuple[int, int]]) -> None:
 def _read_boxes(path: Path, report: Report) -> list[tuple[float, ...]]:
     """Rows of left, top, right, bottom, label id, stem x, stem y; repeated and broken rows are counted, not returned."""
     rows: dict[tuple[float, ...], None] = {}
-    lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    lines = [line for line in read_text(path, strict=False).splitlines() if line.strip()]
     report.count("annotation files without a box", not lines)
     for number, line in enumerate(lines):
         try:
-            row = tuple(float(part) for part in line.replace(";", ",").split(",") if part.strip())
-            if not 5 <= len(row) <= 7 or not np.isfinite(row).all():
+            parts = [part.strip() for part in line.replace(";", ",").rstrip(", ").split(",")]
+            row = tuple(float(part) if part or place < 5 else float("nan") for place, part in enumerate(parts))
+            if not 5 <= len(row) <= 7 or not np.isfinite(row[:5]).all() or not 0 <= row[4] <= VEGETATION:
                 raise ValueError
         except ValueError:
             if number or re.search(r"\d", line):  # a header is no broken row
@@ -200,14 +210,21 @@ def _read_params(path: Path) -> dict[str, int]:
     without, or a line for each with its name."""
     if not path.is_file():
         return {}
-    lines = [re.split(r"[,;:=\t ]+", line.strip()) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    lines = [
+        re.split(r"[,;:=\t ]+", line.strip())
+        for line in read_text(path, strict=False).replace('"', "").splitlines()
+        if line.strip()
+    ]
     names = list(CONDITIONS)
     if len(lines) >= 2 and all(len(line) == 2 for line in lines) and not _is_number(lines[0][0]):
         pairs = {name.lower(): value for name, value in lines}
     elif len(lines) >= 2 and not any(map(_is_number, lines[0])):
         pairs = dict(zip((name.lower() for name in lines[0]), lines[1], strict=False))
     else:
-        pairs = dict(zip(names, (value for line in lines for value in line), strict=False))
+        values = [value for line in lines for value in line]
+        while values and values[0] and not _is_number(values[0]):
+            values.pop(0)  # the image's name
+        pairs = dict(zip(names, values, strict=False))
     return {name: int(float(pairs[name])) for name in names if name in pairs and _is_number(pairs[name])}
 
 
@@ -248,12 +265,15 @@ def _vegetation(
     return shares
 
 
-def _attributes(root: Path, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
+def _attributes(root: Path, columns: dict[str, list[Any]], report: Report) -> dict[str, list[Any]]:
     """Further columns from attributes.csv, joined by image and box."""
     path = root / "attributes.csv"
     if not path.is_file():
         return {}
-    stated = pyarrow.csv.read_csv(path).to_pydict()
+    try:
+        stated = pyarrow.csv.read_csv(path).to_pydict()
+    except pyarrow.ArrowInvalid as error:
+        raise ValueError(f"{path} must be a CSV file with a header: {error}") from None
     key_names = ("left", "top", "right", "bottom")
     missing = [name for name in ("image", *key_names) if name not in stated]
     if missing:
@@ -261,5 +281,6 @@ def _attributes(root: Path, columns: dict[str, list[Any]]) -> dict[str, list[Any
     place = {key: row for row, key in enumerate(zip(stated["image"], *(stated[name] for name in key_names), strict=True))}
     keys = zip((Path(image).name for image in columns["image"]), *(map(int, columns[name]) for name in key_names), strict=True)
     rows = [place.get(key) for key in keys]
+    report.count("boxes without a row in attributes.csv", rows.count(None))
     extra = [name for name in stated if name not in ("image", *key_names, *columns)]
     return {name: [None if row is None else stated[name][row] for row in rows] for name in extra}

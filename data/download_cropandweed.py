@@ -122,6 +122,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--base_url", default=BASE_URL, help="where the archives lie (default: the authors' server)")
     args = parser.parse_args(arguments)
     print(LICENCE)
+    if not args.dir:
+        parser.error("--dir must name a folder")
     if not args.accept_licence:
         sys.exit("Nothing was downloaded: give --accept_licence if you accept it.")
     try:

@@ -39,11 +39,19 @@ class _UnsupportedPixels(ValueError):
     """Pixels whose range isn't defined."""
 
 
+def _size(path: str | Path) -> int | None:
+    """Bytes of a file; None where there is none, or where its name can't be one."""
+    try:
+        return Path(path).stat().st_size if Path(path).is_file() else None
+    except OSError:
+        return None
+
+
 def _open(path: str | Path) -> Image.Image:
     try:
         image = Image.open(path)
     except _DECODE_ERRORS as error:
-        size = Path(path).stat().st_size if Path(path).is_file() else None
+        size = _size(path)
         reason = "no such file" if size is None else "zero bytes" if size == 0 else _reason(error)
         raise ImageError(path, reason) from None
     if image.width * image.height > MAX_PIXELS:

@@ -16,6 +16,7 @@ import csv
 import io
 import json
 import os
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -204,6 +205,7 @@ def draw_field(root: str | Path, images: int, seed: int = 0, processes: int | No
     for folder in ("images", "bboxes/CropAndWeed", "labelIds/CropAndWeed", "params", ".attributes"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     write_json(stated, seed)
+    images = max(images, sum(1 for _ in (root / ".attributes").glob("*.csv")))  # a smaller number takes nothing away
     names = [f"smp-{number // FRAMES_PER_SESSION:04d}-{number % FRAMES_PER_SESSION:04d}" for number in range(images)]
     parts = [root / ".attributes" / f"{name}.csv" for name in names]
     missing = [number for number, part in enumerate(parts) if not part.is_file()]
@@ -225,7 +227,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of everything (default 0)")
     parser.add_argument("--processes", type=int, default=None, help="images rendered at a time; default: one a core")
     args = parser.parse_args()
-    print(draw_field(args.dir, args.images, args.seed, args.processes))
+    try:
+        print(draw_field(args.dir, args.images, args.seed, args.processes))
+    except (ValueError, OSError) as error:
+        sys.exit(f"sample_field: {error}")
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from data.boxes import Progress, check_convention, no_progress, table_of_boxes
-from data.crop_table import UNLABELLED, CropTable
+from data.boxes import ADDED_COLUMNS, Progress, check_convention, no_progress, table_of_boxes
+from data.crop_table import SCHEMA, UNLABELLED, CropTable
 from data.files import check_writable, write_atomically, write_json
 from data.images import ImageError, read_size
 from data.report import Report
@@ -44,7 +44,7 @@ def read_tfds(name: str, data_dir: str | Path | None = None, progress: Progress 
         builder = tfds.builder(name, data_dir=str(data_dir) if data_dir else None)
         builder.download_and_prepare()
     except Exception as error:  # whatever a builder of others raises
-        raise ValueError(f"data must name a tensorflow-datasets set; {name!r} can't be prepared: {str(error).strip()}") from None
+        raise ValueError(f"data must name a tensorflow-datasets set; {name!r} can't be prepared: {_short(error)}") from None
     image_key = _first(builder.info.features, tfds.features.Image)
     if image_key is None:
         raise ValueError(f"data must name a set of images; the features of {name!r} are {', '.join(builder.info.features)}")
@@ -55,6 +55,12 @@ def read_tfds(name: str, data_dir: str | Path | None = None, progress: Progress 
     if not index.is_file():
         write_json(index, examples)
     return _table(root, examples, _class_names(builder, tfds), _convention(builder, tfds))
+
+
+def _short(error: Exception) -> str:
+    """The beginning of a message: tensorflow-datasets lists every set it knows."""
+    text = " ".join(str(error).split())
+    return text if len(text) < 300 else text[:300] + " ..."
 
 
 def _first(features: Any, kind: type) -> str | None:
@@ -84,7 +90,8 @@ def _extract(builder: Any, image_key: str, root: Path, progress: Progress) -> li
     import tensorflow_datasets as tfds
 
     features = builder.info.features
-    boxes, label_key = _boxes_of(features, tfds), _first(features, tfds.features.ClassLabel)
+    boxes, scalars = _boxes_of(features, tfds), _scalars(features)
+    label_key = None if boxes else _first(features, tfds.features.ClassLabel)
     examples: list[dict[str, Any]] = []
     for split, info in builder.info.splits.items():
         dataset = builder.as_dataset(split=split, decoders={image_key: tfds.decode.SkipDecoding()}, shuffle_files=False)
@@ -102,8 +109,28 @@ def _extract(builder: Any, image_key: str, root: Path, progress: Progress) -> li
                 found["labels"] = [int(label) for label in objects[boxes[2]]] if boxes[2] else [UNLABELLED] * len(found["boxes"])
             else:
                 found["labels"] = [int(example[label_key])] if label_key else [UNLABELLED]
+            found["metadata"] = {key: _plain(features[key], example[key]) for key in scalars if key != label_key}
+            if boxes:
+                inner = features[boxes[0]].feature
+                of_objects = [key for key in _scalars(inner) if key != boxes[2]]
+                found["object_metadata"] = {
+                    key: [_plain(inner[key], value) for value in example[boxes[0]][key]] for key in of_objects
+                }
             examples.append(found)
     return examples
+
+
+def _scalars(features: Any) -> list[str]:
+    """Names of the features that hold one number, text or class each."""
+    return [key for key, feature in features.items() if getattr(feature, "shape", None) == ()]
+
+
+def _plain(feature: Any, value: Any) -> Any:
+    """A scalar as JSON has it: text, number, or the name of a class."""
+    if hasattr(feature, "int2str") and int(value) >= 0:
+        return str(feature.int2str(int(value)))
+    value = np.asarray(value).item()
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 def _convention(builder: Any, tfds: Any) -> str:
@@ -119,6 +146,7 @@ def _table(root: Path, examples: list[dict[str, Any]], names: list[str], convent
     report.count("images without a box", sum(example["boxes"] == [] for example in examples))
     sizes: dict[str, tuple[int, int]] = {}
     columns: dict[str, list[Any]] = {"image": [], "label": [], "label_name": [], "split": []}
+    metadata: list[dict[str, Any]] = []
     boxes: list[list[float]] = []
     for example in examples:
         try:
@@ -127,7 +155,11 @@ def _table(root: Path, examples: list[dict[str, Any]], names: list[str], convent
             report.skip(example["image"], error.reason)
             continue
         whole = [0, 0, 1, 1] if convention.endswith("_relative") else [0, 0, *sizes[example["image"]]]
-        for box, label in zip([whole] if example["boxes"] is None else example["boxes"], example["labels"], strict=True):
+        own = example.get("object_metadata", {})
+        for place, (box, label) in enumerate(
+            zip([whole] if example["boxes"] is None else example["boxes"], example["labels"], strict=True)
+        ):
+            metadata.append({**example["metadata"], **{key: values[place] for key, values in own.items()}})
             columns["image"].append(example["image"])
             columns["split"].append(example["split"])
             columns["label"].append(label)
@@ -136,5 +168,9 @@ def _table(root: Path, examples: list[dict[str, Any]], names: list[str], convent
     size = np.array([sizes[image] for image in columns["image"]], np.float64).reshape(-1, 2)
     corners = check_convention(np.array(boxes).reshape(-1, 4), convention, size, str(root))
     columns |= {side: corners[:, place].tolist() for place, side in enumerate(("left", "top", "right", "bottom"))}
-    columns["session"] = [""] * len(columns["image"])
+    taken = {*SCHEMA.names, *columns, *ADDED_COLUMNS} - {"session"}
+    for key in sorted({key for row in metadata for key in row}):
+        if key.lower() not in taken:
+            columns[key] = [row.get(key) for row in metadata]
+    columns["session"] = [str(name or "") for name in columns.get("session", [""] * len(metadata))]
     return table_of_boxes(root, columns, sizes, report), report

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from data.crop_table import CropTable
 
-_ROW = "_row"
+_ROW = "the row of a crop"  # no column of a source is called that
 
 
 def rows_where(table: CropTable, condition: str, argument: str = "where") -> np.ndarray:
@@ -25,12 +25,14 @@ def rows_where(table: CropTable, condition: str, argument: str = "where") -> np.
     Raises:
         ValueError: it isn't SQL, names an unknown column, or no crop meets it.
     """
+    if not condition.strip():
+        raise ValueError(f"{argument} must be an SQL condition; got {condition!r}")
     rows = table.rows.append_column(_ROW, pa.array(np.arange(len(table)), pa.int64()))
     with duckdb.connect(":memory:") as connection:
         connection.register("crops", rows)
         connection.execute("SET enable_external_access = false")  # a condition never opens another file
         try:
-            found = connection.execute(f"SELECT {_ROW} FROM crops WHERE ({condition}\n)").fetchnumpy()[_ROW]
+            found = connection.execute(f'SELECT "{_ROW}" FROM crops WHERE ({condition}\n)').fetchnumpy()[_ROW]
         except duckdb.Error as error:
             reason = " ".join(str(error).split("LINE 1")[0].split())
             columns = ", ".join(f'"{name}"' if name in ("left", "right") else name for name in table.rows.column_names)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from data.boxes import Progress, check_convention, no_progress, read_sizes, table_of_boxes
+from data.boxes import Progress, check_convention, no_progress, read_sizes, read_text, table_of_boxes
 from data.crop_table import UNLABELLED, CropTable
 from data.image_folder import SPLITS, visible_files
 from data.images import EXTENSIONS
@@ -46,6 +46,7 @@ def read_yolo(root: str | Path, convention: str = "cxcywh_relative", progress: P
     pairs = {path.relative_to(root).as_posix(): _label_file(root, path) for path in sorted(files)}
     report.count("images without a label file", sum(not path.is_file() for path in pairs.values()))
     labels = {path for path in visible_files(root) if path.suffix == ".txt" and "labels" in path.relative_to(root).parts}
+    labels = {path for path in labels if path.name != "classes.txt"}
     report.count("label files without an image", len(labels - set(pairs.values())))
     annotated = [image for image, path in pairs.items() if path.is_file()]
     if not annotated:
@@ -84,31 +85,38 @@ def _label_file(root: Path, image: Path) -> Path:
 
 
 def _class_names(root: Path) -> dict[int, str]:
-    for path in sorted([*root.glob("*.yaml"), *root.glob("*.yml")]):
+    folders = (root, *_subfolders(root))
+    configs = [path for folder in folders for pattern in ("data.y*ml", "*.y*ml") for path in sorted(folder.glob(pattern))]
+    for path in configs:
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            content = yaml.load(read_text(path), yaml.BaseLoader)  # every value as text: "no" and "yes" are names
         except yaml.YAMLError as error:
             raise ValueError(f"{path} must be YAML with the class names: {' '.join(str(error).split())}") from None
         names = content.get("names") if isinstance(content, dict) else None
+        if isinstance(names, str):
+            names = [name.strip() for name in names.split(",")]
         if isinstance(names, list):
             return dict(enumerate(map(str, names)))
         if isinstance(names, dict):
             return {int(number): str(name) for number, name in names.items()}
-    for name in ("classes.txt", "obj.names"):
-        if (root / name).is_file():
-            return dict(enumerate((root / name).read_text(encoding="utf-8").splitlines()))
+    for folder in folders:
+        for name in ("classes.txt", "obj.names"):
+            if (folder / name).is_file():
+                return dict(enumerate(read_text(folder / name).splitlines()))
     return {}
 
 
 def _read_rows(path: Path, report: Report) -> list[tuple[int, list[float]]]:
     rows = []
-    for line in path.read_text(encoding="utf-8-sig").splitlines():
+    for line in read_text(path, strict=False).splitlines():
         parts = line.split()
         if not parts:
             continue
         try:
             label, values = int(float(parts[0])), [float(part) for part in parts[1:]]
-        except ValueError:
+            if not 0 <= label < 100_000:
+                raise ValueError
+        except (ValueError, OverflowError):
             values = []
         if len(values) >= 6 and len(values) % 2 == 0:  # a segment
             xs, ys = values[0::2], values[1::2]

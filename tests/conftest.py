@@ -36,5 +36,5 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def field(tmp_path_factory) -> Path:
-    """A sample field of eleven images: a whole session and the first of the next. Not to be changed."""
+    """A sample field of eleven images: two sessions and the first image of the next. Not to be changed."""
     return draw_field(tmp_path_factory.mktemp("field"), 11, seed=3)

@@ -71,3 +71,25 @@ def test_images_that_cannot_be_read_are_reported(tmp_path):
 def test_errors_say_what_is_wrong(tmp_path, text, message):
     with pytest.raises(ValueError, match=message):
         read_box_csv(make(tmp_path, text))
+
+
+def test_sessions_called_0_splits_called_val_and_columns_like_ours(tmp_path):
+    text = "image,left,top,right,bottom,session,split,Box_Width\na.png,1,2,9,9,0,val,3\nb.png,1,2,9,9,1,Train,3\n"
+    table, _ = read_box_csv(make(tmp_path, text))
+    assert table.column("session").tolist() == ["0", "1"]
+    assert table.column("split").tolist() == ["validation", "train"]
+    assert table.column("box_width").tolist() == [8, 8]
+    assert "Box_Width" not in table.rows.column_names
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_other_delimiters(tmp_path, delimiter):
+    text = "image,left,top,right,bottom\na.png,10,20,40,30\n".replace(",", delimiter)
+    assert read_box_csv(make(tmp_path, text))[0].boxes.tolist() == [[10, 20, 40, 30]]
+
+
+def test_another_encoding_is_named(tmp_path):
+    path = make(tmp_path, "")
+    path.write_bytes("image,left,top,right,bottom,label\na.png,1,2,9,9,Rübe\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"boxes.csv must be text in UTF-8"):
+        read_box_csv(path)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.boxes import CONVENTIONS, check_convention, fits, session_of, table_of_boxes, to_corners
+from data.boxes import CONVENTIONS, check_convention, fits, plain_path, session_of, table_of_boxes, to_corners
 from data.report import Report
 
 SIZES = np.array([[200, 100]] * 40, np.float64)
@@ -118,3 +118,25 @@ def test_boxes_are_made_whole_clipped_and_counted(tmp_path):
         "boxes that touch the border": 2,
         "boxes that repeat another one, left out": 1,
     }
+
+
+def test_of_several_conventions_that_fit_the_same_order_is_named_first():
+    boxes = np.array([[0.5, 0.5, 0.1, 0.1], [0.4, 0.6, 0.1, 0.1]])
+    with pytest.raises(ValueError, match="give --boxes=cxcywh_relative if that is what they are"):
+        check_convention(boxes, "cxcywh", SIZES[:2], "file")
+    with pytest.raises(ValueError, match="give --boxes=cxcywh if"):
+        check_convention(np.array([[100.0, 50, 20, 40]]), "cxcywh_relative", SIZES[:1], "file")
+
+
+def test_rows_without_a_box_say_nothing_about_the_convention(tmp_path):
+    boxes = np.array([[10, 10, 20, 20], [np.nan] * 4, [np.nan] * 4], float)
+    assert check_convention(boxes, "xyxy", SIZES[:3], "file")[0].tolist() == [10, 10, 20, 20]
+
+
+def test_paths_are_written_one_way():
+    assert [plain_path(name) for name in ("./a.jpg", "x\\a.jpg", "x/../y/a.jpg", "../a.jpg")] == [
+        "a.jpg",
+        "x/a.jpg",
+        "y/a.jpg",
+        "../a.jpg",
+    ]

@@ -30,8 +30,8 @@ def test_boxes_classes_and_ids(tmp_path):
     table, report = read_coco(make(tmp_path))
     assert table.boxes.tolist() == [[10, 20, 41, 30], [60, 50, 100, 80], [50, 40, 70, 60]]
     assert table.column("label_name").tolist() == ["goosefoot", "beet", "beet"]
-    assert table.column("label").tolist() == [0, 1, 1]
-    assert table.column("annotation_id").tolist() == [11, 10, 12]
+    assert table.column("label").tolist() == [1, 0, 0]
+    assert table.column("annotation_id").tolist() == ["11", "10", "12"]
     assert table.column("touches_border").tolist() == [False, True, False]
     assert set(table.column("session")) == {"a-1"}
     assert report.counts == {"boxes that touch the border": 1}
@@ -96,3 +96,22 @@ def test_other_files_are_refused(tmp_path, text):
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(ValueError, match="data must be a COCO file"):
         read_coco(tmp_path / "x.json")
+
+
+def test_ids_may_be_text_numbers_or_both(tmp_path):
+    def change(content):
+        content["categories"][0]["id"], content["annotations"][0]["id"] = "7", "8f1c-77"
+        content["annotations"][1]["image_id"], content["annotations"][1]["id"] = "1", None
+        content["images"][0]["file_name"] = ".\\a-1-1.jpg"
+        content["images"][1]["width"] = "100"
+        content["annotations"].append({"id": 2**70, "image_id": 1, "category_id": [7], "bbox": []})
+
+    table, report = read_coco(make(tmp_path, change))
+    assert table.boxes.tolist() == [[10, 20, 41, 30], [60, 50, 100, 80], [50, 40, 70, 60]]
+    assert report.counts["annotations without a box, left out"] == 1
+
+
+@pytest.mark.parametrize("change", [lambda c: c["images"][0].pop("file_name"), lambda c: c.update(annotations=[])])
+def test_a_file_without_names_or_annotations_is_refused(tmp_path, change):
+    with pytest.raises(ValueError, match=r"it lacks 'file_name'|has none \(0 annotations"):
+        read_coco(make(tmp_path, change))

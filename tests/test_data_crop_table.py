@@ -100,3 +100,16 @@ def test_a_crop_is_found_by_a_point_in_it(tmp_path):
     assert table.find("a@1.jpg@300,49") == []
     assert table.find("b.jpg@5,5") == []
     assert len(table.find("a@1.jpg")) == 3
+
+
+def test_an_image_outside_of_the_root_is_found_however_it_is_written(tmp_path, monkeypatch):
+    (tmp_path / "field").mkdir()
+    (tmp_path / "here").mkdir()
+    (tmp_path / "field" / "a.jpg").touch()
+    absolute = str(tmp_path / "field" / "a.jpg")
+    monkeypatch.chdir(tmp_path / "here")
+    for stated in ("../field/a.jpg", absolute):
+        table = CropTable.from_columns(tmp_path / "here", columns([stated]))
+        assert [table.find(example) for example in (absolute, "../field/a.jpg", "../here/../field/a.jpg", f"{absolute}@3,3")] == [
+            [0]
+        ] * 4

@@ -175,3 +175,42 @@ def test_splits_keep_sessions_whole(tmp_path):
     assert held_out
     assert not held_out & training
     assert len(held_out | training) == 12
+
+
+def test_an_empty_field_shifts_nothing(tmp_path):
+    table, report = read_cropandweed(
+        make(tmp_path, {"ave-0001-0001": ["10,10,50,60,,30,40", "20,20,60,60,3,,40", "70,20,90,60,3,1,,"]})
+    )
+    assert table.column("label_id").tolist() == [3, 3]
+    assert np.isnan(table.column("stem_x")[0])
+    assert table.column("stem_y")[0] == 40
+    assert table.column("stem_x")[1] == 1
+    assert report.counts["annotation rows that can't be read, left out"] == 1
+
+
+@pytest.mark.parametrize("row", ["0.1,0.1,0.2,0.2,9,1,1", "800,500,100,120,9,1,1"])
+def test_boxes_in_another_convention_are_refused(tmp_path, row):
+    with pytest.raises(ValueError, match=r"boxes of .* must fit their images"):
+        read_cropandweed(make(tmp_path, {"ave-0001-0001": [row]}))
+
+
+def test_one_file_in_another_encoding_costs_itself_only(tmp_path):
+    make(tmp_path)
+    (tmp_path / "bboxes/CropAndWeed/ave-0506-0008.csv").write_text("1,2,30,40,1,5,5\n", encoding="utf-16")
+    table, report = read_cropandweed(tmp_path)
+    assert len(table) == 5
+    assert report.counts["annotation rows that can't be read, left out"] >= 1
+
+
+def test_a_name_before_the_conditions_shifts_nothing(tmp_path):
+    make(tmp_path, {"ave-0001-0001": ["10,10,60,60,9,30,30"]})
+    (tmp_path / "params").mkdir()
+    (tmp_path / "params" / "ave-0001-0001.csv").write_text('ave-0001-0001,"0","1","1","2"\n')
+    table, _ = read_cropandweed(tmp_path)
+    assert facts(table, "moisture", "soil", "lighting", "separability") == [("dry", "medium", "diffuse", "hard")]
+
+
+def test_the_variants_on_disk_are_named_where_another_is_asked_for(tmp_path):
+    make(tmp_path, {"ave-0001-0001": ["10,10,50,60,1,30,30"]}, folder="bboxes/Fine24")
+    with pytest.raises(ValueError, match="there are boxes of the variants Fine24"):
+        read_cropandweed(tmp_path)

@@ -20,7 +20,7 @@ def test_it_reads_as_cropandweed(field):
     assert not report.skipped
     unexpected = set(report.counts) - {"boxes that touch the border"}
     assert not unexpected
-    assert set(table.column("session")) == {"smp-0000", "smp-0001"}
+    assert set(table.column("session")) == {"smp-0000", "smp-0001", "smp-0002"}
     assert set(table.column("moisture")) <= {"dry", "medium", "wet"}
     names = variants()["CropAndWeed"].names
     labelled = table.column("label") >= 0
@@ -134,6 +134,12 @@ def test_the_class_tail_is_long():
     assert share[0] > 0.1
     assert share[12:].sum() < 0.12
     assert counts["Sugar beet"] == max(counts.values())
+
+
+def test_a_smaller_number_takes_nothing_away(field):
+    before = (field / "attributes.csv").read_bytes()
+    draw_field(field, 2, seed=3)
+    assert (field / "attributes.csv").read_bytes() == before
 
 
 def test_bad_numbers_are_refused(tmp_path):

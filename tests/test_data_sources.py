@@ -57,3 +57,20 @@ def test_a_crop_table_is_a_source(sources, tmp_path):
 def test_options_that_do_not_apply_are_refused(sources, kind, options, message):
     with pytest.raises(ValueError, match=message):
         read_source(str(sources[kind]), options)
+
+
+def test_a_folder_that_contains_a_data_set_further_down_is_refused(sources, tmp_path):
+    (tmp_path / "outer").mkdir()
+    sources["cropandweed"].rename(tmp_path / "outer" / "field")
+    with pytest.raises(ValueError, match=r"outer/field' has CropAndWeed's layout"):
+        read_source(str(tmp_path / "outer"))
+    assert read_source(str(tmp_path / "outer"), SourceOptions(format="folder"))[0].classes == ["field/images"]
+    (sources["folder"] / "x.txt").write_text("0 0.5 0.5 0.1 0.1")
+    with pytest.raises(ValueError, match=r"x.txt, x.png in"):
+        read_source(str(sources["folder"]))
+
+
+def test_boxes_that_all_fall_away_are_an_error(sources, tmp_path):
+    path = make_csv(sources["csv"].parent, "image,left,top,right,bottom\na.png,,,,\n")
+    with pytest.raises(ValueError, match=r"must hold (boxes that lie in their images|numbers)"):
+        read_source(str(path))

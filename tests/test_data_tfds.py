@@ -87,6 +87,8 @@ def test_a_detection_set_becomes_a_crop_table(field, prepared, monkeypatch):
     assert set(table.column("split")) == {"train", "validation"}
     content = {path.read_bytes() for path in (field / "images").iterdir()}
     assert {table.path(row).read_bytes() for row in range(len(table))} == content  # byte for byte
+    for name in ("session", "moisture", "label_id"):
+        assert sorted(map(str, table.column(name))) == sorted(str(value or "unknown") for value in direct.column(name)), name
     assert not report.skipped
     monkeypatch.setattr(tfds_source, "_extract", None)  # a second call takes what is there
     assert read_tfds("crop_and_weed/SugarBeet1", data_dir=prepared)[0].content_hash == table.content_hash

@@ -34,6 +34,7 @@ def test_conditions_pick_rows(table, condition, rows):
         ("colour = 'red'", "on the columns crop_id, image, .*lighting.*colour"),
         ("share >", "got .share >.: Parser Error"),
         ("share > 2", "none of 4 meets"),
+        (" ", "be an SQL condition; got ' '"),
         ("crop_id IN (SELECT content FROM read_text('/etc/hostname'))", "disabled by configuration"),
     ],
 )

@@ -32,7 +32,13 @@ def test_both_usual_layouts(tmp_path, layout):
 
 
 @pytest.mark.parametrize(
-    ("file", "text"), [("data.yaml", "names: [beet, oat]\n"), ("classes.txt", "beet\noat\n"), ("classes.txt", "beet\noat")]
+    ("file", "text"),
+    [
+        ("data.yaml", "names: [beet, oat]\n"),
+        ("classes.txt", "beet\noat\n"),
+        ("classes.txt", "\ufeffbeet\noat"),
+        ("data.yaml", "names: beet, oat"),
+    ],
 )
 def test_class_names(tmp_path, file, text):
     root = make(tmp_path, {("train", "a"): OAT})
@@ -72,3 +78,13 @@ def test_unknown_class_numbers_are_refused(tmp_path):
     (root / "classes.txt").write_text("beet\n")
     with pytest.raises(ValueError, match=r"class numbers .* got \[1\]"):
         read_yolo(root)
+
+
+def test_names_stay_what_they_are_and_lie_beside_the_images(tmp_path):
+    make(tmp_path, {("train", "a"): OAT}, "ds/images/{name}.jpg")
+    (tmp_path / "ds" / "augment.yaml").write_text("names: [x, y]\n")
+    (tmp_path / "ds" / "data.yaml").write_text("names: [no, yes]\n")
+    (tmp_path / "ds" / "labels" / "classes.txt").write_text("beet\noat\n")
+    table, report = read_yolo(tmp_path)
+    assert table.column("label_name").tolist() == ["yes"]
+    assert not report.counts.get("label files without an image")
