@@ -25,7 +25,7 @@ def test_the_demo_ends_with_a_table_in_which_every_step_helps_and_two_pictures(t
     assert low > cosine_before  # fine-tuning without labels
     assert probe_before > cosine_before + 0.2  # marks
     assert probe_after > cosine_after + 0.2
-    assert probe_after > 0.85
+    assert probe_after > 0.8
     for name in ("1_imagenet_and_finetuned.png", "2_cosine_and_probe.png"):
         with Image.open(tmp_path / name) as picture:
             assert picture.width > 2000
