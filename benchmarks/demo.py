@@ -69,10 +69,8 @@ def table_row(name: str, embeddings: EmbeddingSet, k: int, rounds: int) -> str:
         best = rank_all(unit, choose_queries(relevant, COSINE_QUERIES))[:, :k]
         cosine += relevant[best].mean(axis=1).tolist()
         for row in choose_queries(relevant, CLASS_QUERIES if FLAGS.data else FIELD_QUERIES):
-            steps = [
-                figures for figures, _, _ in simulate(embeddings.vectors, relevant, int(row), rounds, PER_ROUND, "boundary", k)
-            ]
-            probed.append(steps[-1].precision_unmarked)
+            *_, (final, _, _) = simulate(embeddings.vectors, relevant, int(row), rounds, PER_ROUND, "boundary", k)
+            probed.append(final.precision_unmarked)
     return f"{name:34s} {mean_and_interval(cosine):>22s}   {mean_and_interval(probed):>22s}"
 
 

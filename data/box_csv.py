@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from data.boxes import ADDED_COLUMNS, Progress, no_progress, plain_path, read_sizes, read_text, table_of_boxes
-from data.coco import scaled_corners
+from data.boxes import ADDED_COLUMNS, plain_path, read_sizes, scaled_corners, sizes_of, table_of_boxes
 from data.crop_table import SCHEMA, UNLABELLED, CropTable
+from data.files import read_text
 from data.image_folder import SPLITS
+from data.progress import Progress, no_progress
 from data.report import Report
 
 # Column names people use, by what they mean; the first that occurs is taken, in small letters.
@@ -37,6 +38,7 @@ _BOXES = {
 
 def _read(path: Path) -> pa.Table:
     """Reads a CSV; columns of image names stay text, and semicolons or tabs may separate."""
+    # The whole file, not its first line: pyarrow would take another encoding for bytes, in silence.
     first = read_text(path).split("\n", 1)[0]
     delimiter = max(",;\t", key=first.count)
     names = [name.strip().strip('"') for name in first.split(delimiter)]
@@ -71,7 +73,6 @@ def read_box_csv(
     path = Path(path)
     root = Path(images_root) if images_root else path.parent
     try:
-        read_text(path)  # pyarrow would take another encoding for bytes, in silence
         stated = _read(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"data must be a CSV file with a header; {path} isn't: {error}") from None
@@ -102,8 +103,8 @@ def read_box_csv(
         )
     keep = [row for row, image in enumerate(images) if image in sizes]
     report.count("boxes on images that can't be read, left out", len(images) - len(keep))
-    size = np.array([sizes[images[row]] for row in keep], np.float64)
-    corners = scaled_corners(boxes[keep], convention or kind, size, box_size, str(path))
+    images = [images[row] for row in keep]
+    corners = scaled_corners(boxes[keep], convention or kind, sizes_of(images, sizes), box_size, str(path))
 
     def texts(column: str) -> list[str]:
         """A column of the kept rows as text, "" where it is empty."""
@@ -111,8 +112,7 @@ def read_box_csv(
 
     names = [""] * len(keep) if label_column is None else texts(label_column.strip().lower())
     classes = sorted(set(names) - {""})
-    columns: dict[str, list[Any]] = {"image": [images[row] for row in keep]}
-    columns |= {side: corners[:, place].tolist() for place, side in enumerate(("left", "top", "right", "bottom"))}
+    columns: dict[str, list[Any]] = {"image": images}
     columns |= {"label": [classes.index(name) if name else UNLABELLED for name in names], "label_name": names}
     splits = texts("split") if "split" in by_name else [""] * len(keep)
     columns["split"] = [SPLITS.get(split.lower(), split) for split in splits]
@@ -124,4 +124,4 @@ def read_box_csv(
     for name in stated.column_names:
         if name not in used and name.lower() not in taken:
             columns[name] = [rows[name][row] for row in keep]
-    return table_of_boxes(root, columns, sizes, report), report
+    return table_of_boxes(root, corners, columns, sizes, report), report

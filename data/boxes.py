@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from data.crop_table import CropTable, make_crop_id
+from data.crop_table import SIDES, CropTable, make_crop_id
 from data.images import ImageError, read_size
+from data.progress import Progress, no_progress
 from data.report import Report
 
 CONVENTIONS = (
@@ -33,12 +35,7 @@ MOST_MISFITS = 0.1  # share of boxes that may not fit their image before the who
 ADDED_COLUMNS = ("session", "box_width", "box_height", "touches_border", "image_width", "image_height", "file_bytes")
 _WHOLE = 1e-3  # pixels: what is nearer to a whole one is that one; relative boxes are often kept as float32
 _SESSION = re.compile(r"(.+)[-_]\d+$")
-Progress = Callable[..., Iterable[Any]]
-
-
-def no_progress(items: Iterable[Any], **_: Any) -> Iterable[Any]:
-    """Iterates without a progress bar."""
-    return items
+T = TypeVar("T")
 
 
 def to_corners(boxes: np.ndarray, convention: str, sizes: np.ndarray) -> np.ndarray:
@@ -77,6 +74,16 @@ def fits(corners: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     )
 
 
+def scaled_corners(
+    boxes: np.ndarray, convention: str, sizes: np.ndarray, box_size: tuple[int, int] | None, source: str
+) -> np.ndarray:
+    """Corners in pixels of the real images of boxes that were drawn on images of `box_size`; checked."""
+    if box_size is None:
+        return check_convention(boxes, convention, sizes, source)
+    drawn_on = np.broadcast_to(np.array(box_size, np.float64), sizes.shape)
+    return check_convention(boxes, convention, drawn_on, source) * np.tile(sizes / drawn_on, 2)
+
+
 def check_convention(boxes: np.ndarray, convention: str, sizes: np.ndarray, source: str, flag: bool = True) -> np.ndarray:
     """Corners of boxes that were stated to be in `convention`, refused as a whole where they can't be.
 
@@ -105,14 +112,14 @@ def check_convention(boxes: np.ndarray, convention: str, sizes: np.ndarray, sour
     }
     better = [name for name, part in share.items() if part >= 0.99]
     # The same order of numbers in other units is the likelier mistake than another order.
-    same_order = [name for name in better if name.partition("_")[0] == convention.partition("_")[0]]
+    better.sort(key=lambda name: name.partition("_")[0] != convention.partition("_")[0])
     bad = f"{(~good).sum():,} of {len(boxes):,} don't, such as {example}"
     message = f"boxes of {source} must fit their images; read as {convention}, {bad}"
     if better and not flag:
         raise ValueError(f"{message}. They fit as {' or '.join(better)}, which this format doesn't have")
     if better:
-        choice = f"give --boxes={(same_order or better)[0]}" + (" if that is what they are" if len(better) > 1 else "")
-        raise ValueError(f"{message}. They fit as {' or '.join(same_order + [n for n in better if n not in same_order])}: {choice}")
+        doubt = " if that is what they are" if len(better) > 1 else ""
+        raise ValueError(f"{message}. They fit as {' or '.join(better)}: give --boxes={better[0]}{doubt}")
     reach = np.nanpercentile(corners[:, 2:] / sizes, 99)
     if np.isfinite(reach) and reach > 1 and fits(corners / reach, sizes).mean() >= 0.9:
         raise ValueError(
@@ -128,26 +135,20 @@ def session_of(image: str) -> str:
     return match.group(1) if match and re.search(r"\d", match.group(1)) else ""
 
 
+def distinct_names(names: Mapping[T, str]) -> dict[T, str]:
+    """Class names by id; a name that several ids share gets its id behind it."""
+    counts = Counter(names.values())
+    return {key: f"{name} ({key})" if counts[name] > 1 else name for key, name in names.items()}
+
+
+def sizes_of(images: Sequence[str], sizes: Mapping[str, tuple[int, int]]) -> np.ndarray:
+    """Width and height of each box's image, [N, 2] float64."""
+    return np.array([sizes[image] for image in images], np.float64).reshape(-1, 2)
+
+
 def plain_path(name: str) -> str:
     """An image's path as every reader writes it: forward slashes, no "." or needless ".." in it."""
     return posixpath.normpath(str(name).replace("\\", "/"))
-
-
-def read_text(path: Path, strict: bool = True) -> str:
-    """A text file in UTF-8, with or without byte order mark.
-
-    Args:
-        path: the file.
-        strict: whether another encoding is an error; otherwise what can't be read is replaced, and its rows will be counted
-            as broken: one bad file of thousands must not stop a run.
-
-    Raises:
-        ValueError: it is in another encoding; the message names the file.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig", errors="strict" if strict else "replace")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} must be text in UTF-8: {error.reason} at byte {error.start}") from None
 
 
 def read_sizes(root: Path, images: Sequence[str], report: Report, progress: Progress = no_progress) -> dict[str, tuple[int, int]]:
@@ -172,13 +173,18 @@ def read_sizes(root: Path, images: Sequence[str], report: Report, progress: Prog
 
 
 def table_of_boxes(
-    root: Path, columns: Mapping[str, Sequence[Any]], sizes: Mapping[str, tuple[int, int]], report: Report
+    root: Path,
+    corners: np.ndarray,
+    columns: Mapping[str, Sequence[Any]],
+    sizes: Mapping[str, tuple[int, int]],
+    report: Report,
 ) -> CropTable:
     """The crop table of boxes: whole pixels, clipped at the border, without empty or repeated ones, each case counted.
 
     Args:
         root: folder of the images.
-        columns: image, left, top, right, bottom (float pixels), label, label_name, split, and any metadata columns.
+        corners: [N, 4] float, left, top, right, bottom in pixels.
+        columns: image, label, label_name, split, and any metadata columns, one value a box.
         sizes: image -> (width, height).
         report: receives the counts.
 
@@ -187,8 +193,7 @@ def table_of_boxes(
         (the plant may be cut off), image_width and image_height, and file_bytes, by which a replaced image is noticed.
     """
     images = list(columns["image"])
-    size = np.array([sizes[image] for image in images], np.float64).reshape(-1, 2)
-    corners = np.stack([np.asarray(columns[side], np.float64) for side in ("left", "top", "right", "bottom")], axis=1)
+    size = sizes_of(images, sizes)
     limits = np.tile(size, 2)
     whole = np.where(
         np.isfinite(corners).all(axis=1, keepdims=True),
@@ -210,8 +215,7 @@ def table_of_boxes(
     report.count("boxes that repeat another one, left out", len(ids) - len(set(ids)))
 
     taken: dict[str, list[Any]] = {name: [values[row] for row in rows] for name, values in columns.items()}
-    for place, side in enumerate(("left", "top", "right", "bottom")):
-        taken[side] = clipped[rows, place].tolist()
+    taken |= dict(zip(SIDES, clipped[rows].T.tolist(), strict=True))
     taken.setdefault("session", [session_of(image) for image in taken["image"]])
     taken["box_width"] = (clipped[rows, 2] - clipped[rows, 0]).tolist()
     taken["box_height"] = (clipped[rows, 3] - clipped[rows, 1]).tolist()

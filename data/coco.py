@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data.boxes import Progress, check_convention, no_progress, plain_path, read_sizes, read_text, table_of_boxes
+from data.boxes import distinct_names, plain_path, read_sizes, scaled_corners, sizes_of, table_of_boxes
 from data.crop_table import CropTable
+from data.files import read_text
+from data.progress import Progress, no_progress
 from data.report import Report
 
 
@@ -74,27 +75,15 @@ def read_coco(
         boxes = np.array([item["bbox"] for item in annotations], np.float64).reshape(len(annotations), 4)
     except ValueError:
         raise ValueError(f"bbox must have four numbers in every annotation of {path}") from None
-    corners = scaled_corners(boxes, convention, np.array([sizes[image] for image in images], np.float64), box_size, str(path))
+    corners = scaled_corners(boxes, convention, sizes_of(images, sizes), box_size, str(path))
     order = {category: place for place, category in enumerate(names)}
-    repeated = {name for name, count in Counter(names.values()).items() if count > 1}
-    names = {key: f"{name} ({key})" if name in repeated else name for key, name in names.items()}
+    names = distinct_names(names)
     columns: dict[str, list[Any]] = {"image": images}
-    columns |= {side: corners[:, place].tolist() for place, side in enumerate(("left", "top", "right", "bottom"))}
     columns["label"] = [order[item["category_id"]] for item in annotations]
     columns["label_name"] = [names[item["category_id"]] for item in annotations]
     columns["split"] = [""] * len(annotations)
     columns["annotation_id"] = [str(item.get("id", "")) for item in annotations]
-    return table_of_boxes(root, columns, sizes, report), report
-
-
-def scaled_corners(
-    boxes: np.ndarray, convention: str, sizes: np.ndarray, box_size: tuple[int, int] | None, source: str
-) -> np.ndarray:
-    """Corners in pixels of the real images of boxes that were drawn on images of `box_size`; checked."""
-    if box_size is None:
-        return check_convention(boxes, convention, sizes, source)
-    drawn_on = np.broadcast_to(np.array(box_size, np.float64), sizes.shape)
-    return check_convention(boxes, convention, drawn_on, source) * np.tile(sizes / drawn_on, 2)
+    return table_of_boxes(root, corners, columns, sizes, report), report
 
 
 def _images_root(path: Path, images_root: str | Path | None, names: list[str]) -> Path:

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data.boxes import Progress, no_progress
 from data.crop_table import CropTable
 from data.files import check_writable, write_atomically, write_json
 from data.images import CropView, ImageError, cut_at_most, read_image
+from data.progress import Progress, no_progress
 
 ROWS_PER_PART = 2048
 
@@ -69,11 +69,11 @@ class CropCache:
 
     def _build(self, progress: Progress) -> None:
         missing = [number for number, path in enumerate(self._paths("starts")) if not path.is_file()]
+        if not missing:
+            return
         rows_of = [range(part * ROWS_PER_PART, min(len(self.table), (part + 1) * ROWS_PER_PART)) for part in missing]
         images = self.table.column("image")
         groups = [[list(rows) for _, rows in itertools.groupby(rows, key=lambda row: images[row])] for rows in rows_of]
-        if not missing:
-            return
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             done = iter(
                 progress(

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from data.files import write_atomically
 
 UNLABELLED = -1
+SIDES = ("left", "top", "right", "bottom")
 SCHEMA = pa.schema(
     [
         ("crop_id", pa.string()),  # stable: see `make_crop_id`
@@ -71,7 +72,7 @@ class CropTable:
         missing = [name for name in names if name not in columns]
         if missing:
             raise ValueError(f"columns must hold {', '.join(names)}; missing: {', '.join(missing)}")
-        boxes = list(zip(*(columns[side] for side in ("left", "top", "right", "bottom")), strict=True))
+        boxes = list(zip(*(columns[side] for side in SIDES), strict=True))
         order = sorted(range(len(boxes)), key=lambda row: (columns["image"][row], boxes[row]))
         ids: dict[str, int] = {}
         for row in order:
@@ -121,7 +122,7 @@ class CropTable:
     @cached_property
     def boxes(self) -> np.ndarray:
         """Boxes as (left, top, right, bottom), [N, 4] int32."""
-        return np.stack([self.column(side) for side in ("left", "top", "right", "bottom")], axis=1)
+        return np.stack([self.column(side) for side in SIDES], axis=1)
 
     @cached_property
     def classes(self) -> list[str]:

@@ -20,8 +20,10 @@ import numpy as np
 import pyarrow.csv
 from PIL import Image
 
-from data.boxes import Progress, check_convention, no_progress, read_sizes, read_text, table_of_boxes
-from data.crop_table import UNLABELLED, CropTable
+from data.boxes import check_convention, distinct_names, read_sizes, sizes_of, table_of_boxes
+from data.crop_table import SIDES, UNLABELLED, CropTable
+from data.files import read_text
+from data.progress import Progress, no_progress
 from data.report import Report
 
 RAW = "CropAndWeed"  # name of the variant with all label ids
@@ -35,7 +37,6 @@ CONDITIONS = {
 }
 _TABLES = Path(__file__).parent / "tables"
 _IMAGES = {".jpg", ".jpeg", ".png"}
-_NO_ANNOTATIONS = "images without annotations"
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,7 @@ def variants() -> dict[str, Variant]:
     """All variants by name, the raw ids first."""
     with open(_TABLES / "cropandweed_labels.csv", newline="", encoding="utf-8") as file:
         labels = [(int(row["label_id"]), row["name"]) for row in csv.DictReader(file)]
-    repeated = {name for _, name in labels if [other for _, other in labels].count(name) > 1}  # "Hedge mustard" is 54 and 80
-    names = {label: f"{name} ({label})" if name in repeated else name for label, name in labels if label != VEGETATION}
+    names = distinct_names({label: name for label, name in labels if label != VEGETATION})  # "Hedge mustard" is 54 and 80
     result = {RAW: Variant(RAW, names, {label: label for label in names})}
     with open(_TABLES / "cropandweed_variants.csv", newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
@@ -107,17 +107,15 @@ def read_cropandweed(
     annotations = {path.stem: path for path in folder.glob("*.csv") if not path.name.startswith(".")}
     files = sorted(path for path in (root / "images").iterdir() if path.suffix.lower() in _IMAGES and not path.name.startswith("."))
     stems = {path.stem for path in files}
-    report.count(_NO_ANNOTATIONS, sum(path.stem not in annotations for path in files))
+    report.count("images without annotations", sum(path.stem not in annotations for path in files))
     report.count("annotation files without an image", len(set(annotations) - stems))
     annotated = [path for path in files if path.stem in annotations]
     images = [f"images/{path.name}" for path in annotated]
     sizes = read_sizes(root, images, report, progress)
     _check_size(sizes)
 
-    columns: dict[str, list[Any]] = {
-        name: [] for name in ("image", "left", "top", "right", "bottom", "label", "label_name", "split")
-    }
-    columns |= {"label_id": [], "stem_x": [], "stem_y": []}
+    columns: dict[str, list[Any]] = {name: [] for name in ("image", "label", "label_name", "split", "label_id", "stem_x", "stem_y")}
+    boxes: list[list[float]] = []
     readable = [image for image in images if image in sizes]
     for image in readable:
         for *box, label, stem_x, stem_y in _read_boxes(annotations[Path(image).stem], report):
@@ -125,21 +123,20 @@ def read_cropandweed(
             if target == UNLABELLED and not pool:
                 report.count("boxes of no class of the variant, left out")
                 continue
-            row = (image, *box, target, known[variant].names.get(target, ""), "", int(label), stem_x, stem_y)
+            row = (image, target, known[variant].names.get(target, ""), "", int(label), stem_x, stem_y)
             for name, value in zip(columns, row, strict=True):
                 columns[name].append(value)
+            boxes.append(box)
     if not columns["image"]:
         found = "; ".join(
             [f"{len(annotations)} annotation files in {str(folder)!r}", f"{len(readable)} of them with an image", *report.lines()]
         )
         raise ValueError(f"data must hold boxes of variant {variant} on images in images/; there is none ({found})")
-    boxes = np.array([columns[side] for side in ("left", "top", "right", "bottom")], np.float64).T
-    check_convention(boxes, "xyxy", np.array([sizes[image] for image in columns["image"]], np.float64), str(folder), flag=False)
-    for name, values in _conditions(root, columns["image"], report).items():
-        columns[name] = values
-    columns["vegetation"] = _vegetation(root, columns, sizes, report, progress)
-    columns |= _attributes(root, columns, report)
-    return table_of_boxes(root, columns, sizes, report), report
+    corners = check_convention(np.array(boxes), "xyxy", sizes_of(columns["image"], sizes), str(folder), flag=False)
+    columns |= _conditions(root, columns["image"], report)
+    columns["vegetation"] = _vegetation(root, columns["image"], corners, sizes, report, progress)
+    columns |= _attributes(root, columns, corners, report)
+    return table_of_boxes(root, corners, columns, sizes, report), report
 
 
 def _boxes_folder(root: Path, variant: Variant) -> tuple[Path, dict[int, int]]:
@@ -147,10 +144,10 @@ def _boxes_folder(root: Path, variant: Variant) -> tuple[Path, dict[int, int]]:
     own = {label: label for label in variant.names}
     choices = [
         (root / "bboxes" / RAW, variant.target),
+        (root / "bboxes", variant.target),
         (root / "bboxes" / f"{variant.name}Eval", own),
         (root / "bboxes" / variant.name, own),
     ]
-    choices.insert(1, (root / "bboxes", variant.target))
     for folder, mapping in choices:
         if folder.is_dir() and next(folder.glob("*.csv"), None):
             return folder, mapping
@@ -233,15 +230,20 @@ def _is_number(text: str) -> bool:
 
 
 def _vegetation(
-    root: Path, columns: dict[str, list[Any]], sizes: dict[str, tuple[int, int]], report: Report, progress: Progress
+    root: Path,
+    images: Sequence[str],
+    corners: np.ndarray,
+    sizes: dict[str, tuple[int, int]],
+    report: Report,
+    progress: Progress,
 ) -> list[float | None]:
     """Share of each box that its image's mask labels as any plant; None without a mask."""
     folder = root / "labelIds" / RAW if (root / "labelIds" / RAW).is_dir() else root / "labelIds"
-    shares: list[float | None] = [None] * len(columns["image"])
+    shares: list[float | None] = [None] * len(images)
     if not folder.is_dir():
         return shares
     rows_of: dict[str, list[int]] = {}
-    for row, image in enumerate(columns["image"]):
+    for row, image in enumerate(images):
         rows_of.setdefault(image, []).append(row)
 
     def measure(image: str) -> bool:
@@ -254,7 +256,7 @@ def _vegetation(
             return False
         plant = mask[..., 0] > 0 if mask.ndim == 3 else mask > 0
         for row in rows_of[image]:
-            left, top, right, bottom = (int(max(0, columns[side][row])) for side in ("left", "top", "right", "bottom"))
+            left, top, right, bottom = (int(max(0, value)) for value in corners[row])
             part = plant[top:bottom, left:right]
             shares[row] = round(float(part.mean()), 4) if part.size else None
         return True
@@ -265,7 +267,7 @@ def _vegetation(
     return shares
 
 
-def _attributes(root: Path, columns: dict[str, list[Any]], report: Report) -> dict[str, list[Any]]:
+def _attributes(root: Path, columns: dict[str, list[Any]], corners: np.ndarray, report: Report) -> dict[str, list[Any]]:
     """Further columns from attributes.csv, joined by image and box."""
     path = root / "attributes.csv"
     if not path.is_file():
@@ -274,13 +276,12 @@ def _attributes(root: Path, columns: dict[str, list[Any]], report: Report) -> di
         stated = pyarrow.csv.read_csv(path).to_pydict()
     except pyarrow.ArrowInvalid as error:
         raise ValueError(f"{path} must be a CSV file with a header: {error}") from None
-    key_names = ("left", "top", "right", "bottom")
-    missing = [name for name in ("image", *key_names) if name not in stated]
+    missing = [name for name in ("image", *SIDES) if name not in stated]
     if missing:
-        raise ValueError(f"{path} must have the columns image, {', '.join(key_names)}; missing: {', '.join(missing)}")
-    place = {key: row for row, key in enumerate(zip(stated["image"], *(stated[name] for name in key_names), strict=True))}
-    keys = zip((Path(image).name for image in columns["image"]), *(map(int, columns[name]) for name in key_names), strict=True)
-    rows = [place.get(key) for key in keys]
+        raise ValueError(f"{path} must have the columns image, {', '.join(SIDES)}; missing: {', '.join(missing)}")
+    place = {key: row for row, key in enumerate(zip(*(stated[name] for name in ("image", *SIDES)), strict=True))}
+    boxes = corners.astype(int).tolist()
+    rows = [place.get((Path(image).name, *box)) for image, box in zip(columns["image"], boxes, strict=True)]
     report.count("boxes without a row in attributes.csv", rows.count(None))
-    extra = [name for name in stated if name not in ("image", *key_names, *columns)]
+    extra = [name for name in stated if name not in ("image", *SIDES, *columns)]
     return {name: [None if row is None else stated[name][row] for row in rows] for name in extra}

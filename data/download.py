@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import os
@@ -82,15 +83,16 @@ def fetch(url: str, path: str | Path, attempts: int = 8, pause: float = 1.0) -> 
         while remote.size is None or _size(part) < remote.size:
             before = _size(part)
             try:
-                if _receive(url, part, remote, bar.update, bar.reset) and remote.size is None:
-                    break  # the server didn't say how much it is, but ended properly
+                _receive(url, part, remote, bar.update, bar.reset)
+                if remote.size is None:
+                    break  # the server didn't say how much it is; this was all
                 reason = "the connection ended early"
             except urllib.error.HTTPError as error:
                 if error.code < 500 and error.code not in (408, 429):
                     raise DownloadError(f"{url} can't be downloaded: the server says {error.code} {error.reason}") from None
                 reason = f"the server says {error.code} {error.reason}"
             except (OSError, http.client.HTTPException) as error:
-                if isinstance(error, OSError) and error.errno == 28:
+                if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                     raise DownloadError(f"the disk is full: {path.parent}; {part.name} is kept, the same command goes on") from None
                 reason = str(error) or type(error).__name__
             failures = 0 if _size(part) > before else failures + 1
@@ -109,8 +111,8 @@ def fetch(url: str, path: str | Path, attempts: int = 8, pause: float = 1.0) -> 
     return path
 
 
-def _receive(url: str, part: Path, remote: Remote, advance: Callable[[int], object], reset: Callable[[int | None], object]) -> bool:
-    """Receives what is missing, until the connection ends; True where the server ended it properly."""
+def _receive(url: str, part: Path, remote: Remote, advance: Callable[[int], object], reset: Callable[[int | None], object]) -> None:
+    """Receives what is missing, until the connection ends."""
     have = _size(part)
     headers = {"Range": f"bytes={have}-"} if have else {}
     if have and remote.tag and not remote.tag.startswith("W/"):
@@ -123,7 +125,6 @@ def _receive(url: str, part: Path, remote: Remote, advance: Callable[[int], obje
             while block := response.read(_BLOCK):
                 file.write(block)
                 advance(len(block))
-    return True
 
 
 def _size(path: Path) -> int:

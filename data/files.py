@@ -41,6 +41,23 @@ def write_json(path: str | Path, value: Any) -> None:
     write_atomically(path, lambda file: file.write((json.dumps(value, indent=2) + "\n").encode()))
 
 
+def read_text(path: Path, strict: bool = True) -> str:
+    """A text file in UTF-8, with or without byte order mark.
+
+    Args:
+        path: the file.
+        strict: whether another encoding is an error; otherwise what can't be read is replaced, and its rows will be counted
+            as broken: one bad file of thousands must not stop a run.
+
+    Raises:
+        ValueError: it is in another encoding; the message names the file.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig", errors="strict" if strict else "replace")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} must be text in UTF-8: {error.reason} at byte {error.start}") from None
+
+
 def sha256_of_file(path: str | Path) -> str:
     """SHA-256 of a file's bytes, hexadecimal."""
     with open(path, "rb") as file:

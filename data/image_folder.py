@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from data.boxes import Progress, no_progress, read_sizes
+from data.boxes import read_sizes
 from data.crop_table import UNLABELLED, CropTable
 from data.images import EXTENSIONS
+from data.progress import Progress, no_progress
 from data.report import Report
 
 SPLITS = {
@@ -80,6 +81,12 @@ def read_image_folder(root: str | Path, progress: Progress = no_progress) -> tup
         "file_bytes": [(root / image).stat().st_size for image in images],  # so that a replaced image is noticed
     }
     return CropTable.from_columns(root, columns), report
+
+
+def subfolders(root: Path) -> list[Path]:
+    """Visible folders in a folder, linked ones included; the kind of an entry comes with its name, so files cost nothing."""
+    with os.scandir(root) as entries:
+        return sorted(Path(entry.path) for entry in entries if entry.is_dir() and not entry.name.startswith("."))
 
 
 def visible_files(root: Path) -> Iterator[Path]:

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tqdm import tqdm
+
+Progress = Callable[..., Iterable[Any]]
+"""Wraps an iteration, as `progress_bar` and `no_progress` do."""
+
+
+def no_progress(items: Iterable[Any], **_: Any) -> Iterable[Any]:
+    """Iterates without a progress bar."""
+    return items
 
 
 def progress_bar(iterable: Any = None, **options: Any) -> tqdm:

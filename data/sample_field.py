@@ -26,7 +26,8 @@ import numpy as np
 from PIL import Image
 
 from data.field_painting import MOST_PLANTS, Conditions, draw_conditions, full_area, paint
-from data.field_plants import BY_NAME, SPECIES, Plant, Species, grow
+from data.field_plants import Plant, grow
+from data.field_species import BY_NAME, SPECIES, Species
 from data.files import check_writable, write_atomically, write_json
 from data.progress import progress_bar
 
@@ -44,7 +45,7 @@ class Session:
     """A recording session: one field on one day.
 
     Attributes:
-        name: prefix and number of its images' names.
+        number: of the session, from 0.
         conditions: soil, light and camera.
         crop: what is sown in rows; None in a fallow field.
         leaves: true leaves of the crop, on average; weeds have a little fewer.
@@ -54,7 +55,7 @@ class Session:
         scale: size of everything: how near the camera is.
     """
 
-    name: str
+    number: int
     conditions: Conditions
     crop: Species | None
     leaves: float
@@ -71,7 +72,7 @@ def draw_session(number: int, seed: int) -> Session:
     tail = np.array([species.weight for species in SPECIES])
     weeds = tail * rng.gamma(0.7, 1.0, len(tail))  # every field has its own weeds, drawn from the same long tail
     return Session(
-        f"smp-{number:04d}",
+        number,
         draw_conditions(rng),
         BY_NAME[crop] if crop else None,
         float(rng.uniform(3.2, 5.8)),
@@ -145,7 +146,7 @@ def annotate(plants: list[Plant], index: np.ndarray) -> Iterator[Annotation]:
 
 def render(session: Session, frame: int, seed: int) -> tuple[Image.Image, np.ndarray, list[Annotation]]:
     """Renders one image: the photo, its mask of label ids (uint8 [1088, 1920]) and its annotations."""
-    rng = np.random.default_rng([seed, int(session.name.split("-")[1]), frame + 1])
+    rng = np.random.default_rng([seed, session.number, frame + 1])
     plants = draw_plants(session, rng)
     photo, index = paint(plants, session.conditions, (WIDTH, HEIGHT), rng)
     annotations = list(annotate(plants, index))
@@ -156,11 +157,16 @@ def render(session: Session, frame: int, seed: int) -> tuple[Image.Image, np.nda
     return photo, label_of[index], annotations
 
 
+def _name(number: int) -> str:
+    """File name of an image without its ending: prefix, session, frame."""
+    return f"smp-{number // FRAMES_PER_SESSION:04d}-{number % FRAMES_PER_SESSION:04d}"
+
+
 def _write_image(root: Path, number: int, seed: int) -> None:
     """Writes one image and its annotations; the attributes come last and tell that the rest is there."""
     session, frame = draw_session(number // FRAMES_PER_SESSION, seed), number % FRAMES_PER_SESSION
     photo, mask, annotations = render(session, frame, seed)
-    name = f"{session.name}-{frame:04d}"
+    name = _name(number)
     write_atomically(root / "images" / f"{name}.jpg", lambda file: photo.save(file, "JPEG", quality=88))
     labels = Image.fromarray(mask)
     write_atomically(root / "labelIds" / "CropAndWeed" / f"{name}.png", lambda file: labels.save(file, "PNG", compress_level=1))
@@ -206,8 +212,7 @@ def draw_field(root: str | Path, images: int, seed: int = 0, processes: int | No
         (root / folder).mkdir(parents=True, exist_ok=True)
     write_json(stated, seed)
     images = max(images, sum(1 for _ in (root / ".attributes").glob("*.csv")))  # a smaller number takes nothing away
-    names = [f"smp-{number // FRAMES_PER_SESSION:04d}-{number % FRAMES_PER_SESSION:04d}" for number in range(images)]
-    parts = [root / ".attributes" / f"{name}.csv" for name in names]
+    parts = [root / ".attributes" / f"{_name(number)}.csv" for number in range(images)]
     missing = [number for number, part in enumerate(parts) if not part.is_file()]
     workers = min(processes or os.cpu_count() or 1, max(1, len(missing)))
     with ProcessPoolExecutor(workers) as pool:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.box_csv import read_box_csv
-from data.boxes import Progress, no_progress
 from data.coco import read_coco
 from data.crop_table import CropTable
 from data.cropandweed import RAW, is_cropandweed, read_cropandweed
-from data.image_folder import read_image_folder
+from data.image_folder import read_image_folder, subfolders
 from data.images import EXTENSIONS
+from data.progress import Progress, no_progress
 from data.report import Report
 from data.tfds_source import read_tfds
 from data.yolo import is_yolo, read_yolo
@@ -105,14 +105,15 @@ def read_source(data: str, options: SourceOptions = _DEFAULTS, progress: Progres
         return read_coco(data, options.images or None, options.boxes or "xywh", box_size, progress)
     if kind == "csv":
         return read_box_csv(data, options.images or None, options.boxes, box_size, progress)
-    if options.format == "auto":
+    if options.format == "auto" and Path(data).is_dir():
         _check_no_annotations(Path(data))
     return read_image_folder(data, progress)
 
 
 def _check_no_annotations(root: Path) -> None:
     """Refuses a folder of whole images that holds a data set with boxes further down, whose masks would pass for photos."""
-    folders = [path for pattern in ("*", "*/*") for path in sorted(root.glob(pattern)) if path.is_dir()]
+    first = subfolders(root)
+    folders = [*first, *(folder for parent in first for folder in subfolders(parent))]
     for folder in folders:
         kind = "CropAndWeed's layout" if is_cropandweed(folder) else "a YOLO data set" if is_yolo(folder) else ""
         if kind:
@@ -121,11 +122,7 @@ def _check_no_annotations(root: Path) -> None:
             )
     for folder in (root, *folders):
         labels = {path.stem for path in folder.glob("*.txt")}
-        both = (
-            next((path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS and path.stem in labels), None)
-            if labels
-            else None
-        )
+        both = next((path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS and path.stem in labels), None)
         if both:
             raise ValueError(
                 f"data has label files beside its images ({both.stem}.txt, {both.name} in {str(folder)!r}): to read YOLO boxes, "

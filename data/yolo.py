@@ -8,20 +8,18 @@ from typing import Any
 import numpy as np
 import yaml
 
-from data.boxes import Progress, check_convention, no_progress, read_sizes, read_text, table_of_boxes
-from data.crop_table import UNLABELLED, CropTable
-from data.image_folder import SPLITS, visible_files
+from data.boxes import check_convention, read_sizes, sizes_of, table_of_boxes
+from data.crop_table import CropTable
+from data.files import read_text
+from data.image_folder import SPLITS, subfolders, visible_files
 from data.images import EXTENSIONS
+from data.progress import Progress, no_progress
 from data.report import Report
 
 
 def is_yolo(root: Path) -> bool:
     """Whether a folder looks like a YOLO data set: a labels/ folder beside an images/ folder, at the top or one below."""
-    return any((folder / "labels").is_dir() and (folder / "images").is_dir() for folder in (root, *_subfolders(root)))
-
-
-def _subfolders(root: Path) -> list[Path]:
-    return [path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    return any((folder / "labels").is_dir() and (folder / "images").is_dir() for folder in (root, *subfolders(root)))
 
 
 def read_yolo(root: str | Path, convention: str = "cxcywh_relative", progress: Progress = no_progress) -> tuple[CropTable, Report]:
@@ -42,11 +40,12 @@ def read_yolo(root: str | Path, convention: str = "cxcywh_relative", progress: P
     root = Path(root)
     report = Report()
     names = _class_names(root)
-    files = [path for path in visible_files(root) if path.suffix.lower() in EXTENSIONS and "images" in path.relative_to(root).parts]
+    found = list(visible_files(root))
+    files = [path for path in found if path.suffix.lower() in EXTENSIONS and "images" in path.relative_to(root).parts]
     pairs = {path.relative_to(root).as_posix(): _label_file(root, path) for path in sorted(files)}
     report.count("images without a label file", sum(not path.is_file() for path in pairs.values()))
-    labels = {path for path in visible_files(root) if path.suffix == ".txt" and "labels" in path.relative_to(root).parts}
-    labels = {path for path in labels if path.name != "classes.txt"}
+    texts = {path for path in found if path.suffix == ".txt" and path.name != "classes.txt"}
+    labels = {path for path in texts if "labels" in path.relative_to(root).parts}
     report.count("label files without an image", len(labels - set(pairs.values())))
     annotated = [image for image, path in pairs.items() if path.is_file()]
     if not annotated:
@@ -68,13 +67,11 @@ def read_yolo(root: str | Path, convention: str = "cxcywh_relative", progress: P
             boxes.append(box)
     if not boxes:
         raise ValueError(f"data must hold boxes; the label files below {str(root)!r} hold none")
-    size = np.array([sizes[image] for image in columns["image"]], np.float64)
-    corners = check_convention(np.array(boxes), convention, size, str(root))
-    columns |= {side: corners[:, place].tolist() for place, side in enumerate(("left", "top", "right", "bottom"))}
-    unnamed = sorted({label for label in columns["label"] if names and label not in names} - {UNLABELLED})
+    corners = check_convention(np.array(boxes), convention, sizes_of(columns["image"], sizes), str(root))
+    unnamed = sorted({label for label in columns["label"] if names and label not in names})
     if unnamed:
         raise ValueError(f"class numbers in {str(root)!r} must be those of its names ({len(names)}); got {unnamed[:5]}")
-    return table_of_boxes(root, columns, sizes, report), report
+    return table_of_boxes(root, corners, columns, sizes, report), report
 
 
 def _label_file(root: Path, image: Path) -> Path:
@@ -85,7 +82,7 @@ def _label_file(root: Path, image: Path) -> Path:
 
 
 def _class_names(root: Path) -> dict[int, str]:
-    folders = (root, *_subfolders(root))
+    folders = (root, *subfolders(root))
     configs = [path for folder in folders for pattern in ("data.y*ml", "*.y*ml") for path in sorted(folder.glob(pattern))]
     for path in configs:
         try:

@@ -105,9 +105,8 @@ def test_boxes_are_made_whole_clipped_and_counted(tmp_path):
         (60, 60, 60, 70),  # no area
     ]
     columns = {"image": ["a-01-1.png"] * 6, "label": [0] * 6, "label_name": ["beet"] * 6, "split": [""] * 6}
-    columns |= dict(zip(("left", "top", "right", "bottom"), map(list, zip(*boxes, strict=True)), strict=True))
     report = Report()
-    table = table_of_boxes(tmp_path, columns, {"a-01-1.png": (200, 100)}, report)
+    table = table_of_boxes(tmp_path, np.array(boxes), columns, {"a-01-1.png": (200, 100)}, report)
     assert table.boxes.tolist() == [[0, 0, 20, 20], [0, 10, 50, 100], [10, 5, 31, 20]]
     assert table.column("touches_border").tolist() == [True, True, False]
     assert table.column("box_width").tolist() == [20, 50, 21]

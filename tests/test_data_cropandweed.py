@@ -117,19 +117,25 @@ def test_broken_rows_are_counted_and_a_header_is_none(tmp_path):
     ],
 )
 def test_recording_conditions_are_read_however_they_are_written(tmp_path, text):
-    make(tmp_path, {"ave-0001-0001": ["10,10,60,60,9,30,30"]})
-    (tmp_path / "params").mkdir()
-    (tmp_path / "params" / "ave-0001-0001.csv").write_text(text)
-    table, _ = read_cropandweed(tmp_path)
-    assert facts(table, "moisture", "soil", "lighting", "separability") == [("wet", "fine", "diffuse", "medium")]
+    assert conditions(tmp_path, text) == ("wet", "fine", "diffuse", "medium")
 
 
 def test_unknown_conditions_are_empty(tmp_path):
-    make(tmp_path, {"ave-0001-0001": ["10,10,60,60,9,30,30"]})
-    (tmp_path / "params").mkdir()
-    (tmp_path / "params" / "ave-0001-0001.csv").write_text("7,0,,9\n")
-    table, _ = read_cropandweed(tmp_path)
-    assert facts(table, "moisture", "soil", "lighting", "separability") == [("", "fine", "", "")]
+    assert conditions(tmp_path, "7,0,,9\n") == ("", "fine", "", "")
+
+
+def test_a_name_before_the_conditions_shifts_nothing(tmp_path):
+    assert conditions(tmp_path, 'ave-0001-0001,"0","1","1","2"\n') == ("dry", "medium", "diffuse", "hard")
+
+
+def conditions(root, text):
+    """Moisture, soil, lighting and separability of an image whose params file holds a text."""
+    make(root, {"ave-0001-0001": ["10,10,60,60,9,30,30"]})
+    (root / "params").mkdir()
+    (root / "params" / "ave-0001-0001.csv").write_text(text)
+    table, _ = read_cropandweed(root)
+    (found,) = facts(table, "moisture", "soil", "lighting", "separability")
+    return found
 
 
 @pytest.mark.parametrize("folder", ["labelIds", "labelIds/CropAndWeed"])
@@ -200,14 +206,6 @@ def test_one_file_in_another_encoding_costs_itself_only(tmp_path):
     table, report = read_cropandweed(tmp_path)
     assert len(table) == 5
     assert report.counts["annotation rows that can't be read, left out"] >= 1
-
-
-def test_a_name_before_the_conditions_shifts_nothing(tmp_path):
-    make(tmp_path, {"ave-0001-0001": ["10,10,60,60,9,30,30"]})
-    (tmp_path / "params").mkdir()
-    (tmp_path / "params" / "ave-0001-0001.csv").write_text('ave-0001-0001,"0","1","1","2"\n')
-    table, _ = read_cropandweed(tmp_path)
-    assert facts(table, "moisture", "soil", "lighting", "separability") == [("dry", "medium", "diffuse", "hard")]
 
 
 def test_the_variants_on_disk_are_named_where_another_is_asked_for(tmp_path):

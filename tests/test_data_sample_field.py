@@ -9,7 +9,8 @@ from PIL import Image
 from data import sample_field
 from data.cropandweed import read_cropandweed, variants
 from data.field_painting import full_area, paint
-from data.field_plants import BY_NAME, SPECIES, grow
+from data.field_plants import grow
+from data.field_species import BY_NAME, SPECIES
 from data.sample_field import draw_field, draw_session, render
 from data.where import rows_where
 
