@@ -10,6 +10,14 @@ Images become a run folder:
 Objectives: `contrastive` (SimCLR) needs no labels; `supervised` trains all weights on the class names; `linear` trains
 only a classifier on frozen features, which measures the embeddings but can't change them; `--epochs=0` trains nothing
 and embeds with the pretrained weights. The same command goes on where it was killed. Next: run_search.py.
+
+Encoders: efficientnet_lite0 and resnet50 come with ImageNet weights. r50_1x_sk0 and its kin (depth, width, selective kernels)
+are SimCLR's ResNets: they take the published checkpoints,
+
+    --encoder=r50_1x_sk0 --weights=gs://simclr-checkpoints-tf2/simclrv2/pretrained/r50_1x_sk0/saved_model
+
+`--encoder=saved_model` runs a SavedModel as it is. `--preset` takes the settings of a paper's experiment; flags given beside it
+count more. `--strategy` trains on many devices; the batch is always that of all of them together.
 """
 
 from __future__ import annotations
@@ -21,6 +29,7 @@ import logging
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import absl.logging
@@ -42,15 +51,22 @@ from data.images import FILLS, CropView, ImageError, read_image
 from data.pipeline import SOURCE_SCALE, Unreadable, embed_crops, training_batches
 from data.progress import progress_bar
 from data.provenance import provenance
+from data.remote_model import is_remote, local_saved_model
 from data.report import Report
 from data.sources import FORMATS, SourceOptions, read_source
-from data.splits import split_mask
+from data.splits import labelled_fraction, split_mask
 from data.where import rows_where
 from probe.metrics import macro, retrieval_quality
-from simclr_tf2.augment import AugmentConfig
-from simclr_tf2.encoders import ENCODERS, RANDOM, Encoder, EncoderConfig, make_encoder
+from simclr_tf2.augment import BRIGHTNESS, AugmentConfig
+from simclr_tf2.distribute import STRATEGIES, embed_on_all_devices, make_strategy, worker_of
+from simclr_tf2.encoders import RANDOM, Encoder, EncoderConfig, make_encoder
+from simclr_tf2.export import export_saved_model
 from simclr_tf2.finetune import FinetuneConfig, FinetuneResult, Trainer
-from simclr_tf2.objectives import OBJECTIVES, make_objective
+from simclr_tf2.heads import HEAD_KINDS, HeadConfig
+from simclr_tf2.objectives import NOTHING_FROZEN, OBJECTIVES, Objective, ObjectiveConfig, make_objective
+from simclr_tf2.optimizers import OPTIMIZERS
+from simclr_tf2.presets import PRESETS
+from simclr_tf2.schedule import SCALINGS
 
 _log = logging.getLogger(__name__)
 FLAGS = flags.FLAGS
@@ -66,8 +82,12 @@ flags.DEFINE_string("where", "", "Only crops that meet this SQL condition, such 
 flags.DEFINE_float("padding", 0.0, "Margin around a box, as a share of its longer side.", lower_bound=0, upper_bound=4)
 flags.DEFINE_bool("square", True, "Grow a box to a square, so that its aspect is kept; otherwise it is stretched.")
 flags.DEFINE_enum("fill", "reflect", FILLS, "What a crop shows beyond the image's border: mirrored pixels, or grey.")
-flags.DEFINE_enum("encoder", "efficientnet_lite0", list(ENCODERS), "Network to start from. efficientnet_lite0 works offline.")
-flags.DEFINE_string("weights", "imagenet", "'imagenet', 'random', or a weights file such as runs/a/encoder.weights.h5.")
+flags.DEFINE_enum("preset", None, list(PRESETS), "Settings of a paper's experiment.")
+flags.DEFINE_string("encoder", "efficientnet_lite0", "Network to start from; see above. efficientnet_lite0 works offline.")
+flags.DEFINE_string(
+    "weights", "imagenet", "'imagenet', 'random', a file such as runs/a/encoder.weights.h5, or a SavedModel: folder, gs:// or https://."
+)
+flags.DEFINE_string("endpoint", "", "Output that embeds, such as block_group3, averaged over space; default: the second-to-last layer.")
 flags.DEFINE_enum("objective", "contrastive", list(OBJECTIVES), "What to train; see above.")
 flags.DEFINE_integer("epochs", 12, "Passes over the training crops; 0 only embeds.", lower_bound=0)
 flags.DEFINE_integer("image_size", 96, "Side of the training crops in pixels.", lower_bound=32)
@@ -76,10 +96,22 @@ flags.DEFINE_integer("batch_size", 128, "Crops a training step. Contrastive lear
 flags.DEFINE_bool(
     "session_batches", True, "Contrastive: fill a batch from few recording sessions, so that soil and light tell no crops apart."
 )
-flags.DEFINE_float("learning_rate", 1e-3, "Peak learning rate of AdamW.", lower_bound=0)
-flags.DEFINE_float("weight_decay", 1e-4, "Decoupled weight decay on kernels.", lower_bound=0)
+flags.DEFINE_enum("optimizer", "adamw", OPTIMIZERS, "adamw; lars for batches of thousands; momentum and adam as the papers have them.")
+flags.DEFINE_float("learning_rate", 1e-3, "Peak learning rate, before scaling.", lower_bound=0)
+flags.DEFINE_enum("learning_rate_scaling", "none", SCALINGS, "Of the rate with the batch: none, times batch / 256, times sqrt(batch).")
+flags.DEFINE_float("weight_decay", 1e-4, "Decoupled for adamw, L2 for the others.", lower_bound=0)
 flags.DEFINE_float("warmup_epochs", 0.5, "Epochs of linear warm-up before the cosine.", lower_bound=0)
 flags.DEFINE_float("temperature", 0.1, "Of NT-Xent.", lower_bound=1e-3)
+flags.DEFINE_enum("head", "nonlinear", HEAD_KINDS, "Projection head. A SimCLR checkpoint brings its own.")
+flags.DEFINE_integer("head_layers", 2, "Layers of a nonlinear head: 2 in the first paper, 3 in the second.", lower_bound=1)
+flags.DEFINE_integer("head_hidden", 512, "Width of the head's hidden layers; 0 is that of the embedding, as in the papers.", lower_bound=0)
+flags.DEFINE_bool("online", True, "Contrastive: where there are labels, train a classifier beside, behind a stop-gradient.")
+flags.DEFINE_float("label_smoothing", 0.1, "Supervised and linear.", lower_bound=0, upper_bound=0.5)
+flags.DEFINE_float("label_fraction", 1.0, "Supervised and linear: share of the labels to train on, drawn class by class by the seed.")
+flags.DEFINE_integer("head_layer", 0, "Supervised and linear: the classifier reads this layer of the checkpoint's projection head.")
+flags.DEFINE_integer(
+    "train_after", NOTHING_FROZEN, "Supervised, r50_1x_sk0 and kin: freeze all up to this block group, batch norm included; -1 nothing."
+)
 flags.DEFINE_float("min_area", 0.3, "A random crop shows at least this share of the image.", lower_bound=0.01, upper_bound=1)
 flags.DEFINE_float(
     "jitter",
@@ -89,20 +121,25 @@ flags.DEFINE_float(
     upper_bound=1.25,
 )
 flags.DEFINE_float("grey", 0.0, "Probability of dropping the colour.", lower_bound=0, upper_bound=1)
+flags.DEFINE_float("blur", 0.0, "Probability of a Gaussian blur; SimCLR has 0.5 on ImageNet.", lower_bound=0, upper_bound=1)
+flags.DEFINE_enum("brightness", "multiply", BRIGHTNESS, "Jitter of brightness: by a factor (second paper) or a shift (first).")
 flags.DEFINE_bool("from_above", True, "Plants seen from above: augment with up-down flips and quarter turns as well.")
 flags.DEFINE_string("train_split", "", "Split to train on; default: all for contrastive, train otherwise.")
 flags.DEFINE_string("eval_split", "validation", "Split whose retrieval quality is measured after each epoch.")
+flags.DEFINE_enum("strategy", "default", STRATEGIES, "One device; all GPUs of this machine; machines of TF_CONFIG; a TPU.")
+flags.DEFINE_string("tpu", "", "Name or address of the TPU; default: the one of this machine.")
+flags.DEFINE_integer("micro_batch", 0, "Images a pass through the encoder, for batches larger than memory; see README.", lower_bound=0)
+flags.DEFINE_bool("xla", False, "Compile the training step.")
 flags.DEFINE_enum(
-    "mixed_precision", "float32", ["float32", "mixed_bfloat16", "mixed_float16"], "Arithmetic; mixed is for GPU and TPU."
+    "mixed_precision", "float32", ["float32", "mixed_bfloat16", "mixed_float16"], "Arithmetic; bfloat16 also pays on CPUs with AMX."
 )
 flags.DEFINE_integer("embed_batch", 64, "Crops a step when embedding.", lower_bound=1)
 flags.DEFINE_float("checkpoint_minutes", 5.0, "Minutes between checkpoints within an epoch.", lower_bound=0)
 flags.DEFINE_integer("seed", 0, "Of everything random.", lower_bound=0)
 
 EVALUATION_K = 20
-CROP_CACHE = "crops.cache"
 # Flags that may differ when a run is resumed: they don't change what it computes.
-_FREE = ("checkpoint_minutes", "run_dir")
+_FREE = ("checkpoint_minutes", "run_dir", "tpu")
 
 
 def view() -> CropView:
@@ -122,15 +159,14 @@ def read_crops() -> tuple[CropTable, Report]:
 
 def prepare(encoder: Encoder, table: CropTable, unreadable: Unreadable, run_dir: Path) -> tuple[Trainer, CropTable | None]:
     """Builds the training that the flags ask for, and the crops to measure retrieval on; all errors come from here."""
-    augment = AugmentConfig(FLAGS.image_size, FLAGS.min_area, FLAGS.jitter, FLAGS.grey, FLAGS.from_above)
-    objective = make_objective(FLAGS.objective, encoder, augment, len(table.classes), FLAGS.temperature)
     contrastive = FLAGS.objective == "contrastive"
     train = table.take(split_mask(table, FLAGS.train_split or ("all" if contrastive else "train"), "train_split"))
     if not contrastive:
-        train = train.take(train.column("label_name") != "")
+        train = train.take(labelled_fraction(train, FLAGS.label_fraction, FLAGS.seed))
         if len(train.classes) < 2:
             message = f"objective {FLAGS.objective} needs crops of at least 2 classes; the training crops have {len(train.classes)}"
             raise ValueError(message)
+    objective = make_objective(FLAGS.objective, encoder, objective_config(len(train.classes)))
     if len(train) < FLAGS.batch_size:
         raise ValueError(f"batch_size must be at most the number of training crops, {len(train)}; got {FLAGS.batch_size}")
     evaluated = evaluation_crops(table)
@@ -140,25 +176,51 @@ def prepare(encoder: Encoder, table: CropTable, unreadable: Unreadable, run_dir:
 
     by_session = contrastive and FLAGS.session_batches
 
+    worker, replicas = worker_of(tf.distribute.get_strategy()), tf.distribute.get_strategy().num_replicas_in_sync
+
     @functools.cache
     def cache() -> CropCache:  # cut when the first batch is asked for, so never for a run that has trained already
-        crops = CropCache(run_dir / CROP_CACHE, train, SOURCE_SCALE * FLAGS.image_size, view(), progress_bar)
+        crops = CropCache(run_dir / crop_cache(worker[0]), train, SOURCE_SCALE * FLAGS.image_size, view(), progress_bar)
         for image, reason in crops.reasons.items():
             unreadable.add(image, reason)
         return crops
 
     def batches(epoch: int, start: int) -> tf.data.Dataset:
-        return training_batches(cache(), objective.augment, FLAGS.batch_size, FLAGS.seed, epoch, start, by_session)
+        shared = (cache(), objective.augment, FLAGS.batch_size, FLAGS.seed, epoch, start, by_session)
+        return training_batches(*shared, replicas, worker)
 
     config = FinetuneConfig(
         epochs=FLAGS.epochs,
         batch_size=FLAGS.batch_size,
+        optimizer=FLAGS.optimizer,
         learning_rate=FLAGS.learning_rate,
+        learning_rate_scaling=FLAGS.learning_rate_scaling,
         weight_decay=FLAGS.weight_decay,
         warmup_epochs=FLAGS.warmup_epochs,
         checkpoint_minutes=FLAGS.checkpoint_minutes,
+        micro_batch=FLAGS.micro_batch,
+        xla=FLAGS.xla,
     )
     return Trainer(objective, config, batches, len(train) // FLAGS.batch_size, run_dir), evaluated
+
+
+def objective_config(classes: int) -> ObjectiveConfig:
+    return ObjectiveConfig(
+        AugmentConfig(
+            FLAGS.image_size, FLAGS.min_area, FLAGS.jitter, FLAGS.grey, FLAGS.blur, FLAGS.brightness, FLAGS.from_above
+        ),
+        classes,
+        FLAGS.temperature,
+        HeadConfig(FLAGS.head, FLAGS.head_layers, FLAGS.head_hidden),
+        FLAGS.online,
+        FLAGS.label_smoothing,
+        FLAGS.head_layer,
+        FLAGS.train_after,
+    )
+
+
+def crop_cache(worker: int) -> str:
+    return f"crops.cache-{worker}" if worker else "crops.cache"
 
 
 def embed_size() -> int:
@@ -176,9 +238,12 @@ def evaluation_crops(table: CropTable) -> CropTable | None:
     return crops if len(crops.classes) >= 2 and len(crops) > EVALUATION_K else None
 
 
-def measure_retrieval(encoder: Encoder, table: CropTable, unreadable: Unreadable) -> dict[str, float]:
+Embed = Callable[[tf.Tensor], np.ndarray]
+
+
+def measure_retrieval(embed_batch: Embed, table: CropTable, unreadable: Unreadable) -> dict[str, float]:
     """Macro P@20 within a split, each of its labelled crops as query; nothing where too few can be read."""
-    parts = list(embed_crops(table, encoder.embed, embed_size(), FLAGS.embed_batch, unreadable, view=view()))
+    parts = list(embed_crops(table, embed_batch, embed_size(), FLAGS.embed_batch, unreadable, view=view()))
     vectors, valid = (tf.concat(part, 0).numpy() for part in zip(*parts, strict=True))
     if valid.sum() <= EVALUATION_K:
         return {}
@@ -186,11 +251,13 @@ def measure_retrieval(encoder: Encoder, table: CropTable, unreadable: Unreadable
     return {f"{FLAGS.eval_split}_P@{EVALUATION_K}": macro(qualities)}
 
 
-def embed(encoder: Encoder, table: CropTable, unreadable: Unreadable, folder: Path, identity: dict[str, object]) -> EmbeddingSet:
+def embed(
+    encoder: Encoder, embed_batch: Embed, table: CropTable, unreadable: Unreadable, folder: Path, identity: dict[str, object]
+) -> EmbeddingSet:
     """Embeds every crop, going on where a killed run stopped."""
-    writer = EmbeddingWriter(folder, table, encoder.width, identity)
+    writer = EmbeddingWriter(folder, table, encoder.embedding_width, identity)
     with progress_bar(total=len(table), initial=writer.next_row, unit="crop", desc="embedding") as bar:
-        batches = embed_crops(table, encoder.embed, embed_size(), FLAGS.embed_batch, unreadable, writer.next_row, view())
+        batches = embed_crops(table, embed_batch, embed_size(), FLAGS.embed_batch, unreadable, writer.next_row, view())
         for vectors, valid in batches:
             writer.append(vectors, valid)
             bar.update(len(valid))
@@ -200,7 +267,7 @@ def embed(encoder: Encoder, table: CropTable, unreadable: Unreadable, folder: Pa
                 read_image(table.root / image)
             except ImageError as error:
                 unreadable.add(image, error.reason)
-    weights = "../encoder.weights.h5" if has_own_weights() else _absolute(encoder.config.weights)
+    weights = f"../{encoder.weights_file}" if has_own_weights() else _absolute(encoder.config.weights)
     facts = {"encoder": encoder.config.name, "weights": weights, "provenance": provenance(FLAGS.seed)}
     return writer.finish(facts, unreadable.reasons)
 
@@ -241,10 +308,23 @@ def check_same_run(run_dir: Path, table: CropTable) -> None:
         )
 
 
+def apply_preset() -> None:
+    """Takes the preset's values for flags that weren't given."""
+    for name, value in PRESETS[FLAGS.preset].items() if FLAGS.preset else ():
+        if not FLAGS[name].present:
+            FLAGS[name].value = value
+
+
 def run() -> None:
     """The whole job; raises ValueError, OSError or RuntimeError with a message for the user."""
+    apply_preset()
+    strategy = make_strategy(FLAGS.strategy, FLAGS.tpu)  # before anything else of TensorFlow
+    worker, workers = worker_of(strategy)
     run_dir = Path(FLAGS.run_dir)
     check_writable(run_dir, "run_dir")
+    if worker:
+        assist(strategy, run_dir, worker)
+        return
     with exclusive(run_dir, "run_dir"):
         keras.utils.set_random_seed(FLAGS.seed)
         keras.mixed_precision.set_global_policy(FLAGS.mixed_precision)
@@ -257,26 +337,31 @@ def run() -> None:
         for line in report.lines():
             _log.info("%s", line)
         _log.info("%d crops, %d classes, %d images skipped", len(table), len(table.classes), len(report.skipped))
-        encoder = make_encoder(EncoderConfig(FLAGS.encoder, FLAGS.weights))
-        weight_bytes = 4 * encoder.model.count_params()
-        # Three checkpoints at a time (the last two and the next), each with two moments a weight, and the encoder.
-        check_writable(run_dir, "run_dir", 10 * weight_bytes if FLAGS.epochs else weight_bytes)
-        trained = FinetuneResult(0)
-        if FLAGS.epochs:
-            trainer, evaluated = prepare(encoder, table, unreadable, run_dir)
+        with strategy.scope():
+            encoder = start_encoder()
+            weight_bytes = 4 * encoder.model.count_params()
+            # Three checkpoints at a time (the last two and the next), each with two moments a weight, and the encoder twice.
+            check_writable(run_dir, "run_dir", 11 * weight_bytes if FLAGS.epochs else weight_bytes)
+            trained = FinetuneResult(0)
+            if FLAGS.epochs:
+                trainer, evaluated = prepare(encoder, table, unreadable, run_dir)
+        # With several workers, only this one embeds, by itself.
+        spread = workers == 1 and strategy.num_replicas_in_sync > 1
+        embed_batch = embed_on_all_devices(strategy, encoder.forward) if spread else encoder.embed
         # Only now: a call that ends in an error must leave nothing behind that the corrected call would trip over.
         write_json(run_dir / "config.json", settings())
         table.write(run_dir / "crops.parquet")
         if FLAGS.epochs:
-            trained = trainer.run(lambda: measure_retrieval(encoder, evaluated, unreadable) if evaluated else {}, progress_bar)
-            shutil.rmtree(run_dir / CROP_CACHE, ignore_errors=True)  # it has served its purpose
-        if has_own_weights():
-            encoder.save(run_dir / "encoder.weights.h5")
+            trained = trainer.run(lambda: measure_retrieval(embed_batch, evaluated, unreadable) if evaluated else {}, progress_bar)
+            shutil.rmtree(run_dir / crop_cache(0), ignore_errors=True)  # it has served its purpose
+        if has_own_weights() and not (run_dir / "result.json").is_file():
+            encoder.save(run_dir)
+            save_model(run_dir, encoder, trainer.objective if FLAGS.epochs else None)
         folder = run_dir / "embeddings"
         identity = {"encoder_hash": encoder.content_hash(), "endpoint": encoder.endpoint, "image_size": embed_size()}
         identity["view"] = dataclasses.asdict(view())
         embedded = reusable(folder, table, identity)
-        embeddings = EmbeddingSet.load(folder) if embedded else embed(encoder, table, unreadable, folder, identity)
+        embeddings = EmbeddingSet.load(folder) if embedded else embed(encoder, embed_batch, table, unreadable, folder, identity)
         if embedded and (run_dir / "result.json").is_file():
             _log.info("the run in %s is complete already", run_dir)
         else:
@@ -284,6 +369,36 @@ def run() -> None:
     left_out = embeddings.meta["skipped"] + len(report.skipped)
     print(f"\n{len(embeddings.table)} crops embedded, {left_out} unreadable ones left out -> {folder}")
     print(f"Next: python run_search.py --embeddings={folder} --query=<crop_id or image path> --sheet=out.png")
+
+
+def start_encoder() -> Encoder:
+    """The encoder that the flags name; its checkpoint is downloaded where it is remote."""
+    weights = str(local_saved_model(FLAGS.weights)) if is_remote(FLAGS.weights) else FLAGS.weights
+    return make_encoder(EncoderConfig(FLAGS.encoder, weights, FLAGS.endpoint))
+
+
+def assist(strategy: tf.distribute.Strategy, run_dir: Path, worker: int) -> None:
+    """The part of a worker that isn't the first: it trains along and writes nothing but its own crops."""
+    if not FLAGS.epochs:
+        return
+    keras.utils.set_random_seed(FLAGS.seed)
+    keras.mixed_precision.set_global_policy(FLAGS.mixed_precision)
+    table, _ = read_crops()
+    with strategy.scope():
+        trainer, _ = prepare(start_encoder(), table, Unreadable(), run_dir)
+    trainer.run(progress=progress_bar)
+    shutil.rmtree(run_dir / crop_cache(worker), ignore_errors=True)
+    print(f"worker {worker} has done its part; worker 0 embeds and writes the results to {run_dir}")
+
+
+def save_model(run_dir: Path, encoder: Encoder, objective: Objective | None) -> None:
+    """Writes saved_model/, which any tool for SimCLR checkpoints loads."""
+    _log.info("writing %s", run_dir / "saved_model")
+    head, classifier = encoder.projection_head, None
+    if objective is not None:
+        head, classifier = head or objective.projection_head, objective.classifier
+    layer = FLAGS.head_layer if FLAGS.objective != "contrastive" else 0
+    export_saved_model(run_dir / "saved_model", encoder, head, classifier, layer)
 
 
 def write_result(run_dir: Path, embeddings: EmbeddingSet, trained: FinetuneResult, unreadable: Unreadable) -> None:

@@ -128,7 +128,7 @@ def embed_outside(embeddings: EmbeddingSet, paths: Sequence[str]) -> np.ndarray:
 
     meta = embeddings.meta
     weights = str(embeddings.folder / meta["weights"]) if meta["weights"].startswith("..") else meta["weights"]
-    encoder = make_encoder(EncoderConfig(meta["encoder"], weights))
+    encoder = make_encoder(EncoderConfig(meta["encoder"], weights, meta["endpoint"]))
     if encoder.content_hash() != meta["encoder_hash"]:
         raise ValueError(f"the encoder at {weights!r} isn't the one that made {embeddings.folder}: its weights have changed")
     images = [read_image(path) for path in paths]

@@ -125,6 +125,8 @@ def training_batches(
     epoch: int,
     start_batch: int = 0,
     by_session: bool = False,
+    replicas: int = 1,
+    worker: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """One epoch of shuffled, augmented batches, a function of (seed, epoch) alone.
 
@@ -135,18 +137,23 @@ def training_batches(
     Args:
         cache: the crops to train on, SOURCE_SCALE times as large as the crops that `augment` makes.
         augment: (float32 RGB [height, width, 3] in [0, 1], int32 seed [2]) -> a tensor or several, stateless.
-        batch_size: crops a batch; a smaller remainder is dropped, as contrastive losses compare within full batches.
+        batch_size: crops a batch, a multiple of replicas; a smaller remainder is dropped, as contrastive losses compare within
+            full batches.
         seed: of the run.
         epoch: counts from 0.
         start_batch: how many batches to leave out.
         by_session: see `training_order`.
+        replicas: how many devices share a batch. An element of the dataset is the share of one of them, batch_size / replicas
+            crops; those of a step follow one another in the order of the devices.
+        worker: (index of this process, number of processes); the dataset holds the shares of its own devices alone.
 
     Returns:
         A dataset of (augmented, label): what `augment` returns, batched, and int32 [batch], the place of the crop's class in
         `table.classes`, -1 for the unlabelled.
     """
     table = cache.table
-    order = training_order(table, batch_size, seed, epoch, by_session)[start_batch * batch_size :]
+    order = training_order(table, batch_size, seed, epoch, by_session).reshape(-1, worker[1], batch_size // worker[1])
+    order = order[start_batch:, worker[0]].ravel()
     labels = table.class_indices
 
     def load(row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -165,7 +172,7 @@ def training_batches(
 
     rows = tf.data.Dataset.from_tensor_slices(order)
     crops = rows.map(load_op, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return crops.batch(batch_size, drop_remainder=True).prefetch(2)
+    return crops.batch(batch_size // replicas, drop_remainder=True).prefetch(2)
 
 
 def embed_crops(

@@ -37,6 +37,28 @@ def split_mask(table: CropTable, split: str, argument: str = "split") -> np.ndar
     return mask
 
 
+def labelled_fraction(table: CropTable, fraction: float, seed: int) -> np.ndarray:
+    """Rows of a random share of the labels, class by class, at least one of each class (SimCLR section 4.2: 1 % and 10 %).
+
+    Args:
+        table: the crops.
+        fraction: in (0, 1].
+        seed: of the draw. A smaller fraction's rows are among a larger one's.
+
+    Returns:
+        [N] bool; crops without a label are never among them.
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"label_fraction must be in (0, 1]; got {fraction}")
+    rank = np.random.default_rng([seed, 1]).permutation(len(table))
+    chosen = np.zeros(len(table), bool)
+    classes = table.class_indices
+    for label in range(len(table.classes)):
+        rows = np.flatnonzero(classes == label)
+        chosen[rows[np.argsort(rank[rows])][: max(1, round(fraction * len(rows)))]] = True
+    return chosen
+
+
 def _held_out(session: str, image: str) -> bool:
     digest = hashlib.sha256((session or image).encode()).digest()
     return int.from_bytes(digest[:4], "big") < HELD_OUT_SHARE * 2**32

@@ -1,4 +1,4 @@
-"""Batch normalisation by TensorFlow's fused kernel."""
+"""Batch normalisation by TensorFlow's fused kernel, on one device or synchronised over many."""
 
 from __future__ import annotations
 
@@ -8,37 +8,51 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable("simclr_tf2")
 class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """`keras.layers.BatchNormalization` for NHWC images with the same variables, results and gradients, but fused.
+    """`keras.layers.BatchNormalization` over the last axis with the same variables, results and gradients, but fused.
 
     Keras 3 computes moments, scale and offset as separate passes over memory; the fused kernel needs fewer, and on a CPU
     those passes are much of what a training step of a mobile network costs.
 
     Moving statistics use the biased batch variance, as Keras and SimCLR do; the kernel returns the unbiased one, which
-    is scaled back. A masked, non-trainable (frozen) or not four-dimensional input goes the Keras way.
+    is scaled back. With `synchronized` the moments are those of the whole batch over all replicas, which goes the Keras
+    way. Without it every replica normalises by itself, and the moving statistics receive the mean over replicas.
     """
 
+    def add_weight(self, *args, trainable=True, **options):
+        # Keras leaves open how replicas agree on new moving statistics, which tf.distribute refuses to guess.
+        options["aggregation"] = "none" if trainable else "mean"
+        return super().add_weight(*args, trainable=trainable, **options)
+
     def call(self, inputs, training=None, mask=None):
-        if mask is not None or len(inputs.shape) != 4 or self.axis not in (-1, 3) or not (self.scale and self.center):
+        learns = training and self.trainable
+        shared = self.synchronized and learns and tf.distribute.get_strategy().num_replicas_in_sync > 1
+        rank = len(inputs.shape)
+        if mask is not None or shared or rank not in (2, 4) or self.axis not in (-1, rank - 1):
             return super().call(inputs, training=training, mask=mask)
-        gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
-        if not (training and self.trainable):
-            mean, variance = tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance)
-            return self._fused(inputs, gamma, beta, mean, variance, is_training=False)[0]
-        outputs, mean, variance = self._fused(inputs, gamma, beta, is_training=True)
+        images = inputs if rank == 4 else inputs[:, None, None, :]
+        if not learns:
+            return self._shaped(self._fused(images, self.moving_mean, self.moving_variance, learns=False)[0], rank)
+        outputs, mean, variance = self._fused(images, [], [], learns=True)
         count = tf.cast(tf.size(inputs) // inputs.shape[-1], variance.dtype)
         variance *= (count - 1) / count
         self.moving_mean.assign(self.moving_mean * self.momentum + mean * (1 - self.momentum))
         self.moving_variance.assign(self.moving_variance * self.momentum + variance * (1 - self.momentum))
-        return outputs
+        return self._shaped(outputs, rank)
 
-    def _fused(self, inputs, gamma, beta, mean=None, variance=None, is_training=True):
-        inputs = tf.cast(inputs, self.compute_dtype)
-        return tf.compat.v1.nn.fused_batch_norm(
-            inputs,
-            tf.cast(gamma, tf.float32),
-            tf.cast(beta, tf.float32),
-            None if mean is None else tf.cast(mean, tf.float32),
-            None if variance is None else tf.cast(variance, tf.float32),
+    def _fused(self, images, mean, variance, learns: bool):
+        width = images.shape[-1]
+        # The raw kernel, since TensorFlow's wrapper raises epsilon to 1.001e-5 for the sake of an old cuDNN.
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=tf.cast(images, self.compute_dtype),
+            scale=tf.cast(self.gamma, tf.float32) if self.scale else tf.ones((width,)),
+            offset=tf.cast(self.beta, tf.float32) if self.center else tf.zeros((width,)),
+            mean=tf.cast(mean, tf.float32),
+            variance=tf.cast(variance, tf.float32),
             epsilon=self.epsilon,
-            is_training=is_training,
+            is_training=learns,
         )
+        return outputs, mean, variance
+
+    @staticmethod
+    def _shaped(outputs, rank: int):
+        return outputs if rank == 4 else outputs[:, 0, 0, :]

@@ -1,5 +1,7 @@
 """Encoders: an image network cut at its second-to-last layer, behind one interface.
 
+Three kinds: networks with ImageNet weights, this project's SimCLR ResNets, and a SimCLR SavedModel run as it is.
+
 Every encoder takes float32 RGB in [0, 1] and does its own preprocessing inside, so that no caller can get it wrong.
 """
 
@@ -10,7 +12,7 @@ import json
 import pickle
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -20,17 +22,22 @@ import tensorflow as tf
 
 from simclr_tf2 import efficientnet_lite
 from simclr_tf2.batch_norm import FusedBatchNormalization
+from simclr_tf2.import_official import import_weights
+from simclr_tf2.resnet import ENDPOINTS, ResNetConfig, build_resnet
+from simclr_tf2.saved_model import LoadedModel, load_saved_model
 from simclr_tf2.torch_pickle import load_state_dict
 
 IMAGENET, RANDOM = "imagenet", "random"
+SAVED_MODEL = "saved_model"  # the encoder that runs a SimCLR SavedModel as it is
 
 
 @dataclass(frozen=True)
 class EncoderConfig:
     """What decides an encoder's function."""
 
-    name: str  # one of ENCODERS
-    weights: str = IMAGENET  # "imagenet", "random", or a file: .weights.h5 of a run, or the architecture's own format
+    name: str  # one of ENCODERS, or a SimCLR ResNet such as r50_1x_sk0 (see ResNetConfig)
+    weights: str = IMAGENET  # "imagenet", "random", or a file: .weights.h5, the architecture's own format, or a SavedModel
+    endpoint: str = ""  # which output embeds; the default is the second-to-last layer. One with height and width is averaged
 
 
 class Encoder:
@@ -38,36 +45,60 @@ class Encoder:
 
     Attributes:
         config: how it was made.
-        model: keras.Model, float32 [batch, height, width, 3] in [0, 1] -> float32 [batch, width].
-        endpoint: name of the layer whose output is the embedding.
-        width: of the embedding.
+        model: keras.Model or LoadedModel, float32 [batch, height, width, 3] in [0, 1] -> the features [batch, width], or a
+            dict of endpoints with the features among them.
+        features: name of the second-to-last layer, which training builds on.
+        endpoint: name of the output that `embed` gives.
+        width: of the features.
+        projection_head: one that came with the weights, or None.
     """
 
-    def __init__(self, config: EncoderConfig, model: keras.Model, endpoint: str):
-        self.config, self.model, self.endpoint = config, model, endpoint
-        self.width = int(model.output_shape[-1])
+    def __init__(
+        self,
+        config: EncoderConfig,
+        model: keras.Model | LoadedModel,
+        features: str,
+        projection_head: keras.Model | None = None,
+    ):
+        self.config, self.model, self.features, self.projection_head = config, model, features, projection_head
+        output = model.output  # of a LoadedModel, what its function says it returns
+        shapes = {name: end.shape for name, end in (output if isinstance(output, dict) else {features: output}).items()}
+        self.endpoint = config.endpoint or features
+        if self.endpoint not in shapes:
+            raise ValueError(f"endpoint of {config.name} must be one of {', '.join(shapes)}; got {self.endpoint!r}")
+        self.width, self.embedding_width = int(shapes[features][-1]), int(shapes[self.endpoint][-1])
+
+    @property
+    def trainable_variables(self) -> list:
+        """The variables that training may move."""
+        return self.model.trainable_variables
+
+    @property
+    def has_block_groups(self) -> bool:
+        """Whether this is one of this project's ResNets, whose blocks can be frozen."""
+        return ResNetConfig.parse(self.config.name) is not None
 
     def __call__(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Embeds a batch; see `model`. `training` switches batch normalisation to the batch's own statistics."""
-        return tf.cast(self.model(images, training=training), tf.float32)
+        """The features of a batch, float32 [batch, width]. `training` normalises by the batch's own statistics."""
+        return tf.cast(self.endpoints(images, training)[self.features], tf.float32)
+
+    def endpoints(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
+        """Every named output for float32 images [batch, height, width, 3] in [0, 1]."""
+        outputs = self.model(images, training=training)
+        return outputs if isinstance(outputs, dict) else {self.features: outputs}
+
+    def forward(self, images: tf.Tensor) -> tf.Tensor:
+        """uint8 RGB [batch, height, width, 3] -> embeddings, float32 [batch, embedding_width]."""
+        output = self.endpoints(tf.image.convert_image_dtype(images, tf.float32))[self.endpoint]
+        output = tf.cast(output, tf.float32)
+        return tf.reduce_mean(output, axis=(1, 2)) if len(output.shape) == 4 else output
 
     @cached_property
     def _embed(self) -> Callable[[tf.Tensor], tf.Tensor]:
-        @tf.function(reduce_retracing=True)
-        def embed(images: tf.Tensor) -> tf.Tensor:
-            return self(tf.image.convert_image_dtype(images, tf.float32))
-
-        return embed
+        return tf.function(self.forward, reduce_retracing=True)
 
     def embed(self, images: np.ndarray | tf.Tensor) -> np.ndarray:
-        """Embeds uint8 images.
-
-        Args:
-            images: uint8 RGB [batch, height, width, 3].
-
-        Returns:
-            float32 [batch, width].
-        """
+        """Embeds uint8 images; see `forward`."""
         return self._embed(tf.convert_to_tensor(images, tf.uint8)).numpy()
 
     def content_hash(self) -> str:
@@ -77,14 +108,23 @@ class Encoder:
             digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
         return digest.hexdigest()
 
-    def save(self, path: str | Path) -> None:
-        """Writes the weights as a Keras `.weights.h5` file, and beside it, as `.json`, which encoder they belong to."""
-        path = Path(path)
-        partial = path.with_name(f".partial-{path.name}")
-        self.model.save_weights(partial)
-        partial.replace(path)
-        config = asdict(EncoderConfig(self.config.name, path.name))
-        path.with_name("encoder.json").write_text(json.dumps({**config, "hash": self.content_hash()}, indent=2) + "\n")
+    @property
+    def weights_file(self) -> str:
+        """Name of what `save` writes."""
+        return "saved_model" if isinstance(self.model, LoadedModel) else "encoder.weights.h5"
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the weights into a folder as a Keras `.weights.h5` file, and encoder.json, which says how to make the encoder.
+
+        A LoadedModel has no such file; it is exported instead.
+        """
+        facts = {"name": self.config.name, "weights": self.weights_file, "endpoint": self.endpoint, "hash": self.content_hash()}
+        (Path(folder) / "encoder.json").write_text(json.dumps(facts, indent=2) + "\n")
+        if isinstance(self.model, keras.Model):
+            path = Path(folder) / self.weights_file
+            partial = path.with_name(f".partial-{path.name}")
+            self.model.save_weights(partial)
+            partial.replace(path)
 
 
 def make_encoder(config: EncoderConfig) -> Encoder:
@@ -94,12 +134,41 @@ def make_encoder(config: EncoderConfig) -> Encoder:
         ValueError: unknown name, or weights that don't fit; the message says what would.
         OSError: the weights can't be had (no such file, no network).
     """
-    if config.name not in ENCODERS:
-        raise ValueError(f"encoder must be one of {', '.join(ENCODERS)}; got {config.name!r}")
-    if config.weights not in (IMAGENET, RANDOM) and not Path(config.weights).is_file():
+    resnet = ResNetConfig.parse(config.name)
+    if config.name not in (*ENCODERS, SAVED_MODEL) and not resnet:
+        known = ", ".join([*ENCODERS, SAVED_MODEL])
+        raise ValueError(f"encoder must be one of {known}, or a SimCLR ResNet such as r50_1x_sk0; got {config.name!r}")
+    if config.weights not in (IMAGENET, RANDOM) and not Path(config.weights).exists():
         raise OSError(f"weights must be '{IMAGENET}', '{RANDOM}' or a file; there is no file {config.weights!r}")
-    model, endpoint = ENCODERS[config.name](config.weights)
-    return Encoder(config, model, endpoint)
+    if resnet:
+        return _simclr_resnet(config, resnet)
+    if config.name == SAVED_MODEL:
+        return _saved_model(config)
+    if not (config.weights in (IMAGENET, RANDOM) or Path(config.weights).is_file()):
+        raise OSError(f"weights of {config.name} must be '{IMAGENET}', '{RANDOM}' or a file; {config.weights!r} is a folder")
+    model, features = ENCODERS[config.name](config.weights)
+    return Encoder(config, model, features)
+
+
+def _simclr_resnet(config: EncoderConfig, resnet: ResNetConfig) -> Encoder:
+    if config.weights == IMAGENET:
+        raise OSError(
+            f"encoder {config.name} has no packaged ImageNet weights. Take a published SimCLR checkpoint, such as --weights="
+            f"gs://simclr-checkpoints-tf2/simclrv2/pretrained/{config.name}/saved_model, or --weights=random"
+        )
+    if Path(config.weights).is_dir():
+        model, head = import_weights(config.weights, resnet)
+        return Encoder(config, model, ENDPOINTS[-1], head)
+    model = build_resnet(resnet)
+    if config.weights != RANDOM:
+        _load_keras_weights(model, config.weights, config.name)
+    return Encoder(config, model, ENDPOINTS[-1])
+
+
+def _saved_model(config: EncoderConfig) -> Encoder:
+    if config.weights in (IMAGENET, RANDOM):
+        raise OSError(f"encoder {SAVED_MODEL} needs --weights=<folder, gs:// or https:// address of a SimCLR SavedModel>")
+    return Encoder(config, load_saved_model(config.weights), ENDPOINTS[-1])
 
 
 def _load_keras_weights(model: keras.Model, path: str, name: str) -> None:

@@ -1,19 +1,39 @@
 """What fine-tuning minimises: contrastive, supervised, or a linear head on frozen features.
 
-An objective owns its head, names the variables that train, and turns a batch into a loss. The training loop knows no
-more about it than that.
+An objective owns the heads on top of the embedding, names the variables that train, and turns a batch's embeddings into a
+loss. The training loop knows no more about it than that.
 """
 
 from __future__ import annotations
 
 import abc
+from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
 
 from simclr_tf2.augment import AugmentConfig, crop_and_flip, two_views
 from simclr_tf2.encoders import Encoder
+from simclr_tf2.heads import HeadConfig, build_classifier, build_projection_head, projections
 from simclr_tf2.nt_xent import nt_xent
+from simclr_tf2.resnet import group_of
+
+NOTHING_FROZEN = -1
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """How to train; see OBJECTIVES for what."""
+
+    augment: AugmentConfig
+    classes: int = 0  # of the labels; contrastive training takes them, where there are any, for its online classifier
+    temperature: float = 0.1  # contrastive: of NT-Xent
+    head: HeadConfig = HeadConfig()  # contrastive: the projection head
+    online: bool = True  # contrastive: train a linear classifier beside, behind a stop-gradient
+    label_smoothing: float = 0.0  # supervised and linear
+    head_layer: int = 0  # supervised and linear: the classifier reads this layer of the encoder's projection head; 0 none
+    train_after: int = NOTHING_FROZEN  # supervised: block group up to which all is frozen; 0 is the stem, 4 the whole network
+    frozen_statistics: bool = True  # of batch norm in what is frozen; False lets them drift, as the official code does
 
 
 class Objective(abc.ABC):
@@ -21,107 +41,158 @@ class Objective(abc.ABC):
 
     Attributes:
         encoder: the network to fine-tune.
-        head: layers on top of the embedding, thrown away after training.
+        projection_head, classifier: what stands on the embedding, or None.
+        encoder_learns: whether the encoder normalises by the statistics of the batch, and updates its moving ones.
     """
 
-    encoder: Encoder
-    head: keras.Model
+    encoder_learns = True
+
+    def __init__(self, encoder: Encoder, config: ObjectiveConfig):
+        self.encoder, self.config = encoder, config
+        self.projection_head: keras.Model | None = None
+        self.classifier: keras.Model | None = None
 
     @property
-    def trainable_variables(self) -> list[keras.Variable]:
-        """The variables that the optimizer moves."""
-        return self.encoder.model.trainable_variables + self.head.trainable_variables
+    def head_variables(self) -> list[keras.Variable]:
+        """The trainable variables of the heads."""
+        heads = [head for head in (self.projection_head, self.classifier) if head is not None]
+        return [variable for head in heads for variable in head.trainable_variables]
+
+    @property
+    def trainable_variables(self) -> list:
+        """The variables that the optimizer moves: first the encoder's, then the heads'."""
+        return [*self.encoder.trainable_variables, *self.head_variables]
 
     @abc.abstractmethod
     def augment(self, image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
-        """One image, float32 [height, width, 3] in [0, 1], and a seed, int32 [2] -> what `loss` takes, unbatched."""
+        """One image, float32 [height, width, 3] in [0, 1], and a seed, int32 [2] -> what `images` takes, unbatched."""
+
+    def images(self, augmented) -> tf.Tensor:
+        """A batch of what `augment` makes -> the images to embed, [rows, size, size, 3]."""
+        return augmented
 
     @abc.abstractmethod
-    def loss(self, augmented, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """A batch -> (loss, accuracy, embeddings): float32 scalars and float32 [rows, width]."""
-
-
-def _projection_head(width: int, hidden: int, output: int) -> keras.Model:
-    """Two dense layers without bias, each with batch norm, ReLU between (SimCLR section 4.2; no offset on the last)."""
-    inputs = keras.Input((width,))
-    x = keras.layers.Dense(hidden, use_bias=False)(inputs)
-    x = keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x))
-    x = keras.layers.Dense(output, use_bias=False)(x)
-    x = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, center=False, dtype="float32")(x)
-    return keras.Model(inputs, x, name="projection_head")
+    def loss(self, embeddings: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Embeddings of `images`, float32 [rows, width], and labels, int32 [batch] -> the loss and figures to report."""
 
 
 class Contrastive(Objective):
-    """SimCLR: two views of a crop must find each other among all views of the batch. Uses no labels."""
+    """SimCLR: two views of a crop must find each other among all views of the batch. The encoder learns nothing of labels.
 
-    def __init__(
-        self, encoder: Encoder, augment: AugmentConfig, temperature: float = 0.1, hidden: int = 512, projection: int = 128
-    ):
-        self.encoder, self.config, self.temperature = encoder, augment, temperature
-        self.head = _projection_head(encoder.width, hidden, projection)
+    Where there are labels, a linear classifier trains beside it on embeddings cut off from the gradient: linear evaluation
+    while pretraining, as in the official code. It goes into the exported model and changes nothing else. Crops without a
+    label (-1) are left out of its loss.
+    """
+
+    def __init__(self, encoder: Encoder, config: ObjectiveConfig):
+        super().__init__(encoder, config)
+        self.projection_head = encoder.projection_head or build_projection_head(encoder.width, config.head)
+        if config.online and config.classes >= 2:
+            self.classifier = build_classifier(encoder.width, config.classes)
 
     def augment(self, image, seed):
-        return two_views(image, seed, self.config)
+        return two_views(image, seed, self.config.augment)
 
-    def loss(self, augmented, labels):
-        embeddings = self.encoder(tf.concat(augmented, 0), training=True)
-        loss, accuracy = nt_xent(self.head(embeddings, training=True), self.temperature)
-        return loss, accuracy, embeddings
+    def images(self, augmented):
+        return tf.concat(augmented, 0)
+
+    def loss(self, embeddings, labels):
+        contrast = nt_xent(projections(self.projection_head, embeddings, training=True)[-1], self.config.temperature)
+        figures = {"accuracy": contrast.accuracy, "entropy": contrast.entropy, "contrastive_loss": contrast.loss}
+        if self.classifier is None:
+            return contrast.loss, figures
+        logits = self.classifier(tf.stop_gradient(embeddings), training=True)
+        loss, accuracy = _classification(logits, tf.concat([labels, labels], 0), self.config.classes, 0.0)
+        return contrast.loss + loss, {**figures, "online_loss": loss, "online_accuracy": accuracy}
 
 
 class Supervised(Objective):
-    """Cross entropy on a new linear head; all weights train."""
+    """Cross entropy on a new classifier. All weights train, or those after a block (`train_after`)."""
 
-    encoder_trains = True
+    def __init__(self, encoder: Encoder, config: ObjectiveConfig):
+        super().__init__(encoder, config)
+        if config.classes < 2:
+            raise ValueError(f"a supervised objective needs crops of at least 2 classes; got {config.classes}")
+        self._frozen: set[str] = set()
+        width = encoder.width
+        if config.head_layer:
+            self.projection_head = _up_to(encoder.projection_head, config.head_layer)
+            width = int(self.projection_head.output_shape[-1])
+        self.classifier = build_classifier(width, config.classes)
+        if config.train_after != NOTHING_FROZEN:
+            self._freeze()
 
-    def __init__(self, encoder: Encoder, augment: AugmentConfig, classes: int, label_smoothing: float = 0.1):
-        if classes < 2:
-            raise ValueError(f"a supervised objective needs crops of at least 2 classes; got {classes}")
-        self.encoder, self.config, self.classes, self.smoothing = encoder, augment, classes, label_smoothing
-        inputs = keras.Input((encoder.width,))
-        self.head = keras.Model(inputs, keras.layers.Dense(classes, dtype="float32")(inputs), name="head_supervised")
+    def _freeze(self) -> None:
+        last = self.config.train_after
+        if not 0 <= last <= 4 or not self.encoder.has_block_groups:
+            raise ValueError(
+                f"train_after must be {NOTHING_FROZEN} (all weights train), or, with a SimCLR ResNet, from 0 (after the stem) to 4; "
+                f"got {last} with encoder {self.encoder.config.name}"
+            )
+        for layer in self.encoder.model.layers:
+            if layer.weights and group_of(layer) <= last:
+                self._frozen |= {variable.path for variable in layer.trainable_variables}
+                if self.config.frozen_statistics:
+                    layer.trainable = False  # for batch norm this also means: use the moving statistics, and keep them
+
+    @property
+    def trainable_variables(self):
+        return [variable for variable in super().trainable_variables if getattr(variable, "path", None) not in self._frozen]
 
     def augment(self, image, seed):
-        return crop_and_flip(image, seed, self.config)
+        return crop_and_flip(image, seed, self.config.augment)
 
-    def loss(self, augmented, labels):
-        embeddings = self.encoder(augmented, training=self.encoder_trains)
-        logits = self.head(embeddings, training=True)
-        target = tf.one_hot(labels, self.classes) * (1 - self.smoothing) + self.smoothing / self.classes
-        loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(target, logits))
-        accuracy = tf.reduce_mean(tf.cast(tf.equal(tf.argmax(logits, 1, tf.int32), labels), tf.float32))
-        return loss, accuracy, embeddings
+    def loss(self, embeddings, labels):
+        features = embeddings
+        if self.projection_head is not None:
+            features = self.projection_head(embeddings, training=self.encoder_learns)
+        logits = self.classifier(features, training=True)
+        loss, accuracy = _classification(logits, labels, self.config.classes, self.config.label_smoothing)
+        return loss, {"accuracy": accuracy}
 
 
 class Linear(Supervised):
-    """Cross entropy on a new linear head; the encoder is frozen, batch norm included.
+    """Cross entropy on a new linear classifier; all before it is frozen, batch norm included.
 
     This is linear evaluation: it measures the embeddings and can't change them. Embedding afterwards gives exactly what
     embedding before gave.
     """
 
-    encoder_trains = False
+    encoder_learns = False
 
     @property
     def trainable_variables(self):
-        return self.head.trainable_variables
+        assert self.classifier is not None
+        return self.classifier.trainable_variables
+
+
+def _up_to(head: keras.Model | None, layer: int) -> keras.Model:
+    """The first layers of a projection head, as the second SimCLR paper fine-tunes from (section 3.1)."""
+    depth = len(head.outputs) - 1 if head is not None else 0
+    if head is None or not 1 <= layer <= depth:
+        raise ValueError(f"head_layer must be 0, or a layer of the encoder's projection head, which has {depth}; got {layer}")
+    return keras.Model(head.inputs, head.outputs[layer], name=head.name)
+
+
+def _classification(logits: tf.Tensor, labels: tf.Tensor, classes: int, smoothing: float) -> tuple[tf.Tensor, tf.Tensor]:
+    """Cross entropy and accuracy, means over the labelled rows; on several replicas over those of all, once averaged."""
+    target = tf.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
+    loss = tf.nn.softmax_cross_entropy_with_logits(target, logits)
+    right = tf.cast(tf.equal(tf.argmax(logits, 1, tf.int32), labels), tf.float32)
+    labelled = tf.cast(labels >= 0, tf.float32)
+    count = tf.reduce_sum(labelled)
+    context = tf.distribute.get_replica_context()
+    if context is not None and context.num_replicas_in_sync > 1:
+        count = context.all_reduce(tf.distribute.ReduceOp.MEAN, count)
+    count = tf.maximum(count, 1.0)
+    return tf.reduce_sum(loss * labelled) / count, tf.reduce_sum(right * labelled) / count
 
 
 OBJECTIVES: dict[str, type[Objective]] = {"contrastive": Contrastive, "supervised": Supervised, "linear": Linear}
 
 
-def make_objective(name: str, encoder: Encoder, augment: AugmentConfig, classes: int, temperature: float) -> Objective:
-    """Builds an objective by name.
-
-    Args:
-        name: one of OBJECTIVES.
-        encoder: the network to fine-tune.
-        augment: of the training crops.
-        classes: how many classes the labels have; the contrastive objective has no use for it.
-        temperature: of NT-Xent; the others have no use for it.
-    """
-    if name == "contrastive":
-        return Contrastive(encoder, augment, temperature)
-    if name in OBJECTIVES:
-        return OBJECTIVES[name](encoder, augment, classes)  # type: ignore[call-arg]
-    raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}; got {name!r}")
+def make_objective(name: str, encoder: Encoder, config: ObjectiveConfig) -> Objective:
+    """Builds an objective by name, one of OBJECTIVES."""
+    if name not in OBJECTIVES:
+        raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}; got {name!r}")
+    return OBJECTIVES[name](encoder, config)

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 import tensorflow as tf
+
+SCALINGS = ("none", "linear", "sqrt")
+
+
+def peak_learning_rate(base: float, batch_size: int, scaling: str) -> float:
+    """The rate after warm-up: base, base * batch_size / 256 (linear) or base * sqrt(batch_size) (appendix B.1)."""
+    if scaling not in SCALINGS:
+        raise ValueError(f"learning_rate_scaling must be one of {', '.join(SCALINGS)}; got {scaling!r}")
+    return base * {"none": 1.0, "linear": batch_size / 256, "sqrt": math.sqrt(batch_size)}[scaling]
 
 
 @keras.saving.register_keras_serializable("simclr_tf2")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -9,12 +10,23 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from data.sample_field import draw_field
+from simclr_tf2.distribute import make_strategy
+
+# Two devices on one machine, before anything else runs, so that distribution can be tested.
+tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
 
 GOLDEN = Path(__file__).parent / "golden"
 COLORS = {"blue": (40, 60, 200), "green": (50, 180, 60), "red": (200, 50, 40)}
+
+
+@functools.cache
+def two_devices() -> tf.distribute.Strategy:
+    """The strategy over both devices; one for the whole process, since a second one would count its exchanges anew."""
+    return make_strategy("mirrored")
 
 
 def noisy(color: tuple[int, int, int], size: tuple[int, int], seed: int) -> Image.Image:
