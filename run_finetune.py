@@ -85,9 +85,13 @@ flags.DEFINE_enum("fill", "reflect", FILLS, "What a crop shows beyond the image'
 flags.DEFINE_enum("preset", None, list(PRESETS), "Settings of a paper's experiment.")
 flags.DEFINE_string("encoder", "efficientnet_lite0", "Network to start from; see above. efficientnet_lite0 works offline.")
 flags.DEFINE_string(
-    "weights", "imagenet", "'imagenet', 'random', a file such as runs/a/encoder.weights.h5, or a SavedModel: folder, gs:// or https://."
+    "weights",
+    "imagenet",
+    "'imagenet', 'random', a file such as runs/a/encoder.weights.h5, or a SavedModel: folder, gs:// or https://.",
 )
-flags.DEFINE_string("endpoint", "", "Output that embeds, such as block_group3, averaged over space; default: the second-to-last layer.")
+flags.DEFINE_string(
+    "endpoint", "", "Output that embeds, such as block_group3, averaged over space; default: the second-to-last layer."
+)
 flags.DEFINE_enum("objective", "contrastive", list(OBJECTIVES), "What to train; see above.")
 flags.DEFINE_integer("epochs", 12, "Passes over the training crops; 0 only embeds.", lower_bound=0)
 flags.DEFINE_integer("image_size", 96, "Side of the training crops in pixels.", lower_bound=32)
@@ -96,21 +100,31 @@ flags.DEFINE_integer("batch_size", 128, "Crops a training step. Contrastive lear
 flags.DEFINE_bool(
     "session_batches", True, "Contrastive: fill a batch from few recording sessions, so that soil and light tell no crops apart."
 )
-flags.DEFINE_enum("optimizer", "adamw", OPTIMIZERS, "adamw; lars for batches of thousands; momentum and adam as the papers have them.")
+flags.DEFINE_enum(
+    "optimizer", "adamw", OPTIMIZERS, "adamw; lars for batches of thousands; momentum and adam as the papers have them."
+)
 flags.DEFINE_float("learning_rate", 1e-3, "Peak learning rate, before scaling.", lower_bound=0)
-flags.DEFINE_enum("learning_rate_scaling", "none", SCALINGS, "Of the rate with the batch: none, times batch / 256, times sqrt(batch).")
+flags.DEFINE_enum(
+    "learning_rate_scaling", "none", SCALINGS, "Of the rate with the batch: none, times batch / 256, times sqrt(batch)."
+)
 flags.DEFINE_float("weight_decay", 1e-4, "Decoupled for adamw, L2 for the others.", lower_bound=0)
 flags.DEFINE_float("warmup_epochs", 0.5, "Epochs of linear warm-up before the cosine.", lower_bound=0)
 flags.DEFINE_float("temperature", 0.1, "Of NT-Xent.", lower_bound=1e-3)
 flags.DEFINE_enum("head", "nonlinear", HEAD_KINDS, "Projection head. A SimCLR checkpoint brings its own.")
 flags.DEFINE_integer("head_layers", 2, "Layers of a nonlinear head: 2 in the first paper, 3 in the second.", lower_bound=1)
-flags.DEFINE_integer("head_hidden", 512, "Width of the head's hidden layers; 0 is that of the embedding, as in the papers.", lower_bound=0)
+flags.DEFINE_integer(
+    "head_hidden", 512, "Width of the head's hidden layers; 0 is that of the embedding, as in the papers.", lower_bound=0
+)
 flags.DEFINE_bool("online", True, "Contrastive: where there are labels, train a classifier beside, behind a stop-gradient.")
 flags.DEFINE_float("label_smoothing", 0.1, "Supervised and linear.", lower_bound=0, upper_bound=0.5)
-flags.DEFINE_float("label_fraction", 1.0, "Supervised and linear: share of the labels to train on, drawn class by class by the seed.")
+flags.DEFINE_float(
+    "label_fraction", 1.0, "Supervised and linear: share of the labels to train on, drawn class by class by the seed."
+)
 flags.DEFINE_integer("head_layer", 0, "Supervised and linear: the classifier reads this layer of the checkpoint's projection head.")
 flags.DEFINE_integer(
-    "train_after", NOTHING_FROZEN, "Supervised, r50_1x_sk0 and kin: freeze all up to this block group, batch norm included; -1 nothing."
+    "train_after",
+    NOTHING_FROZEN,
+    "Supervised, r50_1x_sk0 and kin: freeze all up to this block group, batch norm included; -1 nothing.",
 )
 flags.DEFINE_float("min_area", 0.3, "A random crop shows at least this share of the image.", lower_bound=0.01, upper_bound=1)
 flags.DEFINE_float(
@@ -128,7 +142,9 @@ flags.DEFINE_string("train_split", "", "Split to train on; default: all for cont
 flags.DEFINE_string("eval_split", "validation", "Split whose retrieval quality is measured after each epoch.")
 flags.DEFINE_enum("strategy", "default", STRATEGIES, "One device; all GPUs of this machine; machines of TF_CONFIG; a TPU.")
 flags.DEFINE_string("tpu", "", "Name or address of the TPU; default: the one of this machine.")
-flags.DEFINE_integer("micro_batch", 0, "Images a pass through the encoder, for batches larger than memory; see README.", lower_bound=0)
+flags.DEFINE_integer(
+    "micro_batch", 0, "Images a pass through the encoder, for batches larger than memory; see README.", lower_bound=0
+)
 flags.DEFINE_bool("xla", False, "Compile the training step.")
 flags.DEFINE_enum(
     "mixed_precision", "float32", ["float32", "mixed_bfloat16", "mixed_float16"], "Arithmetic; bfloat16 also pays on CPUs with AMX."
@@ -206,9 +222,7 @@ def prepare(encoder: Encoder, table: CropTable, unreadable: Unreadable, run_dir:
 
 def objective_config(classes: int) -> ObjectiveConfig:
     return ObjectiveConfig(
-        AugmentConfig(
-            FLAGS.image_size, FLAGS.min_area, FLAGS.jitter, FLAGS.grey, FLAGS.blur, FLAGS.brightness, FLAGS.from_above
-        ),
+        AugmentConfig(FLAGS.image_size, FLAGS.min_area, FLAGS.jitter, FLAGS.grey, FLAGS.blur, FLAGS.brightness, FLAGS.from_above),
         classes,
         FLAGS.temperature,
         HeadConfig(FLAGS.head, FLAGS.head_layers, FLAGS.head_hidden),
@@ -422,7 +436,10 @@ def main(argv: list[str]) -> None:
     except tf.errors.OpError as error:  # such as a disk that fills up under a checkpoint, which TensorFlow doesn't say
         free = shutil.disk_usage(FLAGS.run_dir).free
         full = f" (the disk of run_dir is full: {free:,} bytes are free)" if free < 1_000_000 else ""
-        raise SystemExit(f"run_finetune.py: {error.message.strip().splitlines()[-1]}{full}") from None
+        lines = [
+            line for line in error.message.strip().splitlines() if line.strip() and "[[{{node" not in line and "[Op:" not in line
+        ]
+        raise SystemExit(f"run_finetune.py: {(lines or [error.message])[0]}{full}") from None
 
 
 if __name__ == "__main__":

@@ -32,7 +32,9 @@ def is_remote(weights: str) -> bool:
 
 def cache_folder() -> Path:
     """Where downloads go: $SIMCLR_TF2_CACHE, otherwise simclr_tf2 in the user's cache folder."""
-    return Path(os.environ.get("SIMCLR_TF2_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "simclr_tf2")
+    return Path(
+        os.environ.get("SIMCLR_TF2_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "simclr_tf2"
+    )
 
 
 def local_saved_model(url: str, cache: str | Path | None = None, storage: str = STORAGE) -> Path:

@@ -54,9 +54,10 @@ def batched(augment: Callable) -> Callable:
 
     def augment_all(images: tf.Tensor, seeds: tf.Tensor):
         one = tf.nest.map_structure(
-            lambda view: tf.TensorSpec(view.shape, view.dtype), tf.function(augment).get_concrete_function(
-                tf.TensorSpec(images.shape[1:], tf.float32), tf.TensorSpec((2,), tf.int32)
-            ).structured_outputs
+            lambda view: tf.TensorSpec(view.shape, view.dtype),
+            tf.function(augment)
+            .get_concrete_function(tf.TensorSpec(images.shape[1:], tf.float32), tf.TensorSpec((2,), tf.int32))
+            .structured_outputs,
         )
         return tf.map_fn(lambda pair: augment(*pair), (images, seeds), fn_output_signature=one)
 

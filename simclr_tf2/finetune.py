@@ -91,6 +91,8 @@ class Trainer:
             raise ValueError(f"batch_size must be a multiple of the {self.replicas} devices; got {config.batch_size}")
         if config.micro_batch and self.replicas > 1:
             raise ValueError(f"micro_batch is for one device; got {config.micro_batch} with {self.replicas}")
+        if config.micro_batch and config.xla:
+            raise ValueError(f"micro_batch can't be compiled; got {config.micro_batch} with xla")
         if config.xla and self.replicas > 1 and not isinstance(self.strategy, tf.distribute.TPUStrategy):
             raise ValueError(f"xla is for one device, and for TPUs, which have it anyway; got {self.replicas} devices")
         self.objective, self.config, self.batches = objective, config, batches
@@ -122,13 +124,13 @@ class Trainer:
         self._restore()
         result = FinetuneResult(self.total_steps)
         # TPUs compile the whole of strategy.run by themselves.
-        one_replica = tf.function(self._train_step, jit_compile=True) if self.config.xla and self.replicas == 1 else self._train_step
+        one_replica = (
+            tf.function(self._train_step, jit_compile=True) if self.config.xla and self.replicas == 1 else self._train_step
+        )
         train_step = tf.function(lambda *batch: self._mean(self.strategy.run(one_replica, batch)))
         log = _Log(self.run_dir, self.done) if self.is_chief else _NoLog()
         result.history = log.epochs
-        with progress(
-            total=self.total_steps, initial=self.done, unit="step", desc="fine-tuning", disable=not self.is_chief
-        ) as bar:
+        with progress(total=self.total_steps, initial=self.done, unit="step", desc="fine-tuning", disable=not self.is_chief) as bar:
             while self.done < self.total_steps:
                 epoch, done = divmod(self.done, self.steps_per_epoch)
                 saved_at, losses = time.monotonic(), []
@@ -233,9 +235,7 @@ class Trainer:
             more = tape.gradient(again, values, towards[part * size : (part + 1) * size], unconnected_gradients=_ZERO)
             return part + 1, [gradient + extra for gradient, extra in zip(gradients, more, strict=True)]
 
-        _, gradients = tf.while_loop(
-            lambda part, _: part < parts.shape[0], add, (tf.constant(0), gradients), parallel_iterations=1
-        )
+        _, gradients = tf.while_loop(lambda part, _: part < parts.shape[0], add, (tf.constant(0), gradients), parallel_iterations=1)
         return gradients, embeddings, figures
 
     def _check(self, figures: dict[str, float]) -> None:

@@ -39,9 +39,7 @@ def import_weights(folder: str | Path, expected: ResNetConfig | None = None) -> 
     return resnet, head
 
 
-def import_model(
-    folder: str | Path, expected: ResNetConfig | None = None
-) -> tuple[keras.Model, keras.Model, keras.Model | None]:
+def import_model(folder: str | Path, expected: ResNetConfig | None = None) -> tuple[keras.Model, keras.Model, keras.Model | None]:
     """Like `import_weights`, with the classifier as well, where there is one."""
     values = read_variables(folder)
     config, head_config, classes = infer_architecture(values, folder)

@@ -186,9 +186,7 @@ def _conv(x, name: str, filters: int, kernel: int, stride: int):
         before, after = (kernel - 1) // 2, kernel - 1 - (kernel - 1) // 2
         x = keras.layers.ZeroPadding2D(((before, after), (before, after)), name=f"{name}.pad")(x)
     padding = "same" if stride == 1 else "valid"
-    layer = keras.layers.Conv2D(
-        filters, kernel, stride, padding, use_bias=False, kernel_initializer=_variance_scaling(), name=name
-    )
+    layer = keras.layers.Conv2D(filters, kernel, stride, padding, use_bias=False, kernel_initializer=_variance_scaling(), name=name)
     return layer(x)
 
 

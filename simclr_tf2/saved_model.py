@@ -95,7 +95,9 @@ def check_saved_model(folder: str | Path) -> None:
     if not (folder / "saved_model.pb").is_file() and not (folder / "variables").is_dir():
         inside = sorted(path.parent.name for path in folder.glob("*/saved_model.pb"))
         hint = f"; it holds {', '.join(inside)}, which are" if inside else ""
-        raise ValueError(f"weights must be the folder of a SavedModel, with saved_model.pb and variables/; {str(folder)!r} isn't{hint}")
+        raise ValueError(
+            f"weights must be the folder of a SavedModel, with saved_model.pb and variables/; {str(folder)!r} isn't{hint}"
+        )
     missing = [name for name in ("saved_model.pb", "variables/variables.index") if not (folder / name).is_file()]
     shards = sorted(path.name for path in folder.glob("variables/variables.data-*"))
     total = int(shards[0].rsplit("-", 1)[1]) if shards else 1
@@ -129,7 +131,9 @@ def _functions(loaded: Any, folder: str | Path) -> dict[bool, Any]:
         outputs = function.structured_outputs
         if len(flags) == 1 and isinstance(outputs, dict) and FEATURES in outputs:
             found[flags[0]] = function
-    missing = [f"a function __call__(inputs, trainable={flag}) with output {FEATURES}" for flag in (False, True) if flag not in found]
+    missing = [
+        f"a function __call__(inputs, trainable={flag}) with output {FEATURES}" for flag in (False, True) if flag not in found
+    ]
     if missing:
         signatures = ", ".join(getattr(loaded, "signatures", {})) or "none"
         raise ValueError(f"{str(folder)!r} is no SimCLR SavedModel: it lacks {'; '.join(missing)} (its signatures: {signatures})")

@@ -51,7 +51,9 @@ def test_names_shapes_and_counts_are_the_official_ones(name):
 
 def test_numbers_may_start_anywhere():
     names = [row.name for row in official_variables(ResNetConfig(18, sk_ratio=0.0625), 2)]
-    later = [name.replace("/dense_2/", "/dense_7/").replace("/dense_1/", "/dense_6/").replace("/dense/", "/dense_5/") for name in names]
+    later = [
+        name.replace("/dense_2/", "/dense_7/").replace("/dense_1/", "/dense_6/").replace("/dense/", "/dense_5/") for name in names
+    ]
     assert sum(name != other for name, other in zip(names, later, strict=True)) == 4  # kernels of two layers, the classifier
     assert canonical([name + ":0" for name in later]) == names
 
@@ -76,7 +78,9 @@ def test_values_with_moving_statistics(name):
     check_values(name, "eval", 2e-6, 2e-6)
 
 
-@pytest.mark.parametrize("name", ["r18", "r18_cifar_stem", "r50_se", *(pytest.param(n, marks=pytest.mark.slow) for n in ("r50", "r50_sk"))])
+@pytest.mark.parametrize(
+    "name", ["r18", "r18_cifar_stem", "r50_se", *(pytest.param(n, marks=pytest.mark.slow) for n in ("r50", "r50_sk"))]
+)
 def test_values_with_batch_statistics_and_their_update(name):
     features, projection = TRAINING[name]
     model = check_values(name, "train", features, projection)
@@ -124,7 +128,9 @@ def test_gradients(name, mode, tolerance):
         loss = tf.reduce_sum(features * VALUES[f"{name}/grad_probe_w"])
     trainable = model.resnet.trainable_variables
     norms = {path_of(v.path): np.linalg.norm(g) for v, g in zip(trainable, tape.gradient(loss, trainable), strict=True)}
-    theirs = dict(zip(VALUES[f"{name}/grad_l2_{mode}/paths"].tolist(), VALUES[f"{name}/grad_l2_{mode}/values"].tolist(), strict=True))
+    theirs = dict(
+        zip(VALUES[f"{name}/grad_l2_{mode}/paths"].tolist(), VALUES[f"{name}/grad_l2_{mode}/values"].tolist(), strict=True)
+    )
     assert set(norms) == set(theirs)
     largest = max(theirs.values())
     for path, norm in theirs.items():

@@ -117,7 +117,9 @@ def test_five_steps(case, fused, tmp_path, monkeypatch):
             assert ours["accuracy"] == pytest.approx(theirs[accuracy]), number
             if "contrast_entropy" in theirs:
                 assert ours["entropy"] == pytest.approx(theirs["contrast_entropy"], rel=1e-4)
-        rate = facts["flags"]["learning_rate"] * BATCH / 256 if number == 1 else facts["learning_rate_logged_after_step"][number - 2]
+        rate = (
+            facts["flags"]["learning_rate"] * BATCH / 256 if number == 1 else facts["learning_rate_logged_after_step"][number - 2]
+        )
         assert ours["learning_rate"] == pytest.approx(rate, rel=1e-5)
     check_final(case, objective, before)
 
@@ -125,7 +127,9 @@ def test_five_steps(case, fused, tmp_path, monkeypatch):
 def decay_of(objective, facts, before, number):
     """Step 1's decay exactly; later the kernels have hardly moved (lr 1e-3)."""
     trained = {variable.path for variable in objective.trainable_variables}
-    decayed = [before[path] for path, v in all_variables(objective).items() if v.path in trained and not path.endswith(("gamma", "beta"))]
+    decayed = [
+        before[path] for path, v in all_variables(objective).items() if v.path in trained and not path.endswith(("gamma", "beta"))
+    ]
     return facts["flags"]["weight_decay"] * sum((value.astype(np.float64) ** 2).sum() for value in decayed) / 2
 
 
@@ -151,7 +155,9 @@ def check_final(case, objective, before):
             moved += 1
         if f"{case}/final/{path}" in NUMBERS:
             stored = NUMBERS[f"{case}/final/{path}"]
-            np.testing.assert_allclose(variable.numpy(), stored, atol=0.1 * np.abs(stored - before[path]).max() + 1e-5, err_msg=path)
+            np.testing.assert_allclose(
+                variable.numpy(), stored, atol=0.1 * np.abs(stored - before[path]).max() + 1e-5, err_msg=path
+            )
     assert moved > 40  # the statistics of all blocks move, frozen or not
 
 
