@@ -82,7 +82,7 @@ flags.DEFINE_string("where", "", "Only crops that meet this SQL condition, such 
 flags.DEFINE_float("padding", 0.0, "Margin around a box, as a share of its longer side.", lower_bound=0, upper_bound=4)
 flags.DEFINE_bool("square", True, "Grow a box to a square, so that its aspect is kept; otherwise it is stretched.")
 flags.DEFINE_enum("fill", "reflect", FILLS, "What a crop shows beyond the image's border: mirrored pixels, or grey.")
-flags.DEFINE_enum("preset", None, list(PRESETS), "Settings of a paper's experiment.")
+flags.DEFINE_enum("preset", "", ["", *PRESETS], "Settings of a paper's experiment.")
 flags.DEFINE_string("encoder", "efficientnet_lite0", "Network to start from; see above. efficientnet_lite0 works offline.")
 flags.DEFINE_string(
     "weights",
@@ -324,7 +324,7 @@ def check_same_run(run_dir: Path, table: CropTable) -> None:
 
 def apply_preset() -> None:
     """Takes the preset's values for flags that weren't given."""
-    for name, value in PRESETS[FLAGS.preset].items() if FLAGS.preset else ():
+    for name, value in PRESETS.get(FLAGS.preset, {}).items():
         if not FLAGS[name].present:
             FLAGS[name].value = value
 

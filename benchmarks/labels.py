@@ -18,6 +18,7 @@ Every result is a line of results.jsonl; a killed run goes on. Ends with a table
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,7 +121,7 @@ class Bench:
         return encoder
 
     def finetune(self, objective: str, encoder: Encoder, table: CropTable, batch: int, steps: int, seed: int, folder: Path) -> None:
-        """Trains for a number of steps, in epochs of at most as many batches as the crops give."""
+        """Trains for a number of steps, over as many passes as they take."""
         folder.mkdir(exist_ok=True)
         cache = CropCache(self.folder / f"{objective}.cache", table, SOURCE_SCALE * FLAGS.image_size, VIEW, progress_bar)
         keras.utils.set_random_seed(seed)
@@ -129,17 +130,15 @@ class Bench:
         config = ObjectiveConfig(augment, len(table.classes), head=HeadConfig(hidden=512), online=False, label_smoothing=smoothing)
         goal = make_objective(objective, encoder, config)
         batch = min(batch, len(table))
-        per_epoch = min(steps, len(table) // batch)
-        epochs = -(-steps // per_epoch)
-        trainer = Trainer(
-            goal,
-            FinetuneConfig(epochs, batch, warmup_epochs=0.1 * epochs, checkpoint_minutes=60),
-            lambda epoch, start: training_batches(cache, goal.augment, batch, seed, epoch, start, objective == "contrastive").take(
-                per_epoch - start
-            ),
-            per_epoch,
-            folder,
-        )
+        passes = range(-(-steps // (len(table) // batch)))
+
+        def batches(_: int, start: int) -> tf.data.Dataset:
+            by_session = objective == "contrastive"
+            parts = [training_batches(cache, goal.augment, batch, seed, number, 0, by_session) for number in passes]
+            return functools.reduce(lambda first, second: first.concatenate(second), parts).take(steps).skip(start)
+
+        settings = FinetuneConfig(epochs=1, batch_size=batch, warmup_epochs=0.1, checkpoint_minutes=60)
+        trainer = Trainer(goal, settings, batches, steps, folder)
         trainer.run(progress=progress_bar)
 
     def embed(self, encoder: Encoder, table: CropTable) -> tuple[np.ndarray, np.ndarray]:

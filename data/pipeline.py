@@ -152,8 +152,8 @@ def training_batches(
         `table.classes`, -1 for the unlabelled.
     """
     table = cache.table
-    order = training_order(table, batch_size, seed, epoch, by_session).reshape(-1, worker[1], batch_size // worker[1])
-    order = order[start_batch:, worker[0]].ravel()
+    steps = training_order(table, batch_size, seed, epoch, by_session).reshape(-1, worker[1], batch_size // worker[1])
+    order = steps[start_batch:, worker[0]].ravel()
     labels = table.class_indices
 
     def load(row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ class NTXent(NamedTuple):
     entropy: tf.Tensor  # of the softmax of first views over second views, in nats
 
 
-def nt_xent(hidden: tf.Tensor, temperature: float) -> NTXent:
+def nt_xent(hidden: tf.Tensor, temperature: float, normalize: bool = True) -> NTXent:
     """Normalised temperature-scaled cross entropy between two views of each image.
 
     With z the L2-normalised rows, s(i, j) = z_i . z_j / temperature, and i' the other view of i, an anchor's loss is
@@ -35,8 +35,10 @@ def nt_xent(hidden: tf.Tensor, temperature: float) -> NTXent:
         hidden: projections, [2B, D], all first views before all second views: rows i and i + B belong together. B is the
             same on every replica.
         temperature: greater than 0; the paper uses 0.1 to 1.
+        normalize: whether similarity is the cosine; otherwise the dot product, which the paper found worse (table 5).
     """
-    first, second = tf.split(tf.math.l2_normalize(tf.cast(hidden, tf.float32), axis=1), 2)
+    hidden = tf.cast(hidden, tf.float32)
+    first, second = tf.split(tf.math.l2_normalize(hidden, axis=1) if normalize else hidden, 2)
     batch = tf.shape(first)[0]
     all_first, all_second, own = _over_replicas(first, second, tf.range(batch))
     itself = tf.one_hot(own, tf.shape(all_first)[0]) * _SELF

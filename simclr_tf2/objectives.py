@@ -7,7 +7,8 @@ loss. The training loop knows no more about it than that.
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -28,7 +29,7 @@ class ObjectiveConfig:
     augment: AugmentConfig
     classes: int = 0  # of the labels; contrastive training takes them, where there are any, for its online classifier
     temperature: float = 0.1  # contrastive: of NT-Xent
-    head: HeadConfig = HeadConfig()  # contrastive: the projection head
+    head: HeadConfig = field(default_factory=HeadConfig)  # contrastive: the projection head
     online: bool = True  # contrastive: train a linear classifier beside, behind a stop-gradient
     label_smoothing: float = 0.0  # supervised and linear
     head_layer: int = 0  # supervised and linear: the classifier reads this layer of the encoder's projection head; 0 none
@@ -49,8 +50,8 @@ class Objective(abc.ABC):
 
     def __init__(self, encoder: Encoder, config: ObjectiveConfig):
         self.encoder, self.config = encoder, config
-        self.projection_head: keras.Model | None = None
-        self.classifier: keras.Model | None = None
+        self.projection_head: Any = None  # keras.Model
+        self.classifier: Any = None
 
     @property
     def head_variables(self) -> list[keras.Variable]:
@@ -126,7 +127,7 @@ class Supervised(Objective):
         last = self.config.train_after
         if not 0 <= last <= 4 or not self.encoder.has_block_groups:
             raise ValueError(
-                f"train_after must be {NOTHING_FROZEN} (all weights train), or, with a SimCLR ResNet, from 0 (after the stem) to 4; "
+                f"train_after must be {NOTHING_FROZEN} (all weights train) or, with a SimCLR ResNet, 0 (after the stem) to 4; "
                 f"got {last} with encoder {self.encoder.config.name}"
             )
         for layer in self.encoder.model.layers:
@@ -162,7 +163,6 @@ class Linear(Supervised):
 
     @property
     def trainable_variables(self):
-        assert self.classifier is not None
         return self.classifier.trainable_variables
 
 

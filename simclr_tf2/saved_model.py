@@ -123,9 +123,8 @@ def _read(folder: Path) -> saved_model_pb2.SavedModel:
 
 def _functions(loaded: Any, folder: str | Path) -> dict[bool, Any]:
     """The concrete functions of trainable=False and True."""
-    call = getattr(loaded, "__call__", None)
     found: dict[bool, Any] = {}
-    for function in getattr(call, "concrete_functions", []):
+    for function in loaded.__call__.concrete_functions if hasattr(type(loaded), "__call__") else ():  # noqa: B004
         arguments = [*function.structured_input_signature[0], *function.structured_input_signature[1].values()]
         flags = [argument for argument in arguments if isinstance(argument, bool)]
         outputs = function.structured_outputs

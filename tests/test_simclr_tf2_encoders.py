@@ -31,14 +31,14 @@ def test_hash_names_the_weights():
 
 def test_saved_weights_give_the_same_encoder(tmp_path):
     encoder = tiny(3)
-    encoder.save(tmp_path / "encoder.weights.h5")
+    encoder.save(tmp_path)
     again = tiny(4, str(tmp_path / "encoder.weights.h5"))
     assert again.content_hash() == encoder.content_hash()
     assert np.array_equal(again.embed(IMAGES), encoder.embed(IMAGES))
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path):
-    tiny().save(tmp_path / "encoder.weights.h5")
+    tiny().save(tmp_path)
     for name in ("efficientnet_lite0", "resnet50"):
         with pytest.raises(ValueError, match=f"weights must be a Keras weights file of {name}"):
             make_encoder(EncoderConfig(name, str(tmp_path / "encoder.weights.h5")))
@@ -51,7 +51,9 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
 
 
 def test_unknown_names_and_files():
-    with pytest.raises(ValueError, match="encoder must be one of efficientnet_lite0, resnet50, tiny; got 'vgg'"):
+    with pytest.raises(
+        ValueError, match=r"encoder must be one of efficientnet_lite0, resnet50, tiny, saved_model, or .* r50_1x_sk0; got 'vgg'"
+    ):
         make_encoder(EncoderConfig("vgg"))
     with pytest.raises(OSError, match=r"there is no file 'absent\.h5'"):
         make_encoder(EncoderConfig("tiny", "absent.h5"))

@@ -1,9 +1,11 @@
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from simclr_tf2.nt_xent import nt_xent
-from tests.conftest import GOLDEN
+from tests.conftest import GOLDEN, two_devices
 
 CASES = np.load(GOLDEN / "ntxent.npz")
 NAMES = sorted({key.split("/")[0] for key in CASES})
@@ -29,7 +31,7 @@ def test_parity_with_the_published_code(name):
     temperature, loss, accuracy = CASES[f"{name}/facts"]
     with tf.GradientTape() as tape:
         tape.watch(hidden)
-        ours, our_accuracy = nt_xent(hidden, temperature)
+        ours, our_accuracy, _ = nt_xent(hidden, temperature)
     gradient, expected = tape.gradient(ours, hidden).numpy(), CASES[f"{name}/grad"]
     np.testing.assert_allclose(ours, loss, rtol=2e-6, atol=1e-7)
     np.testing.assert_allclose(gradient, expected, rtol=0, atol=3e-6 * max(np.abs(expected).max(), 1e-3))
@@ -46,7 +48,7 @@ def test_gradient_by_finite_differences():
     hidden = np.random.default_rng(3).normal(size=(6, 4)).astype(np.float32)
     variable = tf.Variable(hidden)
     with tf.GradientTape() as tape:
-        loss, _ = nt_xent(variable, 0.5)
+        loss = nt_xent(variable, 0.5).loss
     gradient = tape.gradient(loss, variable).numpy()
     for place in np.ndindex(hidden.shape):
         step = np.zeros_like(hidden, np.float64)
@@ -59,6 +61,43 @@ def test_chance_and_perfection():
     collapsed = tf.ones((8, 5))
     assert nt_xent(collapsed, 0.1)[0].numpy() == pytest.approx(2 * np.log(7), rel=1e-5)
     perfect = tf.concat([tf.eye(4), tf.eye(4)], 0)
-    loss, accuracy = nt_xent(perfect, 0.05)
+    loss, accuracy, entropy = nt_xent(perfect, 0.05)
     assert loss.numpy() < 1e-6
     assert accuracy.numpy() == 1.0
+    assert entropy.numpy() < 1e-6
+    assert nt_xent(collapsed, 0.1).entropy.numpy() == pytest.approx(np.log(4), rel=1e-5)
+
+
+TWO = np.load(GOLDEN / "ntxent_two.npz")
+
+
+@pytest.mark.parametrize("name", sorted({key.split("/")[1] for key in TWO if key.startswith("two/")}))
+def test_two_replicas(name):
+    """Loss, gradient, accuracy and entropy of each replica as the published code has them, and as one device has them."""
+    facts = next(fact for fact in json.loads(str(TWO["facts"]))["two_replica"] if fact["name"] == name)
+    hidden = [tf.constant(TWO[f"two/{name}/replica{replica}/hidden"]) for replica in range(2)]
+    strategy = two_devices()
+    spread = strategy.experimental_distribute_values_from_function(lambda context: hidden[context.replica_id_in_sync_group])
+
+    def one(rows):
+        with tf.GradientTape() as tape:
+            tape.watch(rows)
+            contrast = nt_xent(rows, facts["temperature"], facts["hidden_norm"])
+        return (*contrast, tape.gradient(contrast.loss, rows))
+
+    outputs = tf.function(lambda rows: strategy.run(one, (rows,)))(spread)
+    losses, accuracies, entropies, gradients = (strategy.experimental_local_results(output) for output in outputs)
+    for replica in range(2):
+        expected = TWO[f"two/{name}/replica{replica}/grad"]
+        np.testing.assert_allclose(gradients[replica], expected, atol=3e-6 * np.abs(expected).max())
+        assert losses[replica].numpy() == pytest.approx(facts["replica_loss"][replica], rel=2e-6)
+        assert accuracies[replica].numpy() == pytest.approx(facts["contrast_acc"][replica])
+        assert entropies[replica].numpy() == pytest.approx(facts["contrast_entropy"][replica], rel=1e-5)
+    batch = hidden[0].shape[0] // 2
+    whole = tf.Variable(tf.concat([part[:batch] for part in hidden] + [part[batch:] for part in hidden], 0))
+    with tf.GradientTape() as tape:
+        alone = nt_xent(whole, facts["temperature"], facts["hidden_norm"]).loss
+    assert alone.numpy() == pytest.approx(np.mean(losses), rel=2e-6)
+    gradient = tape.gradient(alone, whole).numpy()
+    mine = np.concatenate([g.numpy()[:batch] for g in gradients] + [g.numpy()[batch:] for g in gradients]) / 2
+    np.testing.assert_allclose(mine, gradient, atol=3e-6 * np.abs(gradient).max())

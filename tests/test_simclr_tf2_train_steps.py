@@ -121,7 +121,7 @@ def test_five_steps(case, fused, tmp_path, monkeypatch):
             facts["flags"]["learning_rate"] * BATCH / 256 if number == 1 else facts["learning_rate_logged_after_step"][number - 2]
         )
         assert ours["learning_rate"] == pytest.approx(rate, rel=1e-5)
-    check_final(case, objective, before)
+    check_final(case, objective, before, fused)
 
 
 def decay_of(objective, facts, before, number):
@@ -138,7 +138,7 @@ def all_variables(objective):
     return variables_by_path(objective.encoder.model, *heads)
 
 
-def check_final(case, objective, before):
+def check_final(case, objective, before, fused):
     """Where every variable has gone: the length of its change, and values where they are stored."""
     ours = all_variables(objective)
     trained = {variable.path for variable in objective.trainable_variables}
@@ -151,12 +151,12 @@ def check_final(case, objective, before):
         if not statistics and variable.path not in trained:
             assert mine == 0 == change, path
         else:
-            assert mine == pytest.approx(change, rel=0.1, abs=1e-4), path
+            assert mine == pytest.approx(change, rel=0.2 if fused else 0.1, abs=1e-4), path
             moved += 1
         if f"{case}/final/{path}" in NUMBERS:
             stored = NUMBERS[f"{case}/final/{path}"]
             np.testing.assert_allclose(
-                variable.numpy(), stored, atol=0.1 * np.abs(stored - before[path]).max() + 1e-5, err_msg=path
+                variable.numpy(), stored, atol=(0.3 if fused else 0.1) * np.abs(stored - before[path]).max() + 1e-5, err_msg=path
             )
     assert moved > 40  # the statistics of all blocks move, frozen or not
 
