@@ -99,13 +99,13 @@ def infer_architecture(values: Mapping[str, np.ndarray], folder: str | Path = ""
     stem = values[_STEM].shape
     wide = max(value.shape[0] for name, value in values.items() if "/block_group4/" in name and name.endswith("/gamma"))
     width = wide // (2048 if bottleneck else 512)
-    sk_ratio = SK_RATIO if len(kernels) > 1 else 0.0
+    small = len(kernels) == 1 and stem[0] == 3
+    sk_ratio = SK_RATIO if len(kernels) > 1 or any("/sk__conv2d" in name for name in values) else 0.0
     reduced = [values[name].shape[-1] for name in values if "block_group4/" in name and "/sk__conv2d" in name and "kernel" in name]
     if reduced and min(reduced) > 32:
         sk_ratio = min(reduced) / (512 * width)
     squeezed = [values[name].shape[-1] for name in values if "block_group4/" in name and "/se__layer" in name and "kernel" in name]
     se_ratio = min(squeezed) / (512 * width) if squeezed else 0.0
-    small = len(kernels) == 1 and stem[0] == 3
     head = sorted((name for name in values if re.match(r"projection_head/nl_\d+/dense", name)), key=_layer)
     widths = [values[name].shape[-1] for name in head]
     head_config = HeadConfig("nonlinear", len(head), widths[0] if len(head) > 1 else 0, widths[-1]) if head else HeadConfig("none")

@@ -22,7 +22,10 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework.ops import gradient_registry  # there is no public way to ask whether a name is registered
 
+from simclr_tf2.heads import CLASSIFIER, PROJECTION
+
 FEATURES = "final_avg_pool"
+_HEADS = (f"{PROJECTION}/", f"{CLASSIFIER}/")
 _RANDOM = ("RandomUniform", "RandomStandardNormal", "StatelessRandomUniformV2", "StatelessRandomNormalV2", "RandomUniformInt")
 
 
@@ -31,7 +34,8 @@ class LoadedModel(tf.Module):
 
     Attributes:
         output: endpoint -> tf.TensorSpec.
-        weights: all its variables; trainable_variables those that training moves. They are plain tf.Variable.
+        weights: all its variables, plain tf.Variable.
+        trainable_variables: those of the network, which training moves. Heads that came with it stay as they are.
         blurs: whether its trainable=True function blurs at random; the blur is then left out.
     """
 
@@ -39,7 +43,7 @@ class LoadedModel(tf.Module):
         super().__init__(name="loaded_simclr")
         self.loaded, self.folder = loaded, str(folder)
         functions = _functions(loaded, folder)
-        self.output = dict(functions[False].structured_outputs)
+        self.output = dict(sorted(functions[False].structured_outputs.items()))
         variables = {variable.ref(): variable for function in functions.values() for variable in function.variables}
         self._all = sorted((ref.deref() for ref in variables), key=lambda variable: variable.name)
         _register_identity_gradients(functions.values())
@@ -52,7 +56,7 @@ class LoadedModel(tf.Module):
 
     @property
     def trainable_variables(self) -> list[tf.Variable]:
-        return [variable for variable in self._all if variable.trainable]
+        return [variable for variable in self._all if variable.trainable and not variable.name.startswith(_HEADS)]
 
     @property
     def non_trainable_variables(self) -> list[tf.Variable]:
@@ -124,7 +128,7 @@ def _read(folder: Path) -> saved_model_pb2.SavedModel:
 def _functions(loaded: Any, folder: str | Path) -> dict[bool, Any]:
     """The concrete functions of trainable=False and True."""
     found: dict[bool, Any] = {}
-    for function in loaded.__call__.concrete_functions if hasattr(type(loaded), "__call__") else ():  # noqa: B004
+    for function in getattr(getattr(loaded, "__call__", None), "concrete_functions", ()):  # noqa: B004
         arguments = [*function.structured_input_signature[0], *function.structured_input_signature[1].values()]
         flags = [argument for argument in arguments if isinstance(argument, bool)]
         outputs = function.structured_outputs

@@ -169,7 +169,7 @@ def test_finetune_names_bad_arguments(photos, tmp_path):
         "run_finetune.py", f"--data={photos}", "--run_dir=/proc/run", *TINY
     )
     one = ["run_finetune.py", f"--data={photos / 'red'}", "--objective=supervised", f"--run_dir={tmp_path / 'one'}", *TINY]
-    assert "a supervised objective needs crops of at least 2 classes; got 0" in failure(*one)
+    assert "objective supervised needs crops of at least 2 classes; the training crops have 0" in failure(*one)
     large = ["run_finetune.py", f"--data={photos}", f"--run_dir={tmp_path / 'large'}", *TINY, "--batch_size=64"]
     assert "batch_size must be at most the number of training crops, 36; got 64" in failure(*large)
 
