@@ -141,6 +141,7 @@ flags.DEFINE_bool("from_above", True, "Plants seen from above: augment with up-d
 flags.DEFINE_string("train_split", "", "Split to train on; default: all for contrastive, train otherwise.")
 flags.DEFINE_string("eval_split", "validation", "Split whose retrieval quality is measured after each epoch.")
 flags.DEFINE_enum("strategy", "default", STRATEGIES, "One device; all GPUs of this machine; machines of TF_CONFIG; a TPU.")
+flags.DEFINE_bool("sync_batch_norm", True, "Many devices: normalise by the whole batch, not by each device's share.")
 flags.DEFINE_string("tpu", "", "Name or address of the TPU; default: the one of this machine.")
 flags.DEFINE_integer(
     "micro_batch", 0, "Images a pass through the encoder, for batches larger than memory; see README.", lower_bound=0
@@ -388,7 +389,9 @@ def run() -> None:
 def start_encoder() -> Encoder:
     """The encoder that the flags name; its checkpoint is downloaded where it is remote."""
     weights = str(local_saved_model(FLAGS.weights)) if is_remote(FLAGS.weights) else FLAGS.weights
-    return make_encoder(EncoderConfig(FLAGS.encoder, weights, FLAGS.endpoint))
+    encoder = make_encoder(EncoderConfig(FLAGS.encoder, weights, FLAGS.endpoint))
+    encoder.synchronize_batch_norm(FLAGS.sync_batch_norm)
+    return encoder
 
 
 def assist(strategy: tf.distribute.Strategy, run_dir: Path, worker: int) -> None:

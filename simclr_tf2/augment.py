@@ -11,6 +11,14 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 BRIGHTNESS = ("multiply", "add")
+# What colour jitter does, by how much; to be clipped to [0, 1] afterwards.
+COLOR: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
+    "multiply": lambda image, factor: image * factor,
+    "add": lambda image, shift: image + shift,
+    "contrast": tf.image.adjust_contrast,
+    "saturation": tf.image.adjust_saturation,
+    "hue": tf.image.adjust_hue,
+}
 _GREY = (0.2989, 0.5870, 0.1140)
 _fold = tf.random.experimental.stateless_fold_in
 
@@ -112,12 +120,9 @@ def color_jitter(image: tf.Tensor, seed: tf.Tensor, strength: float, brightness:
     low, high = max(0.0, 1 - spread), 1 + spread
     factors = tf.random.stateless_uniform((3,), _fold(seed, 1), low, high)
     hue = tf.random.stateless_uniform((), _fold(seed, 2), -shift, shift)
-    operations = (
-        lambda x: x * factors[0] if brightness == "multiply" else x + (factors[0] - 1),
-        lambda x: tf.image.adjust_contrast(x, factors[1]),
-        lambda x: tf.image.adjust_saturation(x, factors[2]),
-        lambda x: tf.image.adjust_hue(x, hue),
-    )
+    shift_or_factor = factors[0] if brightness == "multiply" else factors[0] - 1
+    steps = ((brightness, shift_or_factor), ("contrast", factors[1]), ("saturation", factors[2]), ("hue", hue))
+    operations = [lambda x, name=name, amount=amount: COLOR[name](x, amount) for name, amount in steps]
     order = tf.argsort(tf.random.stateless_uniform((len(operations),), _fold(seed, 3)))
     for place in range(len(operations)):
         branches = [lambda x=image, apply=apply: apply(x) for apply in operations]

@@ -14,9 +14,12 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     those passes are much of what a training step of a mobile network costs.
 
     Moving statistics use the biased batch variance, as Keras and SimCLR do; the kernel returns the unbiased one, which
-    is scaled back. With `synchronized` the moments are those of the whole batch over all replicas, which goes the Keras
-    way. Without it every replica normalises by itself, and the moving statistics receive the mean over replicas.
+    is scaled back. With `synchronized`, which is the default here, the moments are those of the whole batch over all replicas,
+    which goes the Keras way. Without it every replica normalises by itself, and the moving statistics receive the mean of them.
     """
+
+    def __init__(self, *args, synchronized: bool = True, **options):
+        super().__init__(*args, synchronized=synchronized, **options)
 
     def add_weight(self, *args, trainable=True, **options):
         # Keras leaves open how replicas agree on new moving statistics, which tf.distribute refuses to guess.

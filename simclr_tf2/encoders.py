@@ -11,7 +11,7 @@ import hashlib
 import json
 import pickle
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -101,6 +101,12 @@ class Encoder:
         """Embeds uint8 images; see `forward`."""
         return self._embed(tf.convert_to_tensor(images, tf.uint8)).numpy()
 
+    def synchronize_batch_norm(self, synchronized: bool) -> None:
+        """Whether batch norm takes the moments of the whole batch over all devices (the default), or of each device's share."""
+        for layer in _layers(self.model):
+            if isinstance(layer, FusedBatchNormalization):
+                layer.synchronized = synchronized
+
     def content_hash(self) -> str:
         """SHA-256 over architecture and weights: two encoders with the same hash give the same embeddings."""
         digest = hashlib.sha256(f"{self.config.name}/{self.endpoint}".encode())
@@ -125,6 +131,12 @@ class Encoder:
             partial = path.with_name(f".partial-{path.name}")
             self.model.save_weights(partial)
             partial.replace(path)
+
+
+def _layers(model: keras.Model | LoadedModel) -> Iterator[keras.Layer]:
+    for layer in getattr(model, "layers", ()):
+        yield layer
+        yield from _layers(layer)
 
 
 def make_encoder(config: EncoderConfig) -> Encoder:
@@ -241,7 +253,7 @@ def _resnet50(weights: str) -> tuple[keras.Model, str]:
 def _fuse_batch_norm(layer: keras.Layer) -> keras.Layer:
     config = layer.get_config()
     if type(layer) is keras.layers.BatchNormalization:
-        return FusedBatchNormalization.from_config({**config, "momentum": 0.9})
+        return FusedBatchNormalization.from_config({**config, "momentum": 0.9, "synchronized": True})
     return type(layer).from_config(config)
 
 

@@ -54,7 +54,6 @@ def build_projection_head(width: int, config: HeadConfig) -> keras.Model:
             momentum=0.9,
             epsilon=1e-5,
             center=not last,
-            synchronized=True,
             name=f"{PROJECTION}.layer{layer}.bn",
             dtype="float32" if last else None,
         )

@@ -191,7 +191,7 @@ def _conv(x, name: str, filters: int, kernel: int, stride: int):
 
 
 def _batch_norm(x, name: str, gamma: str = "ones"):
-    return FusedBatchNormalization(momentum=0.9, epsilon=1e-5, gamma_initializer=gamma, synchronized=True, name=name)(x)
+    return FusedBatchNormalization(momentum=0.9, epsilon=1e-5, gamma_initializer=gamma, name=name)(x)
 
 
 def _relu(x):

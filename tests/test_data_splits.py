@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from data.crop_table import CropTable
-from data.splits import split_mask
+from data.splits import labelled_fraction, split_mask
 from tests.test_data_crop_table import columns
 
 NAMES = [f"{number:04d}.png" for number in range(2000)]
@@ -31,3 +31,18 @@ def test_a_session_lies_on_one_side():
     for session in set(sessions):
         assert len(set(held_out[table.column("session") == session])) == 1
     assert 0 < held_out.mean() < 1
+
+
+def test_a_share_of_the_labels_is_drawn_class_by_class():
+    labels = ["a"] * 100 + ["b"] * 30 + ["c"] * 2 + [""] * 50
+    table = CropTable.from_columns("", columns(NAMES[: len(labels)], label_name=labels))
+    for fraction, counts in ((0.01, (1, 1, 1)), (0.1, (10, 3, 1)), (1.0, (100, 30, 2))):
+        chosen = labelled_fraction(table, fraction, seed=0)
+        names = table.column("label_name")[chosen]
+        assert tuple((names == name).sum() for name in "abc") == counts
+        assert not (names == "").any()
+    small, large = labelled_fraction(table, 0.1, 3), labelled_fraction(table, 0.5, 3)
+    assert (large | ~small).all()  # the smaller is part of the larger
+    assert not np.array_equal(small, labelled_fraction(table, 0.1, 4))
+    with pytest.raises(ValueError, match=r"label_fraction must be in \(0, 1\]; got 0"):
+        labelled_fraction(table, 0, 0)

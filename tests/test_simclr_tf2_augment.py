@@ -1,9 +1,26 @@
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from simclr_tf2.augment import AugmentConfig, color_jitter, crop_and_flip, one_view, random_crop, to_grey, two_views
+from simclr_tf2.augment import (
+    COLOR,
+    AugmentConfig,
+    batched,
+    color_jitter,
+    crop_and_flip,
+    evaluation_view,
+    gaussian_blur,
+    one_view,
+    random_crop,
+    to_grey,
+    two_views,
+)
+from tests.conftest import GOLDEN
+from tests.reference import relative
 
+NUMBERS = np.load(GOLDEN / "augment.npz")
 IMAGE = tf.constant(np.random.default_rng(0).random((30, 40, 3)), tf.float32)
 CONFIG = AugmentConfig(16)
 
@@ -71,3 +88,76 @@ def test_colour_is_dropped_as_often_as_stated():
     views = [one_view(IMAGE, seed(number), config).numpy() for number in range(300)]
     share = np.mean([np.ptp(view, axis=2).max() < 1e-6 for view in views])
     assert 0.22 < share < 0.38  # three standard errors about 0.3
+
+
+@pytest.mark.parametrize("config", [CONFIG, AugmentConfig(20, blur=1.0, grey=0.0, brightness="add")])
+def test_a_batch_gets_what_every_image_would_get_alone(config):
+    images = tf.stack([IMAGE, 1 - IMAGE, IMAGE[::-1]])
+    seeds = tf.stack([seed(number) for number in range(3)])
+    alone = [two_views(image, one, config) for image, one in zip(images, seeds, strict=True)]
+    together = batched(lambda image, one: two_views(image, one, config))(images, seeds)
+    for view in range(2):
+        np.testing.assert_allclose(together[view], tf.stack([views[view] for views in alone]), atol=1e-5)
+
+
+# Against values of the official code (tests/golden/README.md), to float32 rounding.
+
+
+@pytest.mark.parametrize(
+    "key", [key for key in NUMBERS if key.startswith("color/") and "sequence" not in key and "/simclr" not in key]
+)
+def test_parity_of_colour_operations(key):
+    name, *amount = key.removeprefix("color/").split("/")
+    image = NUMBERS["color/input"]
+    if name == "input":
+        return
+    ours = to_grey(image) if name == "grayscale" else COLOR[{"brightness": "multiply"}.get(name, name)](image, float(amount[0]))
+    assert relative(tf.clip_by_value(ours, 0.0, 1.0), NUMBERS[key]) < 3e-6
+
+
+def test_parity_of_additive_brightness_and_of_sequences():
+    image, facts = NUMBERS["color/input"], json.loads(str(NUMBERS["facts"]))
+    shifted = tf.clip_by_value(COLOR["add"](image, 0.3), 0.0, 1.0)
+    assert relative(shifted, NUMBERS["color/simclrv1_brightness_additive_0.3"]) < 1e-6
+    letters = {"B": ("multiply", "brightness"), "C": ("contrast",) * 2, "S": ("saturation",) * 2, "H": ("hue",) * 2}
+    sequences = [key for key in NUMBERS if "sequence" in key]
+    assert sequences
+    for key in sequences:
+        order, place = key.removeprefix("color/sequence_").split("/")
+        changed = image
+        for letter in order:
+            operation, amount = letters[letter]
+            changed = tf.clip_by_value(COLOR[operation](changed, facts["color_sequences"][int(place)][amount]), 0.0, 1.0)
+        assert relative(changed, NUMBERS[key]) < 3e-6, key
+
+
+@pytest.mark.parametrize("key", [key for key in NUMBERS if key.startswith("blur/out/")])
+def test_parity_of_blur(key):
+    kernel, sigma, _ = key.removeprefix("blur/out/").split("_")
+    ours = gaussian_blur(tf.constant(NUMBERS["blur/input"]), int(kernel[1:]), float(sigma[1:]))
+    assert relative(ours, NUMBERS[key]) < 2e-6
+    both = gaussian_blur(tf.stack([NUMBERS["blur/input"]] * 2), int(kernel[1:]), float(sigma[1:]))
+    np.testing.assert_allclose(both[1], ours, atol=1e-6)
+
+
+def test_parity_of_the_evaluation_crop():
+    facts = json.loads(str(NUMBERS["facts"]))["eval"]
+    for fact in facts:
+        if fact["out_hw"] == [64, 64]:
+            image = tf.constant(NUMBERS[f"eval/{fact['i']}/input_uint8"], tf.float32) / 255
+            assert relative(evaluation_view(image, 64), NUMBERS[f"eval/{fact['i']}/output"]) < 5e-6, fact
+
+
+def test_random_crops_are_distributed_as_the_official_ones():
+    fact = json.loads(str(NUMBERS["facts"]))["random_crop"][0]
+    height, width = fact["image_hw"]
+    x, y = tf.meshgrid(tf.linspace(0.0, 1.0, width), tf.linspace(0.0, 1.0, height))
+    image = tf.stack([x, y, x], axis=2)
+    crops = tf.data.Dataset.range(1500, output_type=tf.int32).map(
+        lambda number: random_crop(image, tf.stack([7, number]), 48, 0.08)
+    )
+    areas = [np.ptp(crop[..., 0]) * np.ptp(crop[..., 1]) for crop in crops.as_numpy_iterator()]
+    stated = fact["area_fraction"]["percentiles"]
+    for percentile in ("10", "25", "50", "75", "90"):
+        # Three standard errors of a percentile of 1500 draws; the range of a scaled crop is a little short of the crop's.
+        assert np.percentile(areas, float(percentile)) == pytest.approx(stated[percentile], abs=0.045), percentile
