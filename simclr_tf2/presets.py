@@ -40,6 +40,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         **_LABELS, **_CIFAR_VIEWS, "objective": "linear", "optimizer": "momentum", "batch_size": 512, "epochs": 100,
         "learning_rate": 0.1, "learning_rate_scaling": "linear",
     },
+    # Fine-tuning on another set, as for the transfer table (B.8): Nesterov momentum, a constant number of steps there.
+    "transfer": {
+        **_LABELS, **_IMAGENET_VIEWS, "optimizer": "momentum", "batch_size": 256, "epochs": 100,
+        "learning_rate": 0.05, "learning_rate_scaling": "linear",
+    },
     # Few labels. v1: Nesterov momentum, all weights. v2: LARS, from the first layer of the projection head.
     "v1_imagenet_1pct": {
         **_LABELS, **_IMAGENET_VIEWS, "optimizer": "momentum", "batch_size": 4096, "epochs": 60, "label_fraction": 0.01,

@@ -1,0 +1,109 @@
+"""The whole path of the paper's evaluations, on a tiny set of tensorflow-datasets made here."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from benchmarks import paper
+from simclr_tf2.encoders import Encoder, EncoderConfig
+from simclr_tf2.export import export_saved_model
+from tests.reference import Reference
+
+ROOT = Path(__file__).parent.parent
+COLORS = np.array([[220, 40, 40], [40, 200, 60], [40, 60, 220]])
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Three colours, told apart by anyone; 48 images to train on, 24 to test."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+    folder = tmp_path_factory.mktemp("tfds")
+    rng = np.random.default_rng(0)
+
+    def examples(count):
+        labels = np.arange(count) % 3
+        noise = rng.normal(0, 20, (count, 32, 32, 3))
+        images = np.clip(COLORS[labels][:, None, None] + noise, 0, 255).astype(np.uint8)
+        return [(number, {"image": images[number], "label": int(labels[number])}) for number in range(count)]
+
+    features = tfds.features.FeaturesDict(
+        {"image": tfds.features.Image(shape=(32, 32, 3)), "label": tfds.features.ClassLabel(num_classes=3)}
+    )
+    tfds.dataset_builders.store_as_tfds_dataset(
+        "tiny_colors", "1.0.0", features, {"train": examples(48), "test": examples(24)}, data_dir=folder
+    )
+    return folder
+
+
+def experiment(protocol, preset, then="", dataset="tiny_colors"):
+    return paper.Experiment(protocol, dataset, "train", "test", protocol, preset, 99.9, "nowhere", then)
+
+
+def test_every_protocol_runs_and_what_is_missing_is_not_run(prepared, tmp_path, monkeypatch, capsys):
+    keras.utils.set_random_seed(0)
+    reference = Reference("r18_cifar_stem").fill()
+    encoder = Encoder(EncoderConfig("r18_1x_sk0_small", "random"), reference.resnet, "final_avg_pool")
+    export_saved_model(tmp_path / "checkpoint", encoder, reference.projection_head, reference.classifier)
+    monkeypatch.setattr(
+        paper,
+        "EXPERIMENTS",
+        {
+            "linear": experiment("preset", "cifar10_linear"),
+            "few": experiment("preset", "v2_imagenet_10pct"),
+            "pretrain": experiment("pretrain", "cifar10_pretrain", "cifar10_linear"),
+            "logistic": experiment("logistic", "cifar10_linear"),
+            "absent": experiment("preset", "cifar10_linear", dataset="no_such_set"),
+            "nowhere": experiment("preset", "cifar10_linear", dataset=""),
+        },
+    )
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(["test"])
+    given = {
+        "data_dir": str(prepared),
+        "dir": str(tmp_path / "out"),
+        "encoder": "r18_1x_sk0_small",
+        "checkpoint": str(tmp_path / "checkpoint"),
+        "epochs": 2,
+        "batch_size": 16,
+        "image_size": 32,
+    }
+    with flagsaver.flagsaver(**given):
+        paper.main([])
+        output = capsys.readouterr().out
+        rows = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
+        assert [row["experiment"] for row in rows] == ["linear", "few", "pretrain", "logistic"]
+        assert all(0 <= row["accuracy"] <= 100 and row["provenance"]["seed"] == 0 for row in rows)
+        assert next(row for row in rows if row["experiment"] == "logistic")["accuracy"] == 100
+        assert "ours (epochs 2, batch_size 16, image_size 32)" in output
+        table = (tmp_path / "out" / "results.md").read_text().splitlines()[2:]
+        assert [line.endswith("not run |") for line in table] == [False] * 4 + [True] * 2
+        assert "nowhere: not run: not in tensorflow-datasets" in output
+
+        monkeypatch.setattr(paper, "run", lambda *_: pytest.fail("all of it is there"))
+        paper.main([])  # a second call measures nothing again
+
+
+def test_accuracy_over_all_and_over_classes():
+    guesses, labels = np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1])
+    assert paper.accuracy(guesses, labels, per_class=False) == 75
+    guesses, labels = np.array([0, 0, 0, 0]), np.array([0, 0, 0, 1])
+    assert paper.accuracy(guesses, labels, per_class=False) == 75
+    assert paper.accuracy(guesses, labels, per_class=True) == 50
+
+
+def test_presets_name_flags_that_exist():
+    check = """
+import run_finetune
+from simclr_tf2.presets import PRESETS
+for name, preset in PRESETS.items():
+    for flag, value in preset.items():
+        assert run_finetune.FLAGS[flag].parser.parse(value if isinstance(value, str) else str(value)) == value, (name, flag)
+"""
+    subprocess.run([sys.executable, "-c", check], check=True, cwd=ROOT)
