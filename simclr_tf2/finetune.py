@@ -91,6 +91,9 @@ class Trainer:
             raise ValueError(f"batch_size must be a multiple of the {self.replicas} devices; got {config.batch_size}")
         if config.micro_batch and self.replicas > 1:
             raise ValueError(f"micro_batch is for one device; got {config.micro_batch} with {self.replicas}")
+        if config.micro_batch and (config.batch_size * objective.views) % config.micro_batch:
+            images = config.batch_size * objective.views
+            raise ValueError(f"micro_batch must divide the {images} images of a batch (all views); got {config.micro_batch}")
         if config.micro_batch and config.xla:
             raise ValueError(f"micro_batch can't be compiled; got {config.micro_batch} with xla")
         if config.xla and self.replicas > 1 and not isinstance(self.strategy, tf.distribute.TPUStrategy):
@@ -213,8 +216,6 @@ class Trainer:
 
     def _cached_gradients(self, images, labels, values):
         encoder, learns, size = self.objective.encoder, self.objective.encoder_learns, self.config.micro_batch
-        if images.shape[0] % size:
-            raise ValueError(f"micro_batch must divide the {images.shape[0]} images of a batch (all views); got {size}")
         parts = tf.reshape(images, [images.shape[0] // size, size, *images.shape[1:]])
         # The second pass updates the moving statistics; this one leaves them as they were.
         statistics = encoder.model.non_trainable_variables if learns else []

@@ -44,9 +44,11 @@ class Objective(abc.ABC):
         encoder: the network to fine-tune.
         projection_head, classifier: what stands on the embedding, or None.
         encoder_learns: whether the encoder normalises by the statistics of the batch, and updates its moving ones.
+        views: how many images `images` makes of a crop.
     """
 
     encoder_learns = True
+    views = 1
 
     def __init__(self, encoder: Encoder, config: ObjectiveConfig):
         self.encoder, self.config = encoder, config
@@ -84,6 +86,8 @@ class Contrastive(Objective):
     while pretraining, as in the official code. It goes into the exported model and changes nothing else. Crops without a
     label (-1) are left out of its loss.
     """
+
+    views = 2
 
     def __init__(self, encoder: Encoder, config: ObjectiveConfig):
         super().__init__(encoder, config)

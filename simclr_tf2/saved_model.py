@@ -34,8 +34,8 @@ class LoadedModel(tf.Module):
 
     Attributes:
         output: endpoint -> tf.TensorSpec.
-        weights: all its variables, plain tf.Variable.
-        trainable_variables: those of the network, which training moves. Heads that came with it stay as they are.
+        weights: the variables of its network, plain tf.Variable; heads that came with it stay as they are.
+        trainable_variables: those of them that training moves.
         blurs: whether its trainable=True function blurs at random; the blur is then left out.
     """
 
@@ -45,25 +45,26 @@ class LoadedModel(tf.Module):
         functions = _functions(loaded, folder)
         self.output = dict(sorted(functions[False].structured_outputs.items()))
         variables = {variable.ref(): variable for function in functions.values() for variable in function.variables}
-        self._all = sorted((ref.deref() for ref in variables), key=lambda variable: variable.name)
+        network = (ref.deref() for ref in variables if not ref.deref().name.startswith(_HEADS))
+        self._network = sorted(network, key=lambda variable: variable.name)
         _register_identity_gradients(functions.values())
         self.blurs = _is_random(functions[True])
         self._train, self._infer = (_mended(functions[trainable], folder) for trainable in (True, False))
 
     @property
     def weights(self) -> list[tf.Variable]:
-        return self._all
+        return self._network
 
     @property
     def trainable_variables(self) -> list[tf.Variable]:
-        return [variable for variable in self._all if variable.trainable and not variable.name.startswith(_HEADS)]
+        return [variable for variable in self._network if variable.trainable]
 
     @property
     def non_trainable_variables(self) -> list[tf.Variable]:
-        return [variable for variable in self._all if not variable.trainable]
+        return [variable for variable in self._network if not variable.trainable]
 
     def count_params(self) -> int:
-        return sum(int(np.prod(variable.shape)) for variable in self._all)
+        return sum(int(np.prod(variable.shape)) for variable in self._network)
 
     def __call__(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
         return (self._train if training else self._infer)(tf.cast(images, tf.float32))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -246,3 +247,87 @@ def test_a_run_killed_at_any_time_ends_as_one_that_was_not(photos, tmp_path):
         for folder in (tmp_path / "whole", killed)
     ]
     assert logs[0] == logs[1]
+
+
+def metrics(run, kind="step"):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["kind"] == kind]
+
+
+def test_the_saved_model_of_a_run_embeds_as_the_run_and_can_be_tuned_on(run_dir, tmp_path):
+    """export -> run as it is -> fine-tune -> export -> search for an image from outside, all by flags."""
+    photos = json.loads((run_dir / "config.json").read_text())["data"]
+    common = [f"--data={photos}", "--image_size=32", "--batch_size=8", "--embed_batch=8", "--encoder=saved_model"]
+    again = tmp_path / "again"
+    call("run_finetune.py", *common, f"--weights={run_dir / 'saved_model'}", "--epochs=0", f"--run_dir={again}")
+    first, second = (EmbeddingSet.load(run / "embeddings") for run in (run_dir, again))
+    np.testing.assert_allclose(second.vectors, first.vectors, rtol=1e-4, atol=1e-5)
+
+    tuned = tmp_path / "tuned"
+    call("run_finetune.py", *common, f"--weights={run_dir / 'saved_model'}", "--epochs=1", f"--run_dir={tuned}")
+    assert "online_accuracy" in metrics(tuned)[0]  # the photos have classes
+    found = EmbeddingSet.load(tuned / "embeddings")
+    assert np.abs(found.vectors - first.vectors).max() > 1e-4
+    assert found.meta["weights"] == "../saved_model"
+    Image.open(found.table.path(3)).save(tmp_path / "outside.png")
+    out = tmp_path / "out.csv"
+    call("run_search.py", f"--embeddings={tuned / 'embeddings'}", f"--query={tmp_path / 'outside.png'}", "--k=5", f"--out={out}")
+    with open(out, newline="", encoding="utf-8") as file:
+        assert next(csv.DictReader(file))["crop_id"] == found.table.ids[3]
+
+
+def test_a_preset_gives_way_to_flags(photos, tmp_path):
+    run = tmp_path / "run"
+    arguments = [f"--data={photos}", "--preset=cifar10_pretrain", "--encoder=tiny", "--batch_size=12", f"--run_dir={run}"]
+    call("run_finetune.py", *arguments, "--epochs=2", "--warmup_epochs=0")
+    config = json.loads((run / "config.json").read_text())
+    assert (config["encoder"], config["epochs"], config["batch_size"]) == ("tiny", 2, 12)
+    assert (config["optimizer"], config["temperature"], config["image_size"], config["blur"]) == ("lars", 0.5, 32, 0.0)
+    assert metrics(run)[0]["learning_rate"] == pytest.approx(1.0 * 12 / 256)
+    assert "is complete already" in call("run_finetune.py", *arguments, "--epochs=2", "--warmup_epochs=0").stderr
+
+
+def test_fine_tuning_a_simclr_resnet_step_by_step(photos, tmp_path):
+    """Pretrain, then from its checkpoint: linear, the last group on half of the labels, from a layer of the head, an endpoint."""
+    common = [f"--data={photos}", "--encoder=r18_1x_sk0_small", "--image_size=32", "--batch_size=12", "--epochs=1"]
+    start = tmp_path / "pretrained"
+    call("run_finetune.py", *common, "--weights=random", "--optimizer=lars", f"--run_dir={start}")
+    weights = f"--weights={start / 'saved_model'}"
+    sets = {"start": EmbeddingSet.load(start / "embeddings").vectors}
+    for name, flags in {
+        "linear": ["--objective=linear"],
+        "last": ["--objective=supervised", "--train_after=3", "--label_fraction=0.5"],
+        "head": ["--objective=supervised", "--head_layer=1"],
+        "middle": ["--objective=linear", "--endpoint=block_group2"],
+    }.items():
+        call("run_finetune.py", *common, weights, *flags, f"--run_dir={tmp_path / name}")
+        sets[name] = EmbeddingSet.load(tmp_path / name / "embeddings").vectors
+        assert (tmp_path / name / "saved_model" / "saved_model.pb").is_file()
+    np.testing.assert_allclose(sets["linear"], sets["start"], rtol=1e-5, atol=1e-6)
+    assert np.abs(sets["last"] - sets["start"]).max() > 1e-4
+    assert np.abs(sets["head"] - sets["start"]).max() > 1e-4
+    assert sets["middle"].shape == (36, 128)
+    assert len(metrics(tmp_path / "last")) == 1  # 18 of 36 labels
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--encoder=r50"], "encoder must be one of .* or a SimCLR ResNet such as r50_1x_sk0; got 'r50'"),
+        (["--encoder=r50_1x_sk0", "--weights=imagenet"], "r50_1x_sk0 has no packaged ImageNet weights"),
+        (["--encoder=saved_model", "--weights=random"], "encoder saved_model needs --weights="),
+        (["--objective=supervised", "--train_after=2"], "train_after must be -1 .* got 2 with encoder tiny"),
+        (["--objective=supervised", "--head_layer=1"], "projection head, which has 0; got 1"),
+        (["--objective=supervised", "--label_fraction=0"], r"label_fraction must be in \(0, 1\]; got 0"),
+        (["--micro_batch=5"], "micro_batch must divide the 16 images of a batch"),
+        (["--endpoint=block_group9"], "endpoint of tiny must be one of avg_pool; got 'block_group9'"),
+        (["--strategy=multiworker"], "needs TF_CONFIG"),
+        (["--strategy=tpu"], "must find a TPU"),
+        (["--weights=gs://127.0.0.1:9/no/saved_model", "--encoder=saved_model"], "gs://127.0.0.1:9/no/saved_model can't be"),
+    ],
+)
+def test_bad_settings_of_simclr_are_named_before_work_starts(photos, tmp_path, flags, message):
+    run = tmp_path / "run"
+    said = failure("run_finetune.py", f"--data={photos}", f"--run_dir={run}", *TINY, *flags)
+    assert re.search(message, said), said
+    assert not (run / "config.json").exists()
