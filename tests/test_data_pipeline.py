@@ -142,3 +142,24 @@ def sessions_table(counts):
     names = [f"s{number}-{crop:03d}.png" for number, count in enumerate(counts) for crop in range(count)]
     sessions = [f"s{number}" for number, count in enumerate(counts) for _ in range(count)]
     return CropTable.from_columns("", columns(names, [(0, 0, 9, 9)] * len(names)) | {"session": sessions})
+
+
+def test_devices_share_a_batch_and_workers_share_the_work(photos, tmp_path):
+    """Each element is one device's share; together they are the batch of one device. Shapes are static, as TPUs demand."""
+    table, _ = read_image_folder(photos)
+    cache, config = CropCache(tmp_path / "cache", table, 32, STRETCHED), AugmentConfig(16)
+
+    def batches(replicas, worker):
+        return training_batches(cache, lambda x, key: two_views(x, key, config), 12, 0, 1, 1, False, replicas, worker)
+
+    whole = [(views[0].numpy(), labels.numpy()) for views, labels in batches(1, (0, 1))]
+    assert len(whole) == 2
+    # Four devices, two in each of two processes.
+    shares = [[(views[0].numpy(), labels.numpy()) for views, labels in batches(4, (worker, 2))] for worker in range(2)]
+    for step, (images, labels) in enumerate(whole):
+        parts = [part for worker in shares for part in worker[2 * step : 2 * step + 2]]
+        np.testing.assert_array_equal(np.concatenate([part[0] for part in parts]), images)
+        np.testing.assert_array_equal(np.concatenate([part[1] for part in parts]), labels)
+    (first, second), labels = batches(4, (0, 2)).element_spec
+    assert first.shape == second.shape == (3, 16, 16, 3)
+    assert labels.shape == (3,)
