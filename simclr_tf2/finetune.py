@@ -180,7 +180,8 @@ class Trainer:
         """One step of one replica; all figures are means over replicas in the end."""
         variables = self.objective.trainable_variables
         images = self.objective.images(augmented)
-        learning_rate = tf.cast(self.optimizer.learning_rate, tf.float32)  # of this step: applying gradients moves it on
+        # Of this step: applying gradients moves both on.
+        learning_rate, scale = tf.cast(self.optimizer.learning_rate, tf.float32), self.optimizer.scale_loss(1.0)
         gradients, embeddings, figures = self._gradients(images, labels, variables)
         if self.replicas > 1:
             # Summed here for their norm, and for loss scaling, which must see an overflow on any replica. The optimizer sums
@@ -192,7 +193,7 @@ class Trainer:
             self.optimizer.apply(gradients, variables)
         return {
             **figures,
-            "gradient_norm": tf.linalg.global_norm(summed) / self.optimizer.scale_loss(1.0),
+            "gradient_norm": tf.linalg.global_norm(summed) / scale,
             "embedding_std": embedding_std(embeddings),
             "learning_rate": learning_rate,
         }
