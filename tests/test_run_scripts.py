@@ -288,41 +288,30 @@ def test_a_preset_gives_way_to_flags(photos, tmp_path):
 
 
 def test_fine_tuning_a_simclr_resnet_step_by_step(photos, tmp_path):
-    """Pretrain, then from its checkpoint: linear, the last group on half of the labels, from a layer of the head, an endpoint."""
+    """Pretrain, then from its checkpoint: the last group on half of the labels, and from a layer of the head."""
     common = [f"--data={photos}", "--encoder=r18_1x_sk0_small", "--image_size=32", "--batch_size=12", "--epochs=1"]
     start = tmp_path / "pretrained"
     call("run_finetune.py", *common, "--weights=random", "--optimizer=lars", f"--run_dir={start}")
     weights = f"--weights={start / 'saved_model'}"
     sets = {"start": EmbeddingSet.load(start / "embeddings").vectors}
     for name, flags in {
-        "linear": ["--objective=linear"],
         "last": ["--objective=supervised", "--train_after=3", "--label_fraction=0.5"],
-        "head": ["--objective=supervised", "--head_layer=1"],
-        "middle": ["--objective=linear", "--endpoint=block_group2"],
+        "head": ["--objective=supervised", "--head_layer=1", "--endpoint=block_group2"],
     }.items():
         call("run_finetune.py", *common, weights, *flags, f"--run_dir={tmp_path / name}")
         sets[name] = EmbeddingSet.load(tmp_path / name / "embeddings").vectors
         assert (tmp_path / name / "saved_model" / "saved_model.pb").is_file()
-    np.testing.assert_allclose(sets["linear"], sets["start"], rtol=1e-5, atol=1e-6)
     assert np.abs(sets["last"] - sets["start"]).max() > 1e-4
-    assert np.abs(sets["head"] - sets["start"]).max() > 1e-4
-    assert sets["middle"].shape == (36, 128)
+    assert sets["head"].shape == (36, 128)
     assert len(metrics(tmp_path / "last")) == 1  # 18 of 36 labels
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--encoder=r50"], "encoder must be one of .* or a SimCLR ResNet such as r50_1x_sk0; got 'r50'"),
-        (["--encoder=r50_1x_sk0", "--weights=imagenet"], "r50_1x_sk0 has no packaged ImageNet weights"),
-        (["--encoder=saved_model", "--weights=random"], "encoder saved_model needs --weights="),
         (["--objective=supervised", "--train_after=2"], "train_after must be -1 .* got 2 with encoder tiny"),
-        (["--objective=supervised", "--head_layer=1"], "projection head, which has 0; got 1"),
-        (["--objective=supervised", "--label_fraction=0"], r"label_fraction must be in \(0, 1\]; got 0"),
         (["--micro_batch=5"], "micro_batch must divide the 16 images of a batch"),
-        (["--endpoint=block_group9"], "endpoint of tiny must be one of avg_pool; got 'block_group9'"),
         (["--strategy=multiworker"], "needs TF_CONFIG"),
-        (["--strategy=tpu"], "must find a TPU"),
         (["--weights=gs://127.0.0.1:9/no/saved_model", "--encoder=saved_model"], "gs://127.0.0.1:9/no/saved_model can't be"),
     ],
 )

@@ -10,6 +10,7 @@ from simclr_tf2.encoders import EncoderConfig, make_encoder
 from simclr_tf2.finetune import FinetuneConfig, Trainer, TrainingDiverged, embedding_std
 from simclr_tf2.heads import HeadConfig
 from simclr_tf2.objectives import ObjectiveConfig, make_objective
+from simclr_tf2.schedule import peak_learning_rate
 
 SIZE, BATCH, STEPS = 16, 8, 4
 AUGMENT = AugmentConfig(SIZE, min_area=0.5, jitter=0.2)
@@ -195,6 +196,20 @@ def test_bad_arguments_are_named(tmp_path):
         make_objective("magic", encoder, ObjectiveConfig(AUGMENT, 3))
     with pytest.raises(ValueError, match="at least 2 classes; got 1"):
         make_objective("supervised", encoder, ObjectiveConfig(AUGMENT, 1))
+    with pytest.raises(ValueError, match=r"head_layer must be 0, or a layer of .* projection head, which has 0; got 1"):
+        make_objective("linear", encoder, ObjectiveConfig(AUGMENT, 3, head_layer=1))
+    with pytest.raises(ValueError, match=r"train_after must be -1 .*; got 2 with encoder tiny"):
+        make_objective("supervised", encoder, ObjectiveConfig(AUGMENT, 3, train_after=2))
+    with pytest.raises(ValueError, match="endpoint of tiny must be one of avg_pool; got 'block_group9'"):
+        make_encoder(EncoderConfig("tiny", "random", "block_group9"))
+    with pytest.raises(OSError, match="encoder saved_model needs --weights="):
+        make_encoder(EncoderConfig("saved_model", "random"))
+    with pytest.raises(ValueError, match="optimizer must be one of adamw, lars, momentum, adam; got 'sgd'"):
+        Trainer(
+            make_objective("linear", encoder, ObjectiveConfig(AUGMENT, 3)), FinetuneConfig(1, optimizer="sgd"), None, 1, tmp_path
+        )
+    with pytest.raises(ValueError, match="learning_rate_scaling must be one of none, linear, sqrt; got 'cube'"):
+        peak_learning_rate(1.0, 2, "cube")
     objective = make_objective("contrastive", encoder, ObjectiveConfig(AUGMENT))
     with pytest.raises(ValueError, match="batch_size must be at most the number of training crops; got 128"):
         Trainer(objective, FinetuneConfig(epochs=1), batches_for(objective), 0, tmp_path)
