@@ -287,6 +287,7 @@ def test_a_preset_gives_way_to_flags(photos, tmp_path):
     assert "is complete already" in call("run_finetune.py", *arguments, "--epochs=2", "--warmup_epochs=0").stderr
 
 
+@pytest.mark.slow
 def test_fine_tuning_a_simclr_resnet_step_by_step(photos, tmp_path):
     """Pretrain, then from its checkpoint: the last group on half of the labels, and from a layer of the head."""
     common = [f"--data={photos}", "--encoder=r18_1x_sk0_small", "--image_size=32", "--batch_size=12", "--epochs=1"]
