@@ -244,3 +244,19 @@ def test_each_device_may_normalise_by_itself():
     assert [layer.synchronized for layer in norms] == [True] * 3
     encoder.synchronize_batch_norm(False)
     assert [layer.synchronized for layer in norms] == [False] * 3
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_half_precision_on_two_devices(tmp_path, policy):
+    """Loss scaling sees an overflow on any device, and divides the sum once. Half precision has three digits."""
+    keras.mixed_precision.set_global_policy(policy)
+    try:
+        one, alone = train(tmp_path / "one", tf.distribute.get_strategy(), learning_rate=0.01)
+        two, spread = train(tmp_path / "two", two_devices(), learning_rate=0.01)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert two[0]["loss"] == pytest.approx(one[0]["loss"], rel=1e-2)
+    if np.isfinite(one[0]["gradient_norm"]):
+        assert two[0]["gradient_norm"] == pytest.approx(one[0]["gradient_norm"], rel=5e-2)
+    for mine, theirs in zip(spread, alone, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=5e-2 * np.abs(theirs).max() + 1e-2)
