@@ -58,6 +58,7 @@ from data.splits import labelled_fraction, split_mask
 from data.where import rows_where
 from probe.metrics import macro, retrieval_quality
 from simclr_tf2.augment import BRIGHTNESS, AugmentConfig
+from simclr_tf2.batch_norm import synchronize
 from simclr_tf2.distribute import STRATEGIES, embed_on_all_devices, make_strategy, worker_of
 from simclr_tf2.encoders import RANDOM, Encoder, EncoderConfig, make_encoder
 from simclr_tf2.export import export_saved_model
@@ -110,7 +111,7 @@ flags.DEFINE_enum(
 flags.DEFINE_float("weight_decay", 1e-4, "Decoupled for adamw, L2 for the others.", lower_bound=0)
 flags.DEFINE_float("warmup_epochs", 0.5, "Epochs of linear warm-up before the cosine.", lower_bound=0)
 flags.DEFINE_float("temperature", 0.1, "Of NT-Xent.", lower_bound=1e-3)
-flags.DEFINE_enum("head", "nonlinear", HEAD_KINDS, "Projection head. A SimCLR checkpoint brings its own.")
+flags.DEFINE_enum("head", "nonlinear", HEAD_KINDS, "Projection head. An imported SimCLR checkpoint brings its own.")
 flags.DEFINE_integer("head_layers", 2, "Layers of a nonlinear head: 2 in the first paper, 3 in the second.", lower_bound=1)
 flags.DEFINE_integer(
     "head_hidden", 512, "Width of the head's hidden layers; 0 is that of the embedding, as in the papers.", lower_bound=0
@@ -124,7 +125,7 @@ flags.DEFINE_integer("head_layer", 0, "Supervised and linear: the classifier rea
 flags.DEFINE_integer(
     "train_after",
     NOTHING_FROZEN,
-    "Supervised, r50_1x_sk0 and kin: freeze all up to this block group, batch norm included; -1 nothing.",
+    "r50_1x_sk0 and kin: freeze all up to this block group, batch norm included; -1 nothing.",
 )
 flags.DEFINE_float("min_area", 0.3, "A random crop shows at least this share of the image.", lower_bound=0.01, upper_bound=1)
 flags.DEFINE_float(
@@ -174,7 +175,7 @@ def read_crops() -> tuple[CropTable, Report]:
     return table, report
 
 
-def prepare(encoder: Encoder, table: CropTable, unreadable: Unreadable, run_dir: Path) -> tuple[Trainer, CropTable | None]:
+def prepare(encoder: Encoder, table: CropTable, unreadable: Unreadable, run_dir: Path) -> tuple[Trainer, Evaluation | None]:
     """Builds the training that the flags ask for, and the crops to measure retrieval on; all errors come from here."""
     contrastive = FLAGS.objective == "contrastive"
     train = table.take(split_mask(table, FLAGS.train_split or ("all" if contrastive else "train"), "train_split"))
@@ -183,7 +184,11 @@ def prepare(encoder: Encoder, table: CropTable, unreadable: Unreadable, run_dir:
         if len(train.classes) < 2:
             message = f"objective {FLAGS.objective} needs crops of at least 2 classes; the training crops have {len(train.classes)}"
             raise ValueError(message)
+    elif FLAGS.label_fraction < 1:
+        raise ValueError(f"label_fraction is for supervised and linear; got {FLAGS.label_fraction} with objective contrastive")
     objective = make_objective(FLAGS.objective, encoder, objective_config(len(train.classes)))
+    for model in (encoder.model, objective.projection_head):
+        synchronize(model, FLAGS.sync_batch_norm)
     if len(train) < FLAGS.batch_size:
         raise ValueError(f"batch_size must be at most the number of training crops, {len(train)}; got {FLAGS.batch_size}")
     evaluated = evaluation_crops(table)
@@ -218,7 +223,8 @@ def prepare(encoder: Encoder, table: CropTable, unreadable: Unreadable, run_dir:
         micro_batch=FLAGS.micro_batch,
         xla=FLAGS.xla,
     )
-    return Trainer(objective, config, batches, len(train) // FLAGS.batch_size, run_dir), evaluated
+    evaluation = Evaluation(evaluated, objective, train.classes) if evaluated else None
+    return Trainer(objective, config, batches, len(train) // FLAGS.batch_size, run_dir), evaluation
 
 
 def objective_config(classes: int) -> ObjectiveConfig:
@@ -256,14 +262,28 @@ def evaluation_crops(table: CropTable) -> CropTable | None:
 Embed = Callable[[tf.Tensor], np.ndarray]
 
 
-def measure_retrieval(embed_batch: Embed, table: CropTable, unreadable: Unreadable) -> dict[str, float]:
-    """Macro P@20 within a split, each of its labelled crops as query; nothing where too few can be read."""
-    parts = list(embed_crops(table, embed_batch, embed_size(), FLAGS.embed_batch, unreadable, view=view()))
-    vectors, valid = (tf.concat(part, 0).numpy() for part in zip(*parts, strict=True))
-    if valid.sum() <= EVALUATION_K:
-        return {}
-    qualities = retrieval_quality(vectors[valid], table.column("label_name")[valid], EVALUATION_K)
-    return {f"{FLAGS.eval_split}_P@{EVALUATION_K}": macro(qualities)}
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What is measured on --eval_split after every epoch."""
+
+    table: CropTable
+    objective: Objective
+    classes: list[str]  # that the objective's classifier tells apart
+
+    def measure(self, embed_batch: Embed, unreadable: Unreadable) -> dict[str, float]:
+        """Macro P@20, each labelled crop as query, and the classifier's top-1 accuracy; nothing where too few can be read."""
+        parts = list(embed_crops(self.table, embed_batch, embed_size(), FLAGS.embed_batch, unreadable, view=view()))
+        vectors, valid = (tf.concat(part, 0).numpy() for part in zip(*parts, strict=True))
+        if valid.sum() <= EVALUATION_K:
+            return {}
+        vectors, answers = vectors[valid], self.table.column("label_name")[valid]
+        figures = {f"{FLAGS.eval_split}_P@{EVALUATION_K}": macro(retrieval_quality(vectors, answers, EVALUATION_K))}
+        logits = self.objective.classify(vectors) if self.objective.encoder.embeds_features else None
+        if logits is not None:
+            labelled = answers != ""
+            guesses = np.array(self.classes)[np.argmax(logits, axis=1)]
+            figures[f"{FLAGS.eval_split}_accuracy"] = float((guesses == answers)[labelled].mean())
+        return figures
 
 
 def embed(
@@ -359,7 +379,7 @@ def run() -> None:
             check_writable(run_dir, "run_dir", 11 * weight_bytes if FLAGS.epochs else weight_bytes)
             trained = FinetuneResult(0)
             if FLAGS.epochs:
-                trainer, evaluated = prepare(encoder, table, unreadable, run_dir)
+                trainer, evaluation = prepare(encoder, table, unreadable, run_dir)
         # With several workers, only this one embeds, by itself.
         spread = workers == 1 and strategy.num_replicas_in_sync > 1
         embed_batch = embed_on_all_devices(strategy, encoder.forward) if spread else encoder.embed
@@ -367,7 +387,7 @@ def run() -> None:
         write_json(run_dir / "config.json", settings())
         table.write(run_dir / "crops.parquet")
         if FLAGS.epochs:
-            trained = trainer.run(lambda: measure_retrieval(embed_batch, evaluated, unreadable) if evaluated else {}, progress_bar)
+            trained = trainer.run(lambda: evaluation.measure(embed_batch, unreadable) if evaluation else {}, progress_bar)
             shutil.rmtree(run_dir / crop_cache(0), ignore_errors=True)  # it has served its purpose
         if has_own_weights() and not (run_dir / "result.json").is_file():
             encoder.save(run_dir)
@@ -389,9 +409,7 @@ def run() -> None:
 def start_encoder() -> Encoder:
     """The encoder that the flags name; its checkpoint is downloaded where it is remote."""
     weights = str(local_saved_model(FLAGS.weights)) if is_remote(FLAGS.weights) else FLAGS.weights
-    encoder = make_encoder(EncoderConfig(FLAGS.encoder, weights, FLAGS.endpoint))
-    encoder.synchronize_batch_norm(FLAGS.sync_batch_norm)
-    return encoder
+    return make_encoder(EncoderConfig(FLAGS.encoder, weights, FLAGS.endpoint))
 
 
 def assist(strategy: tf.distribute.Strategy, run_dir: Path, worker: int) -> None:

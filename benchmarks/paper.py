@@ -13,6 +13,7 @@ Ends with a table of the published number and ours, in results.md.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -138,7 +139,7 @@ class Data:
         import tensorflow_datasets as tfds
 
         self.builder = tfds.builder(experiment.dataset, data_dir=FLAGS.data_dir and os.path.expanduser(FLAGS.data_dir))
-        if not self.builder.info.splits:
+        if not Path(self.builder.data_dir).exists() or not self.builder.info.splits:
             raise FileNotFoundError(f"{experiment.dataset} hasn't been prepared in {self.builder.data_dir}")
         self.experiment = experiment
         self.classes = int(self.builder.info.features["label"].num_classes)
@@ -275,6 +276,13 @@ def run(name: str, experiment: Experiment, data: Data, folder: Path) -> float:
     return measure(objective, data, has["image_size"])
 
 
+def check_version(experiment: Experiment) -> None:
+    """Refuses to set a checkpoint of one paper beside numbers of the other."""
+    for version, other in (("v1", "v2"), ("v2", "v1")):
+        if experiment.protocol != "pretrain" and experiment.source.startswith(version) and f"simclr{other}/" in FLAGS.checkpoint:
+            raise ValueError(f"--checkpoint is one of {other}; the number is of {version}")
+
+
 def chosen() -> Iterator[tuple[str, Experiment]]:
     unknown = set(FLAGS.experiments) - set(EXPERIMENTS)
     if unknown:
@@ -292,15 +300,20 @@ def main(argv: list[str]) -> None:
     asked = {name: FLAGS[name].value for name in ("encoder", "checkpoint", "epochs", "batch_size", "image_size", "seed")}
     rows = [json.loads(line) for line in results.read_text().splitlines()] if results.is_file() else []
     done = {row["experiment"]: row["accuracy"] for row in rows if row["settings"] == asked}
+    runs = (
+        folder / hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
+    )  # checkpoints of other settings apart
+    start = f"Started from {FLAGS.encoder}, {FLAGS.checkpoint}; pretraining from random weights.\n"
     changed = ", ".join(f"{name} {asked[name]}" for name in ("epochs", "batch_size", "image_size") if asked[name])
-    lines = [f"| experiment | published | ours{f' ({changed})' if changed else ''} |", "| --- | --- | --- |"]
+    lines = [start, f"| experiment | published | ours{f' ({changed})' if changed else ''} |", "| --- | --- | --- |"]
     for name, experiment in chosen():
         if name not in done:
             try:
+                check_version(experiment)
                 with strategy.scope():
                     data = Data(experiment)
-                    figure = run(name, experiment, data, folder)
-            except (ImportError, FileNotFoundError, ValueError, OSError, RuntimeError) as error:
+                    figure = run(name, experiment, data, runs)
+            except (ImportError, AssertionError, ValueError, OSError, RuntimeError, tf.errors.OpError) as error:
                 reason = str(error).strip().splitlines()[0] if experiment.dataset else "not in tensorflow-datasets"
                 print(f"{name}: not run: {reason}", flush=True)
             else:

@@ -12,17 +12,21 @@ import base64
 import hashlib
 import json
 import os
+import shutil
 import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
 
+import filelock
+
 from data.download import DownloadError, ask, check_disk, fetch
-from data.files import check_writable, exclusive, write_json
+from data.files import check_writable, write_json
 
 STORAGE = "https://storage.googleapis.com"
 COMPLETE = "complete.json"  # written last
 _TIMEOUT = 60
+_SCHEMA = b"\x08\x01"  # how a SavedModel begins: its schema's version
 
 
 def is_remote(weights: str) -> bool:
@@ -50,9 +54,10 @@ def local_saved_model(url: str, cache: str | Path | None = None, storage: str = 
     """
     url = url.rstrip("/")
     digest = hashlib.sha256(url.encode()).hexdigest()[:12]
-    folder = Path(cache or cache_folder()) / f"{url.rsplit('/', 2)[-2]}-{digest}"
+    name = ([part for part in url.split("/") if part] + ["model"])[-3:][0].rstrip(":")  # of .../r50_1x_sk0/saved_model
+    folder = Path(cache or cache_folder()) / f"{name}-{digest}"
     check_writable(folder, "the cache ($SIMCLR_TF2_CACHE)")
-    with exclusive(folder, "the cache ($SIMCLR_TF2_CACHE)"):
+    with filelock.FileLock(folder / ".lock"):  # another process that downloads the same is waited for
         if not (folder / COMPLETE).is_file():
             files = _listed(url, storage) if url.startswith("gs://") else _guessed(url)
             check_disk(folder, sum(size or 0 for _, size, _ in files.values()))
@@ -61,6 +66,11 @@ def local_saved_model(url: str, cache: str | Path | None = None, storage: str = 
                 target.parent.mkdir(parents=True, exist_ok=True)
                 fetch(address, target)
                 _verify(target, size, md5, address)
+            if not (folder / "saved_model.pb").read_bytes().startswith(_SCHEMA):
+                shutil.rmtree(folder)
+                raise DownloadError(
+                    f"{url}/saved_model.pb is no SavedModel (a page to log in?). Deleted; the same command tries again"
+                )
             write_json(folder / COMPLETE, {"url": url, "files": {name: size for name, (_, size, _) in files.items()}})
     return folder
 

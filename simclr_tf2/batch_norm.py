@@ -59,3 +59,11 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     @staticmethod
     def _shaped(outputs, rank: int):
         return outputs if rank == 4 else outputs[:, 0, 0, :]
+
+
+def synchronize(model, synchronized: bool) -> None:
+    """Whether batch norm in a model takes the moments of the whole batch over all devices, or of each device's share."""
+    for layer in getattr(model, "layers", ()):
+        if isinstance(layer, FusedBatchNormalization):
+            layer.synchronized = synchronized
+        synchronize(layer, synchronized)

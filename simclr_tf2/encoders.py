@@ -11,7 +11,7 @@ import hashlib
 import json
 import pickle
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -74,6 +74,11 @@ class Encoder:
         return self.model.trainable_variables
 
     @property
+    def embeds_features(self) -> bool:
+        """Whether `embed` gives the features that heads are trained on."""
+        return self.endpoint == self.features
+
+    @property
     def has_block_groups(self) -> bool:
         """Whether this is one of this project's ResNets, whose blocks can be frozen."""
         return ResNetConfig.parse(self.config.name) is not None
@@ -101,12 +106,6 @@ class Encoder:
         """Embeds uint8 images; see `forward`."""
         return self._embed(tf.convert_to_tensor(images, tf.uint8)).numpy()
 
-    def synchronize_batch_norm(self, synchronized: bool) -> None:
-        """Whether batch norm takes the moments of the whole batch over all devices (the default), or of each device's share."""
-        for layer in _layers(self.model):
-            if isinstance(layer, FusedBatchNormalization):
-                layer.synchronized = synchronized
-
     def content_hash(self) -> str:
         """SHA-256 over architecture and weights: two encoders with the same hash give the same embeddings."""
         digest = hashlib.sha256(f"{self.config.name}/{self.endpoint}".encode())
@@ -131,12 +130,6 @@ class Encoder:
             partial = path.with_name(f".partial-{path.name}")
             self.model.save_weights(partial)
             partial.replace(path)
-
-
-def _layers(model: keras.Model | LoadedModel) -> Iterator[keras.Layer]:
-    for layer in getattr(model, "layers", ()):
-        yield layer
-        yield from _layers(layer)
 
 
 def make_encoder(config: EncoderConfig) -> Encoder:
@@ -170,7 +163,7 @@ def _simclr_resnet(config: EncoderConfig, resnet: ResNetConfig) -> Encoder:
         )
     if Path(config.weights).is_dir():
         model, head = import_weights(config.weights, resnet)
-        return Encoder(config, model, ENDPOINTS[-1], head)
+        return Encoder(config, model, ENDPOINTS[-1], head if head.weights else None)
     model = build_resnet(resnet)
     if config.weights != RANDOM:
         _load_keras_weights(model, config.weights, config.name)

@@ -17,7 +17,8 @@ import tensorflow as tf
 
 from simclr_tf2.encoders import Encoder
 from simclr_tf2.heads import CLASSIFIER, PROJECTION, projections
-from simclr_tf2.official_names import official_variables, path_of
+from simclr_tf2.import_official import infer_architecture
+from simclr_tf2.official_names import canonical, official_variables, path_of
 from simclr_tf2.resnet import ENDPOINTS, ResNetConfig
 
 FEATURES, PROJECTION_INPUT, PROJECTED, LOGITS = ENDPOINTS[-1], "proj_head_input", "proj_head_output", "logits_sup"
@@ -42,7 +43,14 @@ def export_saved_model(
     partial, old = folder.with_name(f".partial-{folder.name}"), folder.with_name(f".old-{folder.name}")
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
-    tf.saved_model.save(_Exported(encoder, projection_head, classifier, head_layer), str(partial))
+    frozen = [layer for layer in getattr(encoder.model, "layers", ()) if not layer.trainable]
+    try:
+        for layer in frozen:
+            layer.trainable = True  # what was frozen in training is not in the exported model
+        tf.saved_model.save(_Exported(encoder, projection_head, classifier, head_layer), str(partial))
+    finally:
+        for layer in frozen:
+            layer.trainable = False
     if folder.exists():
         folder.rename(old)
     partial.rename(folder)
@@ -109,10 +117,21 @@ def _copy(variable: keras.Variable, names: dict[str, str]) -> tf.Variable:
 
 def _names(encoder: Encoder, projection_head: keras.Model | None, classifier: keras.Model | None) -> dict[str, str]:
     """Path -> official name, in the official order; heads have theirs on any encoder."""
-    config = ResNetConfig.parse(encoder.config.name)
+    config = ResNetConfig.parse(encoder.config.name) or _architecture_of(encoder)
     layers = sum(layer.name.endswith(".dense") for layer in projection_head.layers) if projection_head else 0
     rows = official_variables(config or ResNetConfig(), layers, classifier is not None)
     return {row.path: row.name for row in rows if config or row.part in (PROJECTION, CLASSIFIER)}
+
+
+def _architecture_of(encoder: Encoder) -> ResNetConfig | None:
+    if isinstance(encoder.model, keras.Model):
+        return None
+    try:
+        return infer_architecture(
+            dict(zip(canonical([v.name for v in encoder.model.weights]), encoder.model.weights, strict=True))
+        )[0]
+    except ValueError:
+        return None  # a model of another kind
 
 
 def _outputs(encoder: Encoder, projection_head, classifier, head_layer: int, inputs, trainable: bool) -> dict[str, tf.Tensor]:

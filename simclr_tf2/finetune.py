@@ -89,8 +89,8 @@ class Trainer:
             raise ValueError(f"batch_size must be at most the number of training crops; got {config.batch_size}")
         if config.batch_size % self.replicas:
             raise ValueError(f"batch_size must be a multiple of the {self.replicas} devices; got {config.batch_size}")
-        if config.micro_batch and self.replicas > 1:
-            raise ValueError(f"micro_batch is for one device; got {config.micro_batch} with {self.replicas}")
+        if config.micro_batch and tf.distribute.has_strategy():
+            raise ValueError(f"micro_batch is for one device; got {config.micro_batch} with {self.replicas} under a strategy")
         if config.micro_batch and (config.batch_size * objective.views) % config.micro_batch:
             images = config.batch_size * objective.views
             raise ValueError(f"micro_batch must divide the {images} images of a batch (all views); got {config.micro_batch}")

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
-from simclr_tf2.heads import HeadConfig, build_classifier, build_projection_head
+from simclr_tf2.heads import CLASSIFIER, PROJECTION, HeadConfig, build_classifier, build_projection_head
 from simclr_tf2.official_names import canonical, official_variables, path_of
 from simclr_tf2.resnet import GROUPS, SK_RATIO, ResNetConfig, build_resnet
 from simclr_tf2.saved_model import check_saved_model
@@ -43,6 +43,8 @@ def import_model(folder: str | Path, expected: ResNetConfig | None = None) -> tu
     """Like `import_weights`, with the classifier as well, where there is one."""
     values = read_variables(folder)
     config, head_config, classes = infer_architecture(values, folder)
+    if expected and _same_variables(config, expected):
+        config = expected  # where variables can't tell: a ratio that was rounded, the pooling of shortcuts
     if expected and config != expected:
         raise ValueError(f"weights must be those of {expected.name}; {str(folder)!r} holds {config.name}")
     resnet = build_resnet(config)
@@ -69,15 +71,33 @@ def import_model(folder: str | Path, expected: ResNetConfig | None = None) -> tu
     return resnet, head, classifier
 
 
+def _same_variables(one: ResNetConfig, other: ResNetConfig) -> bool:
+    rows = [[(row.path, row.trainable) for row in official_variables(config)] for config in (one, other)]
+    narrow = [
+        (config.depth, config.width, config.small_images, int(512 * config.width * config.se_ratio)) for config in (one, other)
+    ]
+    return rows[0] == rows[1] and narrow[0] == narrow[1]
+
+
 def read_variables(folder: str | Path) -> dict[str, np.ndarray]:
     """Official name -> value of every variable of a SavedModel, read without building its graph."""
     check_saved_model(folder)
     reader = tf.train.load_checkpoint(str(Path(folder) / "variables" / "variables"))
     objects = TrackableObjectGraph.FromString(reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH"))
     attributes = [attribute for node in objects.nodes for attribute in node.attributes if attribute.name == "VARIABLE_VALUE"]
-    found = {attribute.full_name: attribute.checkpoint_key for attribute in attributes if attribute.full_name}
+    found: dict[str, str] = {}
+    for attribute in attributes:
+        # An export of a SavedModel with new heads holds the old ones too, below the model that was loaded.
+        old = attribute.checkpoint_key.startswith("loaded/") and attribute.full_name.startswith((PROJECTION, CLASSIFIER))
+        if attribute.full_name and not (old and _has_new(attributes, attribute.full_name)):
+            found[attribute.full_name] = attribute.checkpoint_key
     names = canonical(list(found))
     return {name: reader.get_tensor(key) for name, key in zip(names, found.values(), strict=True)}
+
+
+def _has_new(attributes: list, name: str) -> bool:
+    part = name.split("/")[0]
+    return any(other.full_name.startswith(f"{part}/") and not other.checkpoint_key.startswith("loaded/") for other in attributes)
 
 
 def infer_architecture(values: Mapping[str, np.ndarray], folder: str | Path = "") -> tuple[ResNetConfig, HeadConfig, int]:

@@ -56,7 +56,7 @@ class LARS(keras.optimizers.Optimizer):
             return
         super().build(variables)
         self._momenta = self.add_optimizer_variables(variables, "momentum")
-        paths = [getattr(variable, "path", variable.name) for variable in variables]
+        paths = [getattr(variable, "path", variable.name.removesuffix(":0")) for variable in variables]
         spared = self.exclude_from_decay if self.exclude_from_adaptation is None else self.exclude_from_adaptation
         self._decays = [not _matches(path, self.exclude_from_decay) for path in paths]
         self._adapts = [not _matches(path, spared) for path in paths]

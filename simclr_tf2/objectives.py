@@ -33,7 +33,7 @@ class ObjectiveConfig:
     online: bool = True  # contrastive: train a linear classifier beside, behind a stop-gradient
     label_smoothing: float = 0.0  # supervised and linear
     head_layer: int = 0  # supervised and linear: the classifier reads this layer of the encoder's projection head; 0 none
-    train_after: int = NOTHING_FROZEN  # supervised: block group up to which all is frozen; 0 is the stem, 4 the whole network
+    train_after: int = NOTHING_FROZEN  # block group up to which all is frozen; 0 is the stem, 4 the whole network
     frozen_statistics: bool = True  # of batch norm in what is frozen; False lets them drift, as the official code does
 
 
@@ -54,6 +54,22 @@ class Objective(abc.ABC):
         self.encoder, self.config = encoder, config
         self.projection_head: Any = None  # keras.Model
         self.classifier: Any = None
+        self._frozen: set[str] = set()
+        if config.train_after != NOTHING_FROZEN:
+            self._freeze()
+
+    def _freeze(self) -> None:
+        last = self.config.train_after
+        if not 0 <= last <= 4 or not self.encoder.has_block_groups:
+            raise ValueError(
+                f"train_after must be {NOTHING_FROZEN} (all weights train) or, with a SimCLR ResNet, 0 (after the stem) to 4; "
+                f"got {last} with encoder {self.encoder.config.name}"
+            )
+        for layer in self.encoder.model.layers:
+            if layer.weights and group_of(layer) <= last:
+                self._frozen |= {variable.path for variable in layer.trainable_variables}
+                if self.config.frozen_statistics:
+                    layer.trainable = False  # for batch norm this also means: use the moving statistics, and keep them
 
     @property
     def head_variables(self) -> list[keras.Variable]:
@@ -64,7 +80,12 @@ class Objective(abc.ABC):
     @property
     def trainable_variables(self) -> list:
         """The variables that the optimizer moves: first the encoder's, then the heads'."""
-        return [*self.encoder.trainable_variables, *self.head_variables]
+        network = [v for v in self.encoder.trainable_variables if getattr(v, "path", None) not in self._frozen]
+        return [*network, *self.head_variables]
+
+    def classify(self, features) -> tf.Tensor | None:
+        """Features, float32 [rows, width] -> logits [rows, classes]; None without a classifier."""
+        return None if self.classifier is None else self.classifier(features)
 
     @abc.abstractmethod
     def augment(self, image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
@@ -91,6 +112,8 @@ class Contrastive(Objective):
 
     def __init__(self, encoder: Encoder, config: ObjectiveConfig):
         super().__init__(encoder, config)
+        if config.head_layer:
+            raise ValueError(f"head_layer is for supervised and linear; got {config.head_layer} with objective contrastive")
         self.projection_head = encoder.projection_head or build_projection_head(encoder.width, config.head)
         if config.online and config.classes >= 2:
             self.classifier = build_classifier(encoder.width, config.classes)
@@ -118,34 +141,17 @@ class Supervised(Objective):
         super().__init__(encoder, config)
         if config.classes < 2:
             raise ValueError(f"a supervised objective needs crops of at least 2 classes; got {config.classes}")
-        self._frozen: set[str] = set()
         width = encoder.width
         if config.head_layer:
             self.projection_head = _up_to(encoder.projection_head, config.head_layer)
             width = int(self.projection_head.output_shape[-1])
         self.classifier = build_classifier(width, config.classes)
-        if config.train_after != NOTHING_FROZEN:
-            self._freeze()
-
-    def _freeze(self) -> None:
-        last = self.config.train_after
-        if not 0 <= last <= 4 or not self.encoder.has_block_groups:
-            raise ValueError(
-                f"train_after must be {NOTHING_FROZEN} (all weights train) or, with a SimCLR ResNet, 0 (after the stem) to 4; "
-                f"got {last} with encoder {self.encoder.config.name}"
-            )
-        for layer in self.encoder.model.layers:
-            if layer.weights and group_of(layer) <= last:
-                self._frozen |= {variable.path for variable in layer.trainable_variables}
-                if self.config.frozen_statistics:
-                    layer.trainable = False  # for batch norm this also means: use the moving statistics, and keep them
-
-    @property
-    def trainable_variables(self):
-        return [variable for variable in super().trainable_variables if getattr(variable, "path", None) not in self._frozen]
 
     def augment(self, image, seed):
         return crop_and_flip(image, seed, self.config.augment)
+
+    def classify(self, features):
+        return self.classifier(features if self.projection_head is None else self.projection_head(features))
 
     def loss(self, embeddings, labels):
         features = embeddings

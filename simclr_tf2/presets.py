@@ -12,7 +12,14 @@ _VIEWS = {"min_area": 0.08, "grey": 0.2, "from_above": False, "brightness": "mul
 _IMAGENET_VIEWS = {**_VIEWS, "image_size": 224, "jitter": 1.0, "blur": 0.5}
 _CIFAR_VIEWS = {**_VIEWS, "image_size": 32, "jitter": 0.5, "blur": 0.0}
 _LABELS = {"objective": "supervised", "label_smoothing": 0.0, "warmup_epochs": 0.0, "weight_decay": 0.0}
-_PRETRAIN = {"objective": "contrastive", "weights": "random", "optimizer": "lars", "warmup_epochs": 10.0, "head": "nonlinear"}
+_PRETRAIN = {
+    "objective": "contrastive",
+    "train_split": "train",
+    "weights": "random",
+    "optimizer": "lars",
+    "warmup_epochs": 10.0,
+    "head": "nonlinear",
+}
 
 PRESETS: dict[str, dict[str, Any]] = {
     # Pretraining. 0.3 * B / 256 of v1 and 0.075 * sqrt(B) of the code are the same at a batch of 4096.

@@ -25,6 +25,7 @@ from tensorflow.python.framework.ops import gradient_registry  # there is no pub
 from simclr_tf2.heads import CLASSIFIER, PROJECTION
 
 FEATURES = "final_avg_pool"
+_HEAD_OUTPUTS = ("logits_sup", "proj_head_output")
 _HEADS = (f"{PROJECTION}/", f"{CLASSIFIER}/")
 _RANDOM = ("RandomUniform", "RandomStandardNormal", "StatelessRandomUniformV2", "StatelessRandomNormalV2", "RandomUniformInt")
 
@@ -33,7 +34,7 @@ class LoadedModel(tf.Module):
     """A loaded SavedModel with the parts of a Keras model's interface that an encoder needs.
 
     Attributes:
-        output: endpoint -> tf.TensorSpec.
+        output: endpoint -> tf.TensorSpec, of those that may embed.
         weights: the variables of its network, plain tf.Variable; heads that came with it stay as they are.
         trainable_variables: those of them that training moves.
         blurs: whether its trainable=True function blurs at random; the blur is then left out.
@@ -43,7 +44,9 @@ class LoadedModel(tf.Module):
         super().__init__(name="loaded_simclr")
         self.loaded, self.folder = loaded, str(folder)
         functions = _functions(loaded, folder)
-        self.output = dict(sorted(functions[False].structured_outputs.items()))
+        # Outputs of heads are no embedding of a network: fine-tuning puts other heads in their place.
+        ends = sorted(functions[False].structured_outputs.items())
+        self.output = {name: spec for name, spec in ends if name not in _HEAD_OUTPUTS}
         variables = {variable.ref(): variable for function in functions.values() for variable in function.variables}
         network = (ref.deref() for ref in variables if not ref.deref().name.startswith(_HEADS))
         self._network = sorted(network, key=lambda variable: variable.name)

@@ -14,7 +14,7 @@ from data.download import DownloadError
 from data.remote_model import cache_folder, is_remote, local_saved_model
 
 FILES = {
-    "saved_model.pb": b"graph" * 100,
+    "saved_model.pb": b"\x08\x01" + b"graph" * 100,
     "variables/variables.index": b"index",
     "variables/variables.data-00000-of-00002": b"a" * 5000,
     "variables/variables.data-00001-of-00002": b"b" * 7000,
@@ -136,6 +136,15 @@ def test_what_is_not_there_is_said(server, tmp_path):
     with pytest.raises(DownloadError, match="outside of its folder"):
         local_saved_model(f"gs://models/{PREFIX}", tmp_path / "y", server.address)
     assert not (tmp_path / "evil").exists()
+
+
+def test_a_page_in_place_of_a_model_is_not_kept(server, tmp_path):
+    good = dict(server.files)
+    server.files["saved_model.pb"] = b"<html>log in"
+    with pytest.raises(DownloadError, match=r"is no SavedModel \(a page to log in\?\)"):
+        local_saved_model(f"{server.address}/plain", tmp_path)
+    server.files.update(good)
+    assert FILES.items() <= contents(local_saved_model(f"{server.address}/plain", tmp_path)).items()
 
 
 def test_what_counts_as_an_address_and_where_it_goes(monkeypatch, tmp_path):

@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 from simclr_tf2.augment import AugmentConfig
-from simclr_tf2.batch_norm import FusedBatchNormalization
+from simclr_tf2.batch_norm import FusedBatchNormalization, synchronize
 from simclr_tf2.distribute import embed_on_all_devices, make_strategy, worker_of
 from simclr_tf2.encoders import EncoderConfig, make_encoder
 from simclr_tf2.finetune import FinetuneConfig, Trainer
@@ -242,7 +242,7 @@ def test_each_device_may_normalise_by_itself():
     encoder = make_encoder(EncoderConfig("tiny", "random"))
     norms = [layer for layer in encoder.model.layers if isinstance(layer, FusedBatchNormalization)]
     assert [layer.synchronized for layer in norms] == [True] * 3
-    encoder.synchronize_batch_norm(False)
+    synchronize(encoder.model, False)
     assert [layer.synchronized for layer in norms] == [False] * 3
 
 

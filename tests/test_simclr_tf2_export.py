@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from simclr_tf2.augment import AugmentConfig
 from simclr_tf2.encoders import Encoder, EncoderConfig, make_encoder
 from simclr_tf2.export import export_saved_model
 from simclr_tf2.heads import HeadConfig, build_classifier, build_projection_head, projections
 from simclr_tf2.import_official import import_model, import_weights, read_variables
+from simclr_tf2.objectives import ObjectiveConfig, make_objective
 from simclr_tf2.official_names import official_variables
 from simclr_tf2.resnet import ResNetConfig, build_resnet
 from tests.conftest import two_devices
@@ -220,3 +222,45 @@ def test_reading_variables_needs_no_graph(exported):
     reference, folder = exported
     values = read_variables(folder)
     assert set(values) == {row.name for row in official_variables(reference.config)}
+
+
+def test_new_heads_on_a_loaded_model_are_imported_with_its_network(exported, tmp_path):
+    """Export of a model that was run as it is: the heads it came with give way to those that were trained."""
+    _, folder = exported
+    encoder = make_encoder(EncoderConfig("saved_model", str(folder)))
+    head = build_projection_head(encoder.width, HeadConfig(layers=2, hidden=32, output=8))
+    export_saved_model(tmp_path / "out", encoder, head, build_classifier(encoder.width, 4))
+    resnet, again, classifier = import_model(tmp_path / "out")
+    np.testing.assert_allclose(resnet(IMAGES)["final_avg_pool"], encoder(IMAGES), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(again.get_weights()[0], head.get_weights()[0])
+    assert classifier.output_shape[-1] == 4
+
+
+def test_what_was_frozen_in_training_normalises_by_the_batch_in_the_export(tmp_path):
+    reference = Reference("r18_cifar_stem").fill()
+    encoder = Encoder(EncoderConfig("r18_1x_sk0_small", "random"), reference.resnet, "final_avg_pool")
+    make_objective("supervised", encoder, ObjectiveConfig(AugmentConfig(32), 3, train_after=4))
+    export_saved_model(tmp_path / "out", encoder)
+    assert not encoder.model.get_layer("stem.bn0").trainable  # as it was
+    model = make_encoder(EncoderConfig("saved_model", str(tmp_path / "out"))).model
+    before = [variable.numpy() for variable in model.non_trainable_variables]
+    model(IMAGES, training=True)
+    assert all(not np.array_equal(v, old) for v, old in zip(model.non_trainable_variables, before, strict=True))
+
+
+def test_a_model_without_a_projection_head_gets_a_new_one(tmp_path):
+    reference = Reference("r18_cifar_stem").fill()
+    encoder = Encoder(EncoderConfig("r18_1x_sk0_small", "random"), reference.resnet, "final_avg_pool")
+    export_saved_model(tmp_path / "out", encoder, classifier=reference.classifier)
+    again = make_encoder(EncoderConfig("r18_1x_sk0_small", str(tmp_path / "out")))
+    assert again.projection_head is None
+    assert len(make_objective("contrastive", again, ObjectiveConfig(AugmentConfig(32))).head_variables) == 5
+
+
+@pytest.mark.parametrize("name", ["r18_1x_sk1_small", "r18_1x_sk0_se0.3"])
+def test_what_variables_cannot_tell_is_taken_from_the_name(tmp_path, name):
+    config = ResNetConfig.parse(name)
+    network = build_resnet(config)
+    export_saved_model(tmp_path / "out", Encoder(EncoderConfig(name, "random"), network, "final_avg_pool"))
+    again = make_encoder(EncoderConfig(name, str(tmp_path / "out")))
+    np.testing.assert_allclose(again(IMAGES), network(IMAGES)["final_avg_pool"], rtol=1e-5, atol=1e-6)

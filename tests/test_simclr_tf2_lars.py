@@ -100,3 +100,9 @@ def test_two_devices_step_as_one():
         step()
         other.apply([tf.ones((4, 3)) * 3.0], [alone])  # 1 + 2
     np.testing.assert_allclose(spread.numpy(), alone.numpy(), rtol=1e-6)
+
+
+def test_exclusion_knows_names_of_plain_variables_too():
+    gamma = tf.Variable(np.ones(2, np.float32), name="resnet/bn/gamma")  # its name ends in ":0"
+    LARS(1.0, decay=1.0, eeta=1e-3).apply([tf.ones(2)], [gamma])
+    np.testing.assert_allclose(gamma, np.zeros(2))
