@@ -278,12 +278,22 @@ def test_the_saved_model_of_a_run_embeds_as_the_run_and_can_be_tuned_on(run_dir,
 
 def test_a_preset_gives_way_to_flags(photos, tmp_path):
     run = tmp_path / "run"
-    arguments = [f"--data={photos}", "--preset=cifar10_pretrain", "--encoder=tiny", "--batch_size=12", f"--run_dir={run}"]
+    arguments = [
+        f"--data={photos}",
+        "--preset=cifar10_pretrain",
+        "--encoder=tiny",
+        "--batch_size=12",
+        f"--run_dir={run}",
+        "--eval_split=all",
+    ]
     call("run_finetune.py", *arguments, "--epochs=2", "--warmup_epochs=0")
     config = json.loads((run / "config.json").read_text())
     assert (config["encoder"], config["epochs"], config["batch_size"]) == ("tiny", 2, 12)
     assert (config["optimizer"], config["temperature"], config["image_size"], config["blur"]) == ("lars", 0.5, 32, 0.0)
     assert metrics(run)[0]["learning_rate"] == pytest.approx(1.0 * 12 / 256)
+    assert (config["train_split"], len(metrics(run))) == ("train", 4)  # about 30 of the 36 photos
+    accuracies = [entry["all_accuracy"] for entry in metrics(run, "epoch")]
+    assert all(accuracy * 36 == pytest.approx(round(accuracy * 36)) for accuracy in accuracies)  # shares of 36 photos
     assert "is complete already" in call("run_finetune.py", *arguments, "--epochs=2", "--warmup_epochs=0").stderr
 
 
