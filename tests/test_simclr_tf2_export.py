@@ -94,7 +94,9 @@ def test_import_is_complete_and_equal(exported):
     )
 
 
-@pytest.mark.parametrize("name", ["r18_2x_sk1", "r50_1x_sk0_se0.25", "r50_1x_sk1_small"])
+@pytest.mark.parametrize(
+    "name", ["r18_2x_sk1", *(pytest.param(name, marks=pytest.mark.slow) for name in ("r50_1x_sk0_se0.25", "r50_1x_sk1_small"))]
+)
 def test_every_kind_goes_out_and_comes_back(tmp_path, name):
     config = ResNetConfig.parse(name)
     network, head = build_resnet(config), build_projection_head(config.embedding_width, HeadConfig(layers=2, output=16))
