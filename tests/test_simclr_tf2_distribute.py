@@ -85,6 +85,7 @@ def test_two_devices_equal_one_with_the_whole_batch(tmp_path, encoder, objective
             np.testing.assert_allclose(mine, theirs, atol=2e-2 * np.abs(theirs).max() + 1e-5)
 
 
+@pytest.mark.slow
 def test_the_same_run_on_two_devices_ends_the_same(tmp_path):
     _, whole = train(tmp_path / "whole", two_devices())
     _, again = train(tmp_path / "again", two_devices())

@@ -79,15 +79,20 @@ CASES = [
     "pretrain_lars",
     "pretrain_lars_2rep",
     "finetune_all_lars",
-    "finetune_all_momentum",
     "finetune_sel1_lars",
-    "finetune_head_only",
     "finetune_after2_momentum",
 ]
+MORE_CASES = ["finetune_all_momentum", "finetune_head_only"]
 
 
 @pytest.mark.parametrize(
-    ("case", "fused"), [*((case, False) for case in CASES), ("pretrain_lars", True), ("finetune_sel1_lars", True)]
+    ("case", "fused"),
+    [
+        *((case, False) for case in CASES),
+        *(pytest.param(case, False, marks=pytest.mark.slow) for case in MORE_CASES),
+        ("pretrain_lars", True),
+        pytest.param("finetune_sel1_lars", True, marks=pytest.mark.slow),
+    ],
 )
 def test_five_steps(case, fused, tmp_path, monkeypatch):
     facts = facts_of(case)
