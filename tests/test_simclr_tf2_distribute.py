@@ -63,7 +63,7 @@ def train(folder, strategy, objective="contrastive", encoder="tiny", **options):
     [
         ("tiny", "contrastive", "lars"),
         ("tiny", "supervised", "momentum"),
-        ("tiny", "contrastive", "adamw"),
+        pytest.param("tiny", "contrastive", "adamw", marks=pytest.mark.slow),
         pytest.param("r18_1x_sk0_small", "contrastive", "lars", marks=pytest.mark.slow),
         pytest.param("r18_1x_sk0_small", "supervised", "momentum", marks=pytest.mark.slow),
     ],
@@ -247,7 +247,7 @@ def test_each_device_may_normalise_by_itself():
     assert [layer.synchronized for layer in norms] == [False] * 3
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("policy", ["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)])
 def test_half_precision_on_two_devices(tmp_path, policy):
     """Loss scaling sees an overflow on any device, and divides the sum once. Half precision has three digits."""
     keras.mixed_precision.set_global_policy(policy)

@@ -27,7 +27,10 @@ TRAINING = {
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
+LARGE = ("r101", "r50_w2", "r50_w2_sk")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in NAMES])
 def test_names_shapes_and_counts_are_the_official_ones(name):
     config = config_of(name)
     official = official_variables(config)
