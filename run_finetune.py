@@ -48,7 +48,7 @@ from data.cropandweed import RAW, variants
 from data.embeddings import EmbeddingSet, EmbeddingWriter, read_skipped, reusable
 from data.files import check_writable, exclusive, write_json
 from data.images import FILLS, CropView, ImageError, read_image
-from data.pipeline import SOURCE_SCALE, Unreadable, embed_crops, training_batches
+from data.pipeline import SOURCE_SCALE, Unreadable, embed_crops, embed_readable, training_batches
 from data.progress import progress_bar
 from data.provenance import provenance
 from data.remote_model import is_remote, local_saved_model
@@ -272,11 +272,10 @@ class Evaluation:
 
     def measure(self, embed_batch: Embed, unreadable: Unreadable) -> dict[str, float]:
         """Macro P@20, each labelled crop as query, and the classifier's top-1 accuracy; nothing where too few can be read."""
-        parts = list(embed_crops(self.table, embed_batch, embed_size(), FLAGS.embed_batch, unreadable, view=view()))
-        vectors, valid = (tf.concat(part, 0).numpy() for part in zip(*parts, strict=True))
-        if valid.sum() <= EVALUATION_K:
+        vectors, valid = embed_readable(self.table, embed_batch, embed_size(), FLAGS.embed_batch, unreadable, view=view())
+        if len(vectors) <= EVALUATION_K:
             return {}
-        vectors, answers = vectors[valid], self.table.column("label_name")[valid]
+        answers = self.table.column("label_name")[valid]
         figures = {f"{FLAGS.eval_split}_P@{EVALUATION_K}": macro(retrieval_quality(vectors, answers, EVALUATION_K))}
         logits = self.objective.classify(vectors) if self.objective.encoder.embeds_features else None
         if logits is not None:

@@ -36,7 +36,7 @@ from sklearn.preprocessing import StandardScaler
 from data.crop_cache import CropCache
 from data.crop_table import CropTable
 from data.images import CropView
-from data.pipeline import SOURCE_SCALE, Unreadable, embed_crops, training_batches
+from data.pipeline import SOURCE_SCALE, Unreadable, embed_readable, training_batches
 from data.progress import progress_bar
 from data.provenance import provenance
 from data.sample_field import draw_field
@@ -142,9 +142,8 @@ class Bench:
         trainer.run(progress=progress_bar)
 
     def embed(self, encoder: Encoder, table: CropTable) -> tuple[np.ndarray, np.ndarray]:
-        parts = list(embed_crops(table, encoder.embed, FLAGS.image_size, 64, Unreadable(), view=VIEW))
-        vectors, valid = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return vectors[valid], table.column("label_name")[valid]
+        vectors, valid = embed_readable(table, encoder.embed, FLAGS.image_size, 64, Unreadable(), view=VIEW)
+        return vectors, table.column("label_name")[valid]
 
 
 def ceiling(table: CropTable) -> float:

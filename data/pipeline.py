@@ -195,3 +195,16 @@ def embed_crops(
     """
     for crops, valid in embedding_batches(table, image_size, batch_size, unreadable, start, view):
         yield embed(crops), valid.numpy()
+
+
+def embed_readable(*arguments, **options) -> tuple[np.ndarray, np.ndarray]:
+    """All at once what `embed_crops` gives in batches: the vectors of the crops that could be read, and which these are.
+
+    Args:
+        arguments, options: those of `embed_crops`.
+
+    Returns:
+        float32 [readable, width] and bool [N].
+    """
+    vectors, valid = (np.concatenate(part) for part in zip(*embed_crops(*arguments, **options), strict=True))
+    return vectors[valid], valid

@@ -23,7 +23,7 @@ import tensorflow as tf
 from simclr_tf2 import efficientnet_lite
 from simclr_tf2.batch_norm import FusedBatchNormalization
 from simclr_tf2.import_official import import_weights
-from simclr_tf2.resnet import ENDPOINTS, ResNetConfig, build_resnet
+from simclr_tf2.resnet import FEATURES, ResNetConfig, build_resnet
 from simclr_tf2.saved_model import LoadedModel, load_saved_model
 from simclr_tf2.torch_pickle import load_state_dict
 
@@ -163,17 +163,17 @@ def _simclr_resnet(config: EncoderConfig, resnet: ResNetConfig) -> Encoder:
         )
     if Path(config.weights).is_dir():
         model, head = import_weights(config.weights, resnet)
-        return Encoder(config, model, ENDPOINTS[-1], head if head.weights else None)
+        return Encoder(config, model, FEATURES, head if head.weights else None)
     model = build_resnet(resnet)
     if config.weights != RANDOM:
         _load_keras_weights(model, config.weights, config.name)
-    return Encoder(config, model, ENDPOINTS[-1])
+    return Encoder(config, model, FEATURES)
 
 
 def _saved_model(config: EncoderConfig) -> Encoder:
     if config.weights in (IMAGENET, RANDOM):
         raise OSError(f"encoder {SAVED_MODEL} needs --weights=<folder, gs:// or https:// address of a SimCLR SavedModel>")
-    return Encoder(config, load_saved_model(config.weights), ENDPOINTS[-1])
+    return Encoder(config, load_saved_model(config.weights), FEATURES)
 
 
 def _load_keras_weights(model: keras.Model, path: str, name: str) -> None:

@@ -18,10 +18,10 @@ import tensorflow as tf
 from simclr_tf2.encoders import Encoder
 from simclr_tf2.heads import CLASSIFIER, PROJECTION, projections
 from simclr_tf2.import_official import infer_architecture
-from simclr_tf2.official_names import canonical, official_variables, path_of
-from simclr_tf2.resnet import ENDPOINTS, ResNetConfig
+from simclr_tf2.official_names import STATISTICS, canonical, official_variables, path_of
+from simclr_tf2.resnet import FEATURES, ResNetConfig
 
-FEATURES, PROJECTION_INPUT, PROJECTED, LOGITS = ENDPOINTS[-1], "proj_head_input", "proj_head_output", "logits_sup"
+PROJECTION_INPUT, PROJECTED, LOGITS = "proj_head_input", "proj_head_output", "logits_sup"
 
 
 def export_saved_model(
@@ -111,7 +111,7 @@ def _part(**attributes):
 
 def _copy(variable: keras.Variable, names: dict[str, str]) -> tf.Variable:
     # By its name, since whoever froze a layer made its weights count as not trainable.
-    trainable = not variable.path.endswith(("moving_mean", "moving_variance"))
+    trainable = not variable.path.endswith(STATISTICS)
     return tf.Variable(variable.numpy(), trainable=trainable, name=names.get(path_of(variable.path), variable.path))
 
 

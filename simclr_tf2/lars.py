@@ -56,7 +56,7 @@ class LARS(keras.optimizers.Optimizer):
             return
         super().build(variables)
         self._momenta = self.add_optimizer_variables(variables, "momentum")
-        paths = [getattr(variable, "path", variable.name.removesuffix(":0")) for variable in variables]
+        paths = [path_of_any(variable) for variable in variables]
         spared = self.exclude_from_decay if self.exclude_from_adaptation is None else self.exclude_from_adaptation
         self._decays = [not _matches(path, self.exclude_from_decay) for path in paths]
         self._adapts = [not _matches(path, spared) for path in paths]
@@ -90,6 +90,11 @@ class LARS(keras.optimizers.Optimizer):
         config = super().get_config()
         config.pop("weight_decay", None)
         return {**config, **{name: getattr(self, name) for name in own}}
+
+
+def path_of_any(variable) -> str:
+    """The path of a keras.Variable, the name of a tf.Variable."""
+    return getattr(variable, "path", variable.name.removesuffix(":0"))
 
 
 def _matches(path: str, patterns: Sequence[str]) -> bool:

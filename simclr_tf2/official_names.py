@@ -21,7 +21,7 @@ from simclr_tf2.resnet import GROUPS, ResNetConfig
 
 BACKBONE = "resnet"
 PARTS = (BACKBONE, PROJECTION, CLASSIFIER)
-_STATISTICS = ("moving_mean", "moving_variance")
+STATISTICS = ("moving_mean", "moving_variance")
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class _Namer:
 
     def batch_norm(self, scope: str, path: str, center: bool = True) -> list[tuple[str, str]]:
         name = f"{scope}/{self.numbered('batch_norm_relu')}/{self.numbered(self.norm)}"
-        leaves = ("gamma", "beta", *_STATISTICS) if center else ("gamma", *_STATISTICS)
+        leaves = ("gamma", "beta", *STATISTICS) if center else ("gamma", *STATISTICS)
         return [(f"{path}/{leaf}", f"{name}/{leaf}") for leaf in leaves]
 
     def conv_and_norm(self, scope: str, path: str, number: int) -> list[tuple[str, str]]:
@@ -111,7 +111,7 @@ class _Namer:
 
     @staticmethod
     def ordered(part: str, rows: list[tuple[str, str]]) -> list[OfficialVariable]:
-        variables = [OfficialVariable(part, path, name, not path.endswith(_STATISTICS)) for path, name in rows]
+        variables = [OfficialVariable(part, path, name, not path.endswith(STATISTICS)) for path, name in rows]
         return sorted(variables, key=lambda variable: not variable.trainable)  # stable
 
     def backbone(self) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from simclr_tf2.heads import CLASSIFIER
-from simclr_tf2.lars import LARS
+from simclr_tf2.lars import LARS, path_of_any
 
 # adamw decays kernels apart from the gradient; lars decays in its own step, the classifier excepted; momentum (SGD with
 # Nesterov momentum 0.9) and adam leave it to the loss, as the official code does.
@@ -49,13 +49,9 @@ def decay_in_loss(name: str, weight_decay: float, variables: Sequence) -> tf.Ten
     biases included; with adamw nothing.
     """
     if name == "lars":
-        decayed = [variable for variable in variables if CLASSIFIER in _path(variable) and len(variable.shape) > 1]
+        decayed = [variable for variable in variables if CLASSIFIER in path_of_any(variable) and len(variable.shape) > 1]
     elif name == "adamw":
         decayed = []
     else:
-        decayed = [variable for variable in variables if not _path(variable).endswith(("gamma", "beta"))]
+        decayed = [variable for variable in variables if not path_of_any(variable).endswith(("gamma", "beta"))]
     return weight_decay * tf.add_n([tf.nn.l2_loss(variable) for variable in decayed]) if decayed else tf.constant(0.0)
-
-
-def _path(variable) -> str:
-    return getattr(variable, "path", variable.name.removesuffix(":0"))

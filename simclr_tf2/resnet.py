@@ -30,6 +30,7 @@ ENDPOINTS = (
     "block_group4",
     "final_avg_pool",
 )
+FEATURES = ENDPOINTS[-1]  # the second-to-last layer
 _NAME = re.compile(r"r(\d+)_(\d+)x_sk([01])(?:_se(\d*\.?\d+))?(_small)?")
 
 

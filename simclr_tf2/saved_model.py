@@ -23,8 +23,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework.ops import gradient_registry  # there is no public way to ask whether a name is registered
 
 from simclr_tf2.heads import CLASSIFIER, PROJECTION
+from simclr_tf2.resnet import FEATURES
 
-FEATURES = "final_avg_pool"
 _HEAD_OUTPUTS = ("logits_sup", "proj_head_output")
 _HEADS = (f"{PROJECTION}/", f"{CLASSIFIER}/")
 _RANDOM = ("RandomUniform", "RandomStandardNormal", "StatelessRandomUniformV2", "StatelessRandomNormalV2", "RandomUniformInt")
