@@ -14,10 +14,14 @@ every crop as a query in turn. TensorFlow is loaded only for a query image from 
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from absl import app, flags
@@ -26,13 +30,21 @@ from data.contact_sheet import Sheet, Tile, draw_sheets
 from data.embeddings import EmbeddingSet
 from data.files import check_writable, write_json
 from data.images import CropView, cut, read_image, write_png
+from data.progress import progress_bar
 from data.provenance import provenance
 from data.results import write_results
 from data.splits import split_mask
 from data.where import rows_where
+from probe.cascade import Cascade
+from probe.choosing import POLICIES, Ranking, choose_marks
+from probe.methods import METHODS
 from probe.metrics import macro, macro_interval, retrieval_quality, wilson_interval
 from probe.search import CosineIndex, Hits
-from probe.transforms import mean_direction
+from probe.transforms import TRANSFORMS, Transform, mean_direction
+
+if TYPE_CHECKING:
+    from probe.methods import Direction
+    from probe.saved_probe import SavedProbe
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("embeddings", None, "Folder of an embedding set, made by run_finetune.py.", required=True)
@@ -49,7 +61,20 @@ flags.DEFINE_string("simulate_where", "", "Play a person who marks crops that me
 flags.DEFINE_string("count_where", "", "Count the results that meet this SQL condition, instead of the query's class.")
 flags.DEFINE_integer("rounds", 7, "Rounds of marking of the simulated person.", lower_bound=1)
 flags.DEFINE_integer("per_round", 20, "Marks a round.", lower_bound=1)
-flags.DEFINE_enum("policy", "boundary", ["boundary", "top", "mix"], "What the simulated person is asked next.")
+flags.DEFINE_enum("policy", "mix", POLICIES, "What to mark next: for --ask, and for the simulated person.")
+flags.DEFINE_multi_string("negative", [], "Crop id or image path of what it should not look like; half its mean is taken off.")
+flags.DEFINE_enum("transform", None, TRANSFORMS, "Of the embeddings; default: l2 for a query alone, centre with marks.")
+flags.DEFINE_enum(
+    "method", "auto", METHODS, "From marks to a ranking; auto picks by their number, and cosine where that is better."
+)
+flags.DEFINE_bool("ascending", False, "The worst first.")
+flags.DEFINE_string("save_probe", "", "Folder to save what was learned from the marks in.")
+flags.DEFINE_string("probe", "", "Folder of a saved probe: rank these embeddings by it.")
+flags.DEFINE_string("ask", "", "CSV to write what to mark next to, --per_round crops chosen by --policy.")
+flags.DEFINE_string("audit", "", "With --probe: CSV of a random sample to mark; one that is marked already gives the estimates.")
+flags.DEFINE_integer("audit_size", 100, "Crops in the audit.", lower_bound=1)
+flags.DEFINE_float("target_precision", 0.95, "With a marked --audit: how many to take from the top.", 0.01, 1.0)
+flags.DEFINE_string("milvus", "", "Search in Milvus: a .db path (embedded) or a URI of a cluster; filled on first use.")
 flags.DEFINE_string("sheet", "", "Contact sheet to draw (.png); with marks or --compare, before and after side by side.")
 flags.DEFINE_string("compare", "", "Another embedding set of the same crops, searched with the same query for the sheet.")
 flags.DEFINE_string("out", "", "Result list to write (.csv), with its provenance beside it (.csv.json).")
@@ -67,11 +92,6 @@ class Query:
     rows: list[int]  # rows of the examples that are in the set, which come first in `vectors`
     tiles: list[Tile]
     label: str  # class of the examples, "" where it is unknown or they differ
-
-    @property
-    def direction(self) -> np.ndarray:
-        """Unit vector to search along, [D]."""
-        return mean_direction(self.vectors)
 
 
 @dataclass(frozen=True)
@@ -91,6 +111,7 @@ class Result:
     queries: Sequence[int] = ()  # rows that were left out for being the query
     unmarked: Hits | None = None  # the first k over crops that nobody marked; None where nothing is marked
     marks: Mapping[int, bool] = field(default_factory=dict)  # row -> relevant
+    direction: Direction | None = None  # what was learned from them
 
 
 def find_query(embeddings: EmbeddingSet, index: CosineIndex, examples: Sequence[str]) -> Query:
@@ -155,22 +176,53 @@ def hidden_rows(embeddings: EmbeddingSet) -> np.ndarray:
     return np.flatnonzero(~rows_where(embeddings.table, FLAGS.where)) if FLAGS.where else np.array([], np.int64)
 
 
-def search(index: CosineIndex, query: Query, hidden: np.ndarray) -> Result:
-    left_out = {*query.rows, *hidden.tolist()}
-    return Result("cosine", index.search(query.direction, FLAGS.k, exclude=left_out)[0], query.rows)
+CASCADE_BYTES = 2**30  # embedding sets from this size get an index on disk
+
+
+def make_index(embeddings: EmbeddingSet, transform: Transform) -> CosineIndex:
+    """The index to search: Milvus where it is asked for, in memory otherwise, with a cascade on disk for large sets."""
+    vectors, ids = embeddings.vectors, embeddings.table.ids
+    if FLAGS.milvus:
+        from probe.milvus import MilvusIndex
+
+        filling = partial(progress_bar, unit="batch", desc="filling Milvus")
+        return MilvusIndex(FLAGS.milvus, vectors, ids, transform, embeddings.meta["sha256"], progress=filling)
+    if vectors.nbytes < CASCADE_BYTES or transform.name != "l2":
+        return CosineIndex(vectors, ids, transform)
+    folder = embeddings.folder / "cascade"
+    building = partial(progress_bar, unit="block", desc=f"index, once, {folder}")
+    try:
+        cascade = Cascade.load(folder) if folder.exists() else Cascade.build(vectors, transform, folder=folder, progress=building)
+    except OSError as error:
+        print(f"searching without an index: {error}")
+        return CosineIndex(vectors, ids, transform)
+    return CosineIndex(vectors, ids, transform, cascade)
+
+
+def search(index: CosineIndex, query: Query, negative: Query | None, hidden: np.ndarray) -> Result:
+    """By cosine to the examples, less half of what it should not look like."""
+    left_out = {*query.rows, *hidden.tolist(), *(negative.rows if negative else [])}
+    direction = mean_direction(index.transform(query.vectors)).astype(np.float64)
+    if negative:
+        from probe.methods import learn
+
+        both = index.transform(np.concatenate([query.vectors, negative.vectors]))
+        direction = learn(both, np.arange(len(both)) < len(query.vectors), "rocchio").coef
+    hits = index.search(direction, FLAGS.k, left_out, ascending=FLAGS.ascending)[0]
+    return Result("cosine" + (" less negatives" if negative else ""), hits, query.rows)
 
 
 def search_with_probe(index: CosineIndex, query: Query | None, marks: Mapping[int, bool], hidden: np.ndarray) -> Result:
-    from probe.feedback import rerank  # scikit-learn takes a second to import, which a plain search needn't wait for
+    from probe.feedback import apply, learn_from  # scikit-learn takes a second to import, which a plain search needn't wait for
 
     examples, rows = (query.vectors, query.rows) if query else (np.empty((0, index.vectors.shape[1]), np.float32), [])
-    ranked = rerank(index, marks, examples, rows, FLAGS.k, FLAGS.seed, hidden.tolist())
-    probe = ranked.direction.probe
-    if probe is None:
-        title = f"cosine to the mean of {len(marks)} relevant marks (a probe needs not relevant ones as well)"
+    direction = learn_from(index, marks, examples, rows, FLAGS.method, FLAGS.seed)
+    ranked = apply(index, direction, marks, {*rows, *hidden.tolist()}, FLAGS.k, FLAGS.ascending)
+    if direction.has_boundary:
+        title = f"linear probe, {len(marks)} marks, {direction.method}, C = {direction.C:g}"
     else:
-        title = f"linear probe, {len(marks)} marks, C = {probe.C_:g}"
-    return Result(title, ranked.everything, rows, ranked.unmarked, marks)
+        title = f"{direction.method}, {len(marks)} marks" + (f" ({direction.reason})" if direction.reason else "")
+    return Result(title, ranked.everything, rows, ranked.unmarked, marks, direction)
 
 
 def read_marks(index: CosineIndex) -> dict[int, bool]:
@@ -182,22 +234,13 @@ def read_marks(index: CosineIndex) -> dict[int, bool]:
 
 def simulate_marks(index: CosineIndex, query: Query, target: Target) -> dict[int, bool]:
     """Plays the person of --simulate_label or --simulate_where and prints every round."""
-    from probe.feedback import simulate
-    from probe.linear_probe import LinearProbe
+    from probe.feedback import Person, simulate
 
     if len(query.rows) != 1 or not target.relevant[query.rows[0]]:
         raise ValueError(f"query must be one crop that the simulated person would mark as relevant ({target.name!r})")
     print(f"marks  relevant  P@{FLAGS.k} over everything  P@{FLAGS.k} over unmarked  average precision")
-    steps = simulate(
-        index.vectors,
-        target.relevant,
-        query.rows[0],
-        FLAGS.rounds,
-        FLAGS.per_round,
-        FLAGS.policy,
-        FLAGS.k,
-        lambda: LinearProbe(seed=FLAGS.seed),
-    )
+    person = Person(target.relevant, seed=FLAGS.seed)
+    steps = simulate(index, person, query.rows[0], FLAGS.rounds, FLAGS.per_round, FLAGS.policy, FLAGS.k, FLAGS.method)
     marks: dict[int, bool] = {}
     for step, rows, _ in steps:
         marks = {int(row): bool(target.relevant[row]) for row in rows}
@@ -248,9 +291,10 @@ def sheet_of(embeddings: EmbeddingSet, query: Query | None, result: Result, targ
 def sheet_of_other_set() -> Sheet:
     """The same query in the embedding set of --compare, by cosine."""
     other = EmbeddingSet.load(FLAGS.compare, FLAGS.images_root or None)
-    index = CosineIndex(other.vectors, other.table.ids)
+    index = make_index(other, Transform.fit(FLAGS.transform or "l2", other.vectors))
     query = find_query(other, index, FLAGS.query)
-    result = search(index, query, hidden_rows(other))
+    negative = find_query(other, index, FLAGS.negative) if FLAGS.negative else None
+    result = search(index, query, negative, hidden_rows(other))
     return sheet_of(other, query, Result(f"{result.title}, {FLAGS.compare}", result.hits), find_target(other, query))
 
 
@@ -267,6 +311,120 @@ def write_list(embeddings: EmbeddingSet, result: Result) -> None:
         "embeddings": hashes,
     }
     write_json(f"{FLAGS.out}.json", {**facts, "provenance": provenance(FLAGS.seed)})
+
+
+def identity_of(embeddings: EmbeddingSet) -> dict[str, object]:
+    from probe.saved_probe import IDENTITY
+
+    return {name: embeddings.meta.get(name) for name in IDENTITY}
+
+
+def save_probe(embeddings: EmbeddingSet, index: CosineIndex, result: Result) -> None:
+    from probe.saved_probe import SavedProbe
+
+    if result.direction is None:
+        raise ValueError("save_probe needs marks to learn from")
+    marks = {embeddings.table.ids[row]: answer for row, answer in result.marks.items()}
+    facts = {"title": result.title, "provenance": provenance(FLAGS.seed)}
+    threshold = -result.direction.intercept  # confidence 0.5; an audit moves it
+    saved = SavedProbe(index.transform, result.direction, identity_of(embeddings), marks, tuple(FLAGS.query), threshold, facts)
+    saved.save(FLAGS.save_probe)
+    print(f"probe -> {FLAGS.save_probe}")
+
+
+def ask(embeddings: EmbeddingSet, index: CosineIndex, result: Result, hidden: np.ndarray) -> None:
+    """Writes what to mark next, with all marks so far after it, so that the file given back as --marks loses none."""
+    direction = result.direction
+    if direction is None:
+        raise ValueError("ask needs marks to learn from")
+    ranking = Ranking(index.scores(direction.coef)[0] + direction.intercept, direction.has_boundary)
+    closed = np.zeros(len(index), bool)
+    closed[[*result.marks, *result.queries, *hidden.tolist()]] = True
+    known = np.array([*result.marks, *result.queries], np.int64)
+    found = sum(result.marks.values())
+    rows = choose_marks(ranking, closed, FLAGS.per_round, FLAGS.policy, index.unit, known, found, FLAGS.seed + len(known))
+    write_results(FLAGS.ask, embeddings.table, rows.tolist(), ranking.scores[rows].tolist(), result.marks)
+    print(f"{len(rows)} crops to mark next -> {FLAGS.ask}")
+
+
+def use_probe(embeddings: EmbeddingSet, hidden: np.ndarray) -> None:
+    """Ranks by a saved probe; draws an audit of it, or reports what a marked one says."""
+    from probe.feedback import apply
+    from probe.saved_probe import SavedProbe
+
+    saved = SavedProbe.load(FLAGS.probe)
+    saved.check(embeddings.meta)
+    index = make_index(embeddings, saved.transform)
+    places = {crop_id: row for row, crop_id in enumerate(embeddings.table.ids)}
+    marks = {places[crop_id]: answer for crop_id, answer in saved.marks.items() if crop_id in places}
+    queries = sorted({row for query in saved.queries for row in embeddings.table.find(query)})
+    left_out = {*queries, *hidden.tolist()}
+    if FLAGS.audit:
+        return audit(embeddings, index, saved, marks, left_out)
+    above = index.scores(saved.direction.coef)[0] >= saved.threshold
+    above[list(left_out)] = False
+    if FLAGS.k is None:
+        FLAGS["k"].value = max(1, int(above.sum()))
+    ranked = apply(index, saved.direction, marks, left_out, FLAGS.k, FLAGS.ascending)
+    title = f"probe {FLAGS.probe}: {int(above.sum())} of {len(index) - len(left_out)} crops at or above its threshold"
+    result = Result(title, ranked.everything, queries, ranked.unmarked, marks, saved.direction)
+    report(embeddings, result, find_target(embeddings, None), hidden)
+    if FLAGS.out:
+        write_list(embeddings, result)
+        print(f"results -> {FLAGS.out}")
+    if FLAGS.sheet:
+        write_png(FLAGS.sheet, draw_sheets([sheet_of(embeddings, None, result, None)], embeddings.table.classes))
+        print(f"contact sheet -> {FLAGS.sheet}")
+    return None
+
+
+def audit(embeddings: EmbeddingSet, index: CosineIndex, saved: SavedProbe, marks: Mapping[int, bool], left_out: set[int]) -> None:
+    """Writes a random sample to mark, or, where that is done, what it says of the whole ranking; see probe.estimate."""
+    from probe.estimate import Audit, draw_audit, stratify
+    from probe.marks import Marks
+    from probe.saved_probe import hash_of_marks
+
+    order, scores = index.rank(saved.direction.coef)
+    closed = np.zeros(len(index), bool)
+    closed[[*marks, *left_out]] = True
+    deemed = int((~closed[order] & (scores >= -saved.direction.intercept)).sum()) if saved.direction.has_boundary else 50
+    strata = stratify(order, closed, deemed)
+    facts = {"probe": hash_of_marks(saved.marks), "embeddings": embeddings.meta["sha256"]}
+    note = Path(f"{FLAGS.audit}.json")
+    if not Path(FLAGS.audit).exists():
+        rows = draw_audit(strata, min(FLAGS.audit_size, int((~closed).sum())), FLAGS.seed)
+        score_of = dict(zip(order.tolist(), scores.tolist(), strict=True))
+        write_json(note, {**facts, "rows": [embeddings.table.ids[row] for row in rows], "provenance": provenance(FLAGS.seed)})
+        write_results(FLAGS.audit, embeddings.table, rows.tolist(), [score_of[row] for row in rows.tolist()], {})
+        print(f"{len(rows)} crops, drawn at random -> {FLAGS.audit}. Mark all of them and give the same command again.")
+        return
+    drawn = json.loads(note.read_text(encoding="utf-8"))
+    for name, value in facts.items():
+        if drawn[name] != value:
+            raise ValueError(f"audit {FLAGS.audit!r} was drawn for other {name}; draw a new one under another name")
+    stated = Marks.read(FLAGS.audit).relevant
+    missing = [crop_id for crop_id in drawn["rows"] if crop_id not in stated]
+    if missing:
+        raise ValueError(f"audit must be marked whole, or it isn't random; {len(missing)} of {len(drawn['rows'])} are missing")
+    rows = index.rows_of(drawn["rows"], "audit").tolist()
+    answers = {row: stated[crop_id] for row, crop_id in zip(rows, drawn["rows"], strict=True)}
+    open_rows = order[~closed[order]]
+    result = Audit(open_rows, strata[open_rows], answers, sum(marks.values()), seed=FLAGS.seed)
+    print(f"from {len(answers)} crops drawn at random, none of which was learned from; 95 % intervals")
+    print(f"class size             {result.size()}")
+    top = min(max(1, deemed), len(open_rows))
+    print(f"precision of top {top:5d} {result.precision(top)}   (unmarked crops; the probe deems so many relevant)")
+    print(f"recall of top {top:8d} {result.recall(top)}   (with the crops marked as relevant)")
+    target = FLAGS.target_precision
+    estimated, certain = result.pick(target), result.pick(target, certain=True)
+    print(
+        f"at {target:.0%} estimated precision: the best {estimated} unmarked crops; certain of it, with 95 % confidence: {certain}"
+    )
+    if estimated:
+        print(f"  their precision      {result.precision(estimated)}, recall {result.recall(estimated)}")
+        threshold = float(scores[np.flatnonzero(order == open_rows[estimated - 1])[0]])
+        dataclasses.replace(saved, threshold=threshold).save(FLAGS.probe)
+        print(f"threshold -> {FLAGS.probe}: --probe={FLAGS.probe} --out=class.csv lists them")
 
 
 def evaluate(embeddings: EmbeddingSet) -> None:
@@ -302,11 +460,19 @@ def check_flags() -> None:
     ]
     if FLAGS.evaluate and ignored:
         raise ValueError(f"evaluate takes every crop as a query and excludes {', '.join(ignored)}")
+    if FLAGS.probe and (FLAGS.query or FLAGS.marks or FLAGS.negative or FLAGS.save_probe or FLAGS.ask or FLAGS.evaluate):
+        raise ValueError("probe brings its query and marks, and excludes query, negative, marks, save_probe, ask and evaluate")
+    if FLAGS.audit and not FLAGS.probe:
+        raise ValueError("probe must be given with audit: an audit measures one ranking, which has to stay as it is")
+    simulated = FLAGS.simulate_label or FLAGS.simulate_where
+    if FLAGS.negative and (FLAGS.marks or simulated or not FLAGS.query):
+        raise ValueError("negative goes with a query alone; among marks, mark it as not relevant instead")
+    if (FLAGS.save_probe or FLAGS.ask) and not (FLAGS.marks or simulated):
+        raise ValueError("marks must be given with save_probe and ask")
     if FLAGS.compare and not FLAGS.sheet:
         raise ValueError("sheet must be given with compare")
-    if not (FLAGS.evaluate or FLAGS.query or FLAGS.marks):
+    if not (FLAGS.evaluate or FLAGS.query or FLAGS.marks or FLAGS.probe):
         raise ValueError("query must be given (a crop id, or the path of an image), or marks, or --evaluate")
-    simulated = FLAGS.simulate_label or FLAGS.simulate_where
     if FLAGS.marks and simulated:
         raise ValueError(
             "marks and simulate_label or simulate_where exclude each other: either you mark, or the simulated person does"
@@ -319,7 +485,7 @@ def check_flags() -> None:
         raise ValueError("where can't be combined with a simulated person, who sees all crops")
     if not FLAGS.query and (simulated or FLAGS.compare):
         raise ValueError("query must be given with simulate_label, simulate_where or compare")
-    for name, suffix in (("sheet", ".png"), ("out", ".csv")):
+    for name, suffix in (("sheet", ".png"), ("out", ".csv"), ("ask", ".csv"), ("audit", ".csv")):
         path = Path(getattr(FLAGS, name))
         if getattr(FLAGS, name):
             if path.suffix.lower() != suffix:
@@ -335,18 +501,28 @@ def run() -> None:
     if FLAGS.evaluate:
         choose_k(len(embeddings.table) - 1)
         return evaluate(embeddings)
-    index = CosineIndex(embeddings.vectors, embeddings.table.ids)
+    if FLAGS.probe:
+        return use_probe(embeddings, hidden)
+    marked = FLAGS.marks or FLAGS.simulate_label or FLAGS.simulate_where
+    index = make_index(embeddings, Transform.fit(FLAGS.transform or "l2", embeddings.vectors))
     query = find_query(embeddings, index, FLAGS.query) if FLAGS.query else None
+    negative = find_query(embeddings, index, FLAGS.negative) if FLAGS.negative else None
     choose_k(len(embeddings.table) - len({*hidden.tolist(), *(query.rows if query else [])}))
     target = find_target(embeddings, query)
     marks = read_marks(index) if FLAGS.marks else {}
-    results = [search(index, query, hidden)] if query else []
+    results = [search(index, query, negative, hidden)] if query else []
+    if marked and FLAGS.transform is None:
+        index = make_index(embeddings, Transform.fit("centre", embeddings.vectors))
     if query and target and (FLAGS.simulate_label or FLAGS.simulate_where):
         marks = simulate_marks(index, query, target)
     if marks:
         results.append(search_with_probe(index, query, marks, hidden))
     for result in results:
         report(embeddings, result, target, hidden)
+    if FLAGS.save_probe:
+        save_probe(embeddings, index, results[-1])
+    if FLAGS.ask:
+        ask(embeddings, index, results[-1], hidden)
     if FLAGS.out:
         write_list(embeddings, results[-1])
         print(f"results -> {FLAGS.out}")

@@ -20,10 +20,10 @@ from absl import app, flags
 from data.embeddings import EmbeddingSet
 from data.sample_field import draw_field
 from data.where import rows_where
-from probe.feedback import simulate
+from probe.feedback import Person, simulate
 from probe.metrics import mean_and_interval
-from probe.search import rank_all
-from probe.transforms import l2_normalize
+from probe.search import CosineIndex, rank_all
+from probe.transforms import Transform, l2_normalize
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("data", "", "Your images; default: the sample field, rendered into demo/field.")
@@ -63,13 +63,14 @@ def choose_queries(relevant: np.ndarray, most: int) -> np.ndarray:
 def table_row(name: str, embeddings: EmbeddingSet, k: int, rounds: int) -> str:
     """P@k of queries by cosine, and after a simulated person's marks over crops that nobody marked."""
     unit = l2_normalize(np.asarray(embeddings.vectors))
+    index = CosineIndex(embeddings.vectors, embeddings.table.ids, Transform.fit("centre", embeddings.vectors))
     cosine: list[float] = []
     probed: list[float] = []
     for relevant in targets_of(embeddings).values():
         best = rank_all(unit, choose_queries(relevant, COSINE_QUERIES))[:, :k]
         cosine += relevant[best].mean(axis=1).tolist()
         for row in choose_queries(relevant, CLASS_QUERIES if FLAGS.data else FIELD_QUERIES):
-            *_, (final, _, _) = simulate(embeddings.vectors, relevant, int(row), rounds, PER_ROUND, "boundary", k)
+            *_, (final, _, _) = simulate(index, Person(relevant), int(row), rounds, PER_ROUND, "mix", k)
             probed.append(final.precision_unmarked)
     return f"{name:34s} {mean_and_interval(cosine):>22s}   {mean_and_interval(probed):>22s}"
 

@@ -1,83 +1,301 @@
-"""A simulated person marks results, for every class: how good does the list get?
+"""A simulated person marks results, over embedding sets, transforms, methods and policies: the benchmark behind the defaults.
 
-    python -m benchmarks.simulate --embeddings=runs/b/embeddings --queries=4 --policies=boundary,top
+    python -m benchmarks.simulate --embeddings=runs/b/embeddings,runs/a/embeddings --dir=runs/simulate
+    python -m benchmarks.simulate --embeddings=runs/a/embeddings --relevant="true_leaves BETWEEN 4 AND 6" --queries=24
+    python -m benchmarks.simulate --embeddings=runs/a/embeddings --thin=0.002 --k=7        # a class of 0.2 % of the pool
 
-    python -m benchmarks.simulate --embeddings=runs/b/embeddings --relevant="true_leaves BETWEEN 4 AND 6" --queries=24
+Every class is looked for from random queries (seeded). The person answers by class name, or, with --relevant, by whether a crop
+meets an SQL condition. --wrong makes that share of the answers wrong. --classes=even takes the classes at even places of the sorted
+list, odd the others: choose by one half, report the other.
 
-Queries are drawn at random from each class (seeded). The person answers by class name, or, with --relevant, by whether a crop
-meets an SQL condition; the queries are then drawn from the crops that do. Reported after `rounds` rounds,
-as means over queries with a 95 % bootstrap interval over queries: P@k over everything but the query, P@k over crops
-that nobody marked, R-precision.
+--design=star varies one of transform, method and policy at a time around the first of each list; full takes every combination.
+Sessions run in parallel and are kept in sessions.jsonl: a killed run goes on, and a larger one reuses what is there. It ends with
+results.csv, results.md and a plot of each figure against the number of marks. Means and 95 % bootstrap intervals over sessions.
 """
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # sessions are what runs in parallel
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import csv
 import dataclasses
+import functools
+import hashlib
+import itertools
+import json
+import multiprocessing
+from collections.abc import Iterator
+from pathlib import Path
 
+import matplotlib
 import numpy as np
 from absl import app, flags
 
 from data.embeddings import EmbeddingSet
+from data.files import write_atomically, write_json
 from data.progress import progress_bar
+from data.provenance import provenance
 from data.where import rows_where
-from probe.feedback import POLICIES, Round, simulate
-from probe.metrics import mean_and_interval
+from probe.choosing import POLICIES
+from probe.feedback import Person, Round, simulate
+from probe.methods import METHODS
+from probe.metrics import bootstrap_interval
+from probe.search import CosineIndex
+from probe.transforms import TRANSFORMS, Transform
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("embeddings", None, "Folder of an embedding set with labels.", required=True)
+flags.DEFINE_list("embeddings", None, "Folders of embedding sets with labels.", required=True)
+flags.DEFINE_string("where", "", "SQL condition on the crop table: the pool is only what meets it.")
 flags.DEFINE_string("relevant", "", "SQL condition on the crop table: what the person looks for, instead of each class.")
-flags.DEFINE_integer("queries", 4, "Random queries a class.", lower_bound=1)
+flags.DEFINE_enum("classes", "all", ["all", "even", "odd"], "Which classes are looked for.")
+flags.DEFINE_list("transforms", list(TRANSFORMS), "Of the embeddings.")
+flags.DEFINE_list("methods", list(METHODS), "From marks to a ranking.")
+flags.DEFINE_list("policies", list(POLICIES), "What to mark next.")
+flags.DEFINE_enum("design", "star", ["star", "full"], "One at a time around the first of each list, or every combination.")
+flags.DEFINE_integer("queries", 10, "Random queries a class.", lower_bound=1)
 flags.DEFINE_integer("rounds", 7, "Rounds of marking.", lower_bound=0)
 flags.DEFINE_integer("per_round", 20, "Marks a round.", lower_bound=1)
-flags.DEFINE_list("policies", ["boundary", "top"], f"What to mark next, of {', '.join(POLICIES)}.")
+flags.DEFINE_integer("seeds", 1, "How many: each draws other queries.", lower_bound=1)
+flags.DEFINE_float("wrong", 0.0, "Share of wrong answers.", lower_bound=0, upper_bound=0.5)
+flags.DEFINE_float("thin", 0.0, "Thin the class to this share of the pool first (0: leave it).", lower_bound=0, upper_bound=1)
 flags.DEFINE_integer("k", 50, "Of the precisions.", lower_bound=1)
-flags.DEFINE_integer("seed", 0, "Of the choice of queries.")
-flags.DEFINE_string("out", "", "CSV of every round of every session.")
+flags.DEFINE_integer("processes", 0, "How many; default: one a core.", lower_bound=0)
+flags.DEFINE_string("dir", "runs/simulate", "Where everything goes.")
+
+FIGURES = {
+    "precision_unmarked": "P@{k} unmarked",
+    "precision_all": "P@{k} over everything",
+    "r_precision": "R-precision",
+    "average_precision": "average precision",
+    "recall": "recall",
+}
+SHARES = (0.1, 0.5, 0.9)
 
 
-def targets(embeddings: EmbeddingSet) -> dict[str, np.ndarray]:
-    """What to look for: name -> which crops are relevant, [N] bool."""
-    table = embeddings.table
-    if FLAGS.relevant:
-        return {FLAGS.relevant: rows_where(table, FLAGS.relevant, "relevant")}
-    return {label: table.column("label_name") == label for label in table.classes}
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """One person, one query, one way to go about it. Its fields are its name in sessions.jsonl."""
+
+    embeddings: str  # folder
+    sha256: str  # of the embeddings
+    where: str
+    target: str  # class, or an SQL condition
+    by_sql: bool
+    query: str  # crop id
+    transform: str
+    method: str
+    policy: str
+    rounds: int
+    per_round: int
+    k: int
+    wrong: float
+    thin: float
+    seed: int
+
+    @property
+    def key(self) -> str:
+        facts = {name: value for name, value in dataclasses.asdict(self).items() if name != "embeddings"}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@functools.lru_cache(maxsize=2)
+def load(folder: str, where: str) -> tuple[EmbeddingSet, np.ndarray]:
+    """An embedding set and the rows of the pool."""
+    embeddings = EmbeddingSet.load(folder)
+    rows = rows_where(embeddings.table, where) if where else np.ones(len(embeddings.table), bool)
+    return embeddings, np.flatnonzero(rows)
+
+
+def relevant_rows(embeddings: EmbeddingSet, target: str, by_sql: bool) -> np.ndarray:
+    return rows_where(embeddings.table, target, "relevant") if by_sql else embeddings.table.column("label_name") == target
+
+
+@functools.lru_cache(maxsize=8)
+def fitted(folder: str, where: str, name: str) -> tuple[np.ndarray, Transform]:
+    """The pool's vectors and a transform that was fitted to them."""
+    embeddings, rows = load(folder, where)
+    vectors = np.asarray(embeddings.vectors[rows])
+    return vectors, Transform.fit(name, vectors)
+
+
+def run(session: Session) -> dict:
+    """Plays one session."""
+    embeddings, rows = load(session.embeddings, session.where)
+    vectors, transform = fitted(session.embeddings, session.where, session.transform)
+    relevant = relevant_rows(embeddings, session.target, session.by_sql)[rows]
+    ids = np.array(embeddings.table.ids)[rows]
+    query = int(np.flatnonzero(ids == session.query)[0])
+    if session.thin:
+        kept = max(2, round(session.thin * len(rows)))
+        others = np.random.default_rng([session.seed, query]).permutation(np.setdiff1d(np.flatnonzero(relevant), query))
+        keep = np.ones(len(rows), bool)
+        keep[others[kept - 1 :]] = False
+        vectors, relevant, ids = vectors[keep], relevant[keep], ids[keep]
+        query = int(np.flatnonzero(ids == session.query)[0])
+    index = CosineIndex(vectors, ids, transform)
+    person = Person(relevant, session.wrong, session.seed)
+    steps = simulate(index, person, query, session.rounds, session.per_round, session.policy, session.k, session.method)
+    rounds = [dataclasses.asdict(figures) for figures, _, _ in steps]
+    return {"key": session.key, **dataclasses.asdict(session), "size": int(relevant.sum()) - 1, "figures": rounds}
+
+
+def combinations() -> list[tuple[str, str, str]]:
+    """(transform, method, policy) to play."""
+    lists = (FLAGS.transforms, FLAGS.methods, FLAGS.policies)
+    if FLAGS.design == "full":
+        return list(itertools.product(*lists))
+    first = tuple(values[0] for values in lists)
+    star = [(*first[:place], value, *first[place + 1 :]) for place, values in enumerate(lists) for value in values]
+    return list(dict.fromkeys(star))
+
+
+def sessions() -> Iterator[Session]:
+    for folder in FLAGS.embeddings:
+        embeddings, rows = load(folder, FLAGS.where)
+        names = [FLAGS.relevant] if FLAGS.relevant else embeddings.table.classes
+        names = {"all": names, "even": names[::2], "odd": names[1::2]}[FLAGS.classes]
+        for seed, name in itertools.product(range(FLAGS.seeds), names):
+            relevant = relevant_rows(embeddings, name, bool(FLAGS.relevant))[rows]
+            members = rows[np.random.default_rng([seed, 0]).permutation(np.flatnonzero(relevant))[: FLAGS.queries]]
+            for member, (transform, method, policy) in itertools.product(members if relevant.sum() > 1 else [], combinations()):
+                yield Session(
+                    folder, embeddings.meta["sha256"], FLAGS.where, name, bool(FLAGS.relevant), embeddings.table.ids[member],
+                    transform, method, policy, FLAGS.rounds, FLAGS.per_round, FLAGS.k, FLAGS.wrong, FLAGS.thin, seed,
+                )  # fmt: skip
+
+
+def play(todo: list[Session], path: Path) -> dict[str, dict]:
+    """Results by key, those that lie in the file already and the others, played in parallel."""
+    done: dict[str, dict] = {}
+    if path.exists():
+        for line in path.read_text().splitlines():
+            try:
+                result = json.loads(line)
+            except json.JSONDecodeError:
+                continue  # the line that a kill cut off
+            done[result["key"]] = result
+    missing = [session for session in todo if session.key not in done]
+    processes = FLAGS.processes or os.cpu_count() or 1
+    with multiprocessing.get_context("spawn").Pool(processes) as pool, open(path, "a", encoding="utf-8") as file:
+        for result in progress_bar(pool.imap(run, missing, chunksize=4), total=len(missing), unit="session", desc="simulating"):
+            file.write(json.dumps(result) + "\n")
+            file.flush()
+            done[result["key"]] = result
+    return {session.key: done[session.key] for session in todo}
+
+
+def marks_to_find(result: dict, share: float) -> float:
+    """Marks until this share of the class was found; infinite where it never was."""
+    for figures in result["figures"]:
+        if figures["found"] >= share * result["size"]:
+            return figures["marks"]
+    return float("inf")
+
+
+def summary(results: list[dict]) -> dict[str, str]:
+    """What a group of sessions came to after the last round, as text."""
+    last = [result["figures"][-1] for result in results]
+    cells = {}
+    for name, title in FIGURES.items():
+        values = np.array([figures[name] for figures in last], float)
+        values = values[np.isfinite(values)]
+        if len(values):
+            low, high = bootstrap_interval(values)
+            cells[title.format(k=FLAGS.k)] = f"{values.mean():.3f} [{low:.3f}, {high:.3f}]"
+        else:
+            cells[title.format(k=FLAGS.k)] = "-"
+    by_class: dict[str, list[dict]] = {}
+    for result in results:
+        by_class.setdefault(result["target"], []).append(result)
+    gains = {
+        name: np.mean([r["figures"][-1]["r_precision"] - r["figures"][0]["r_precision"] for r in group])
+        for name, group in by_class.items()
+    }
+    worst = min(gains, key=lambda name: gains[name])
+    cells["least gain of a class in R-precision over no marks"] = f"{gains[worst]:+.3f} ({worst[:30]})"
+    for share in SHARES:
+        needed = np.array([marks_to_find(result, share) for result in results])
+        median = np.median(needed) if np.isfinite(needed).mean() > 0.5 else float("inf")
+        cells[f"marks to {share:.0%}"] = (
+            f"{median:.0f}" if np.isfinite(median) else "never"
+        ) + f" ({np.isfinite(needed).mean():.0%})"
+    stops = [next((f for f in result["figures"] if f["stop"]), None) for result in results]
+    stopped = [figures["marks"] for figures in stops if figures]
+    cells["stop signal"] = f"{np.mean(stopped):.0f} ({len(stopped) / len(results):.0%})" if stopped else "never"
+    return cells
+
+
+def plot(groups: dict[tuple[str, str], list[dict]], path: Path) -> None:
+    """Each figure against the number of marks, one line a group, one row an embedding set."""
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    folders = list(dict.fromkeys(folder for folder, _ in groups))
+    grid, axes = plt.subplots(
+        len(folders), len(FIGURES), figsize=(4 * len(FIGURES), 3.4 * len(folders)), squeeze=False, layout="constrained"
+    )
+    for row, folder in zip(axes, folders, strict=True):
+        for axis, (name, title) in zip(row, FIGURES.items(), strict=True):
+            for (owner, label), results in groups.items():
+                if owner == folder:
+                    values = np.array([[figures[name] for figures in result["figures"]] for result in results], float)
+                    axis.plot([f["marks"] for f in results[0]["figures"]], np.nanmean(values, axis=0), label=label)
+            axis.set(title=title.format(k=FLAGS.k), xlabel="marks", ylim=(0, 1.02))
+            axis.grid(alpha=0.3)
+        row[0].set_ylabel(Path(folder).parent.name)
+    axes[0][-1].legend(fontsize=6)
+    grid.savefig(path, dpi=80)
 
 
 def main(argv: list[str]) -> None:
     del argv
-    embeddings = EmbeddingSet.load(FLAGS.embeddings)
-    relevant = targets(embeddings)
-    rng = np.random.default_rng(FLAGS.seed)
-    queries = [
-        (label, int(row))
-        for label, mask in relevant.items()
-        for row in rng.choice(np.flatnonzero(mask), min(FLAGS.queries, mask.sum()), replace=False)
-    ]
-    sessions: list[tuple[str, str, int, Round]] = []
-    jobs = [(policy, label, row) for policy in FLAGS.policies for label, row in queries]
-    for policy, label, row in progress_bar(jobs, unit="session", desc="simulating"):
-        steps = simulate(embeddings.vectors, relevant[label], row, FLAGS.rounds, FLAGS.per_round, policy, FLAGS.k)
-        sessions += [(policy, label, row, figures) for figures, _, _ in steps]
-
-    if FLAGS.out:
+    for name, known in (("transforms", TRANSFORMS), ("methods", METHODS), ("policies", POLICIES)):
+        unknown = set(getattr(FLAGS, name)) - set(known)
+        if unknown:
+            raise app.UsageError(f"{name} must be of {', '.join(known)}; got {', '.join(sorted(unknown))}")
+    folder = Path(FLAGS.dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    todo = list(sessions())
+    results = play(todo, folder / "sessions.jsonl")
+    groups: dict[tuple[str, str], list[dict]] = {}
+    for session in todo:
+        name = f"{session.transform}, {session.method}, {session.policy}"
+        groups.setdefault((session.embeddings, name), []).append(results[session.key])
+    header = ["embeddings", "transform, method, policy", "sessions"]
+    rows = [[key[0], key[1], str(len(group)), *summary(group).values()] for key, group in groups.items()]
+    header += list(summary(next(iter(groups.values()))))
+    marks = FLAGS.rounds * FLAGS.per_round
+    pools = ", ".join(str(len(load(name, FLAGS.where)[1])) for name in FLAGS.embeddings)
+    intro = f"{marks} marks, {FLAGS.wrong:.0%} wrong, pools of {pools}" + (
+        f", classes thinned to {FLAGS.thin:.1%}" if FLAGS.thin else ""
+    )
+    lines = [intro, "", f"| {' | '.join(header)} |", "|" + " --- |" * len(header), *[f"| {' | '.join(row)} |" for row in rows]]
+    write_atomically(folder / "results.md", lambda file: file.write(("\n".join(lines) + "\n").encode()))
+    with open(folder / "results.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
         names = [field.name for field in dataclasses.fields(Round)]
-        with open(FLAGS.out, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["policy", "label", "query", *names])
-            writer.writerows([p, label, embeddings.table.ids[row], *dataclasses.astuple(r)] for p, label, row, r in sessions)
-
-    total = FLAGS.rounds * FLAGS.per_round
-    print(f"{len(queries)} queries, {len(relevant)} classes, pool {len(embeddings.table)}, seed {FLAGS.seed}")
-    print(f"{'policy':10s} {'marks':>5s}  {'P@k all':>22s}  {'P@k unmarked':>22s}  {'R-precision':>22s}")
-    for policy in FLAGS.policies:
-        for marks in sorted({0, total}):
-            rows = [figures for p, _, _, figures in sessions if p == policy and figures.marks == marks]
-            cells = [
-                mean_and_interval([getattr(r, name) for r in rows])
-                for name in ("precision_all", "precision_unmarked", "r_precision")
+        writer.writerow(["embeddings", "target", "query", "transform", "method", "policy", "wrong", "thin", "seed", *names])
+        for result in results.values():
+            facts = [
+                result[name] for name in ("embeddings", "target", "query", "transform", "method", "policy", "wrong", "thin", "seed")
             ]
-            print(f"{policy:10s} {marks:5d}  " + "  ".join(f"{cell:>22s}" for cell in cells))
+            writer.writerows([*facts, *figures.values()] for figures in result["figures"])
+    write_json(
+        folder / "results.json",
+        {
+            "flags": {
+                name: FLAGS[name].value
+                for name in ("embeddings", "classes", "queries", "seeds", "rounds", "per_round", "wrong", "thin", "k")
+            },
+            "provenance": provenance(0),
+        },
+    )
+    plot(groups, folder / "results.png")
+    print("\n".join(lines))
+    print(f"\n{folder}/results.md, results.csv, results.png, sessions.jsonl")
 
 
 if __name__ == "__main__":

@@ -1,83 +1,18 @@
-"""Relevance feedback: what to mark next, and a simulated person to measure it with."""
+"""Relevance feedback: marks in, a ranking out; and a simulated person to measure it with."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from probe.linear_probe import LinearProbe
+from probe.choosing import Ranking, choose_marks
+from probe.estimate import should_stop
+from probe.methods import BACKGROUND, Direction, learn
 from probe.metrics import average_precision, precision_at_k
 from probe.search import CosineIndex, Hits
-from probe.transforms import l2_normalize, mean_direction
-
-POLICIES = ("boundary", "top", "mix")
-
-
-@dataclass(frozen=True)
-class Direction:
-    """What the marks came to: score = unit vector . coef + intercept, larger is more relevant."""
-
-    coef: np.ndarray  # [D]
-    intercept: float
-    probe: LinearProbe | None  # None while only relevant crops are known: then the score is a cosine
-
-
-def learn(vectors: np.ndarray, relevant: np.ndarray, probe: LinearProbe | None = None) -> Direction:
-    """Learns from what is known: a probe from marks of both kinds, the mean direction of relevant ones alone.
-
-    Args:
-        vectors: [m, D] float, the query and the marked crops, not normalised.
-        relevant: [m] bool.
-        probe: the estimator to fit; default `LinearProbe()`.
-
-    Raises:
-        ValueError: nothing is relevant.
-    """
-    if len(relevant) and np.all(relevant):
-        return Direction(mean_direction(vectors).astype(np.float64), 0.0, None)
-    fitted = (probe or LinearProbe()).fit(vectors, relevant)
-    return Direction(fitted.coef_, fitted.intercept_, fitted)
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """Scores of all crops, larger is better, and whether zero is a decision boundary (a probe) or not (a cosine)."""
-
-    scores: np.ndarray  # [N] float
-    has_boundary: bool
-
-
-def choose_marks(ranking: Ranking, marked: np.ndarray, count: int, policy: str) -> np.ndarray:
-    """Which crops to show next for marking.
-
-    `top` takes the best; `boundary` those nearest to the decision boundary, where the probe knows least (uncertainty
-    sampling; Lewis and Gale, 1994), and the best while there is no probe; `mix` half of each.
-
-    Args:
-        ranking: of all N crops.
-        marked: [N] bool, crops that are marked already or must not be asked for.
-        count: how many.
-        policy: one of POLICIES.
-
-    Returns:
-        [at most count] int rows, none of them marked.
-    """
-    if policy not in POLICIES:
-        raise ValueError(f"policy must be one of {', '.join(POLICIES)}; got {policy!r}")
-    if count < 1:
-        raise ValueError(f"count must be at least 1; got {count}")
-    best = np.argsort(-ranking.scores, kind="stable")
-    nearest = np.argsort(np.abs(ranking.scores), kind="stable") if ranking.has_boundary else best
-    if policy == "top":
-        order = best
-    elif policy == "boundary":
-        order = nearest
-    else:
-        half = best[~marked[best]][: count // 2]
-        order = np.concatenate([half, nearest[~np.isin(nearest, half)]])
-    return order[~marked[order]][:count]
+from probe.transforms import confidence_of, mean_direction, sample_rows
 
 
 @dataclass(frozen=True)
@@ -89,6 +24,34 @@ class Reranked:
     direction: Direction  # scores are the probe's confidence from 0 to 1 where there is a probe, cosines otherwise
 
 
+def learn_from(
+    index: CosineIndex,
+    marks: Mapping[int, bool],
+    examples: np.ndarray,
+    example_rows: Sequence[int] = (),
+    method: str = "auto",
+    seed: int = 0,
+) -> Direction:
+    """Learns from marks, with the query's examples as further relevant ones.
+
+    Args:
+        index: the pool.
+        marks: row -> relevant.
+        examples: [q, D] float, the query's embeddings; q may be 0.
+        example_rows: rows of the examples that lie in the pool, which are the first ones. A mark on one of them counts instead
+            of the example.
+        method: one of METHODS.
+        seed: of the random crops that stand for what isn't relevant while marks are few.
+    """
+    unseen = [place for place in range(len(examples)) if place >= len(example_rows) or example_rows[place] not in marks]
+    known = index.transform(examples[unseen])
+    vectors = np.concatenate([index.unit(list(marks)), known])
+    query = mean_direction(known) if len(known) else None
+    random_rows = np.setdiff1d(sample_rows(len(index), BACKGROUND, seed), [*marks, *example_rows])
+    answers = np.array([*marks.values(), *[True] * len(unseen)])
+    return learn(vectors, answers, method, query, index.unit(random_rows))
+
+
 def rerank(
     index: CosineIndex,
     marks: Mapping[int, bool],
@@ -97,29 +60,31 @@ def rerank(
     k: int,
     seed: int = 0,
     hidden: Collection[int] = (),
+    method: str = "auto",
 ) -> Reranked:
-    """Learns from marks, with the query's examples as further relevant ones, and ranks everything.
+    """Learns from marks, see `learn_from`, and ranks everything but the query.
 
     Args:
-        index: the pool.
-        marks: row -> relevant.
-        examples: [q, D] float, the query's vectors; q may be 0.
-        example_rows: rows of the examples that lie in the pool, which are the first ones; never ranked. A mark on one of
-            them counts instead of the example.
         k: how many to return, of everything and of the unmarked; of the latter fewer where fewer are left.
-        seed: of the probe's cross-validation.
         hidden: rows that are learned from where they are marked, but not ranked.
     """
-    unseen = [place for place in range(len(examples)) if place >= len(example_rows) or example_rows[place] not in marks]
-    vectors = np.concatenate([np.asarray(index.vectors[list(marks)]), examples[unseen]])
-    direction = learn(vectors, np.array([*marks.values(), *[True] * len(unseen)]), LinearProbe(seed=seed))
-    everything = index.search(direction.coef, k, {*example_rows, *hidden})[0]
-    known = {*example_rows, *marks, *hidden}
+    direction = learn_from(index, marks, examples, example_rows, method, seed)
+    return apply(index, direction, marks, {*example_rows, *hidden}, k)
+
+
+def apply(
+    index: CosineIndex, direction: Direction, marks: Collection[int], left_out: Collection[int], k: int, ascending: bool = False
+) -> Reranked:
+    """Ranks everything that isn't left out by a direction; with a probe, scores are its confidence."""
+    everything = index.search(direction.coef, k, left_out, ascending=ascending)[0]
+    known = {*left_out, *marks}
     left = min(k, len(index) - len(known))
-    unmarked = index.search(direction.coef, left, known)[0] if left else Hits(np.array([], np.int64), np.array([]))
-    if direction.probe is None:
+    unmarked = Hits(np.array([], np.int64), np.array([]))
+    if left:
+        unmarked = index.search(direction.coef, left, known, ascending=ascending)[0]
+    if not direction.has_boundary:
         return Reranked(everything, unmarked, direction)
-    confident = [Hits(hits.rows, 1 / (1 + np.exp(-(hits.scores + direction.intercept)))) for hits in (everything, unmarked)]
+    confident = [Hits(hits.rows, confidence_of(hits.scores + direction.intercept)) for hits in (everything, unmarked)]
     return Reranked(confident[0], confident[1], direction)
 
 
@@ -133,56 +98,80 @@ class Round:
     precision_unmarked: float  # P@k over crops nobody has marked: the honest figure
     r_precision: float  # precision of the top n over everything but the query, n = relevant crops
     average_precision: float  # over everything but the query
+    recall: float  # share of the class among the marks and the best unmarked crops, as many as the class has
+    stop: bool  # the stop signal was given
+
+
+@dataclass(frozen=True)
+class Person:
+    """A simulated person: answers by known labels, some of the answers wrong."""
+
+    relevant: np.ndarray  # [N] bool
+    wrong: float = 0.0  # share of answers that are
+    seed: int = 0
+
+    def answers(self, rows: np.ndarray) -> np.ndarray:
+        """[n] int -> [n] bool; the same row gets the same answer."""
+        slips = np.random.default_rng([self.seed, 7]).random(len(self.relevant)) < self.wrong
+        return (self.relevant ^ slips)[rows]
 
 
 def simulate(
-    vectors: np.ndarray,
-    relevant: np.ndarray,
+    index: CosineIndex,
+    person: Person,
     query: int,
     rounds: int,
     per_round: int,
     policy: str,
     k: int,
-    make_probe: Callable[[], LinearProbe] = LinearProbe,
+    method: str = "auto",
 ) -> Iterator[tuple[Round, np.ndarray, Ranking]]:
-    """Plays a person who marks by known labels.
+    """Plays a person who marks.
 
     Args:
-        vectors: [N, D] float.
-        relevant: [N] bool, the person's answers.
+        index: the pool.
+        person: whose answers count; figures are by the truth.
         query: row of the query; known to be relevant, so it counts as a relevant example for the probe but not as a
             mark, and no figure includes it.
         rounds, per_round, policy: how much is marked and what is chosen; see `choose_marks`.
         k: of the precisions.
-        make_probe: builds the estimator of a round.
+        method: one of METHODS.
 
     Yields:
         After 0, 1, ... rounds: the figures, the rows marked so far in order, the ranking.
     """
-    unit = l2_normalize(vectors)
-    others = np.arange(len(unit)) != query
-    rows = np.array([], np.int64)
+    others = np.arange(len(index)) != query
+    marks: dict[int, bool] = {}
+    decisions: list[np.ndarray] = []
+    example = np.asarray(index.vectors[[query]])
     for done in range(rounds + 1):
-        known = np.append(rows, query)
-        direction = learn(vectors[known], relevant[known], make_probe())
-        ranking = Ranking(unit @ direction.coef + direction.intercept, direction.probe is not None)
-        yield _measure(ranking, relevant, others, rows, k), rows, ranking
+        direction = learn_from(index, marks, example, [query], method, person.seed)
+        ranking = Ranking(index.scores(direction.coef)[0] + direction.intercept, direction.has_boundary)
+        rows = np.array(list(marks), np.int64)
+        if direction.has_boundary:
+            decisions.append(ranking.scores > 0)
+        yield _measure(ranking, person.relevant, others, rows, k, should_stop(decisions)), rows, ranking
         if done < rounds:
-            marked = ~others
-            marked[rows] = True
-            rows = np.append(rows, choose_marks(ranking, marked, per_round, policy))
+            closed = ~others
+            closed[rows] = True
+            found = sum(marks.values())
+            chosen = choose_marks(ranking, closed, per_round, policy, index.unit, np.append(rows, query), found, person.seed + done)
+            marks.update(zip(chosen.tolist(), person.answers(chosen).tolist(), strict=True))
 
 
-def _measure(ranking: Ranking, relevant: np.ndarray, others: np.ndarray, rows: np.ndarray, k: int) -> Round:
+def _measure(ranking: Ranking, relevant: np.ndarray, others: np.ndarray, rows: np.ndarray, k: int, stop: bool) -> Round:
     order = np.argsort(-ranking.scores, kind="stable")
     order = order[others[order]]
     everything = relevant[order]
     unmarked = relevant[order[~np.isin(order, rows)]]
+    size, found = int(everything.sum()), int(relevant[rows].sum())
     return Round(
         marks=len(rows),
-        found=int(relevant[rows].sum()),
+        found=found,
         precision_all=precision_at_k(everything, k),
         precision_unmarked=precision_at_k(unmarked, k) if len(unmarked) >= k else float("nan"),
-        r_precision=precision_at_k(everything, int(everything.sum())) if everything.any() else float("nan"),
+        r_precision=precision_at_k(everything, size) if size else float("nan"),
         average_precision=average_precision(everything),
+        recall=float((found + unmarked[:size].sum()) / size) if size else float("nan"),
+        stop=stop,
     )

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
+TRANSFORMS = ("l2", "centre", "whiten")
+WHITENED_WIDTH, SHRINKAGE = 256, 0.1
+_SAMPLE = 50_000  # rows that principal directions are fitted on, at most
+_BLOCK = 16384
 
-def l2_normalize(vectors: np.ndarray) -> np.ndarray:
+
+def l2_normalize(vectors: np.ndarray, dtype: type = np.float32) -> np.ndarray:
     """Divides each row by its L2 norm, so that an inner product is a cosine.
 
     Args:
         vectors: [N, D] or [D], any float type; must be finite.
+        dtype: of the arithmetic and the result.
 
     Returns:
-        float32 of the same shape. A zero row stays zero: it has no direction, and its cosine to everything is 0.
+        `dtype` of the same shape. A zero row stays zero: it has no direction, and its cosine to everything is 0.
 
     Raises:
         ValueError: a value is NaN or infinite.
     """
-    vectors = np.asarray(vectors, np.float32)
+    vectors = np.asarray(vectors, dtype)
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
     if not np.isfinite(norms).all():
         raise ValueError("vectors must be finite; got NaN or infinity")
@@ -27,3 +35,80 @@ def l2_normalize(vectors: np.ndarray) -> np.ndarray:
 def mean_direction(vectors: np.ndarray) -> np.ndarray:
     """The unit vector along the mean of the unit rows: where several examples point together; [n, D] -> [D] float32."""
     return l2_normalize(l2_normalize(vectors).mean(axis=0))
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Embeddings to unit vectors: x -> unit((unit(x) - mean) projection).
+
+    `l2` has neither mean nor projection. `centre` subtracts the mean of the pool's unit vectors, which all crops share and
+    which tells none apart. `whiten` projects what is left onto the principal directions, each divided by the standard
+    deviation along it; variances are shrunk towards their mean first (Ledoit and Wolf, 2004, with a fixed share), so that
+    directions of hardly any variance, which hold noise, aren't blown up.
+
+    Attributes:
+        name: one of TRANSFORMS.
+        mean: [D] float32, or None.
+        projection: [D, d] float32, or None.
+    """
+
+    name: str = "l2"
+    mean: np.ndarray | None = None
+    projection: np.ndarray | None = None
+
+    @classmethod
+    def fit(
+        cls, name: str, vectors: np.ndarray, width: int = WHITENED_WIDTH, shrinkage: float = SHRINKAGE, seed: int = 0
+    ) -> Transform:
+        """Fits to a pool, without labels.
+
+        Args:
+            name: one of TRANSFORMS.
+            vectors: [N, D] float, may be memory-mapped; read in blocks.
+            width: of whitening: directions to keep, at most D and N - 1.
+            shrinkage: of whitening, in [0, 1]: 0 trusts every variance, 1 only rotates.
+            seed: of the rows that principal directions are fitted on, where there are more than 50,000.
+        """
+        if name not in TRANSFORMS:
+            raise ValueError(f"transform must be one of {', '.join(TRANSFORMS)}; got {name!r}")
+        if not 0 <= shrinkage <= 1:
+            raise ValueError(f"shrinkage must be in [0, 1]; got {shrinkage}")
+        if name == "l2":
+            return cls()
+        total = np.zeros(vectors.shape[1])
+        for start in range(0, len(vectors), _BLOCK):
+            total += l2_normalize(vectors[start : start + _BLOCK]).sum(axis=0, dtype=np.float64)
+        mean = total / len(vectors)
+        if name == "centre":
+            return cls(name, mean.astype(np.float32))
+        centred = l2_normalize(vectors[sample_rows(len(vectors), _SAMPLE, seed)]) - mean
+        variances, directions = np.linalg.eigh(centred.T @ centred / len(centred))
+        width = max(1, min(width, vectors.shape[1], len(centred) - 1))
+        variances, directions = variances[::-1][:width].clip(0), directions[:, ::-1][:, :width]
+        shrunk = (1 - shrinkage) * variances + shrinkage * variances.mean()
+        scale = np.where(shrunk > 0, 1 / np.sqrt(np.where(shrunk > 0, shrunk, 1.0)), 0.0)
+        return cls(name, mean.astype(np.float32), (directions * scale).astype(np.float32))
+
+    def __call__(self, vectors: np.ndarray, dtype: type = np.float32) -> np.ndarray:
+        """[N, D] or [D] float -> unit vectors [N, d] or [d] of `dtype`; a row without direction becomes zero."""
+        unit = l2_normalize(vectors, dtype)
+        if self.mean is None:
+            return unit
+        if unit.shape[-1] != len(self.mean):
+            raise ValueError(f"vectors must have {len(self.mean)} dimensions; got {unit.shape[-1]}")
+        centred = unit - self.mean.astype(dtype)
+        return l2_normalize(centred if self.projection is None else centred @ self.projection.astype(dtype), dtype)
+
+    def width(self, dimensions: int) -> int:
+        """Of the result, for vectors of so many dimensions."""
+        return dimensions if self.projection is None else self.projection.shape[1]
+
+
+def sample_rows(count: int, most: int, seed: int) -> np.ndarray:
+    """At most `most` of `count` rows, at random, in order; [n] int."""
+    return np.sort(np.random.default_rng(seed).permutation(count)[:most])
+
+
+def confidence_of(decision: np.ndarray) -> np.ndarray:
+    """The logistic function: log odds -> confidence from 0 to 1, without overflow."""
+    return np.exp(-np.logaddexp(0, -decision))

@@ -32,7 +32,7 @@ def test_equals_brute_force_for_every_block_size(monkeypatch, k, block):
     for query, hits in zip(QUERIES, CosineIndex(VECTORS, IDS).search(QUERIES, k), strict=True):
         rows, cosines = brute_force(VECTORS, IDS, query, k)
         assert hits.rows.tolist() == rows
-        np.testing.assert_allclose(hits.scores, cosines, rtol=1e-12)
+        np.testing.assert_allclose(hits.scores, cosines, rtol=1e-12, atol=1e-15)
 
 
 def test_ties_go_by_id_whatever_the_order_of_rows():

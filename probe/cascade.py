@@ -1,0 +1,197 @@
+"""A cascade of prefixes along principal directions: finds the rows that can be among the k best, without reading the others whole.
+
+Rotate unit vectors u and a direction q into principal directions, which changes no inner product, and split both after the first d
+coordinates. By Cauchy-Schwarz
+
+    | u . q - u[:d] . q[:d] |  <=  |u[d:]| |q[d:]|,
+
+where the first factor is stored, one number a row. Real embeddings have most of their length in few directions, so a short prefix
+bounds the score tightly. With t the k-th best exact score among a few promising rows, every row whose upper bound is below t is
+out, for certain; those left are looked at in the next, longer prefix.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from probe.transforms import Transform, sample_rows
+
+T = TypeVar("T")
+R = TypeVar("R")
+PREFIXES = (32, 96, 256, 512)
+_BLOCK = 16384
+_GATHER = 4096
+_TOGETHER = 128  # directions that share one pass
+_DENSE = 0.2  # share of rows from which reading all of a level in order is faster than picking rows
+_PROMISING = 4  # times k rows are scored exactly to find t
+_SAMPLE = 20_000
+# What float32 arithmetic can be off by, for unit vectors and a direction of length 1.
+ROUNDING = 1e-5
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """Levels of prefixes of N unit vectors.
+
+    Attributes:
+        rotation: [d, W] float32, principal directions, by falling second moment.
+        levels: one [N, w] float32 a level, of adjacent coordinates.
+        rest: [N] float32 a level: length of each vector beyond the level's last coordinate.
+    """
+
+    rotation: np.ndarray
+    levels: tuple[np.ndarray, ...]
+    rest: tuple[np.ndarray, ...]
+
+    @classmethod
+    def build(
+        cls,
+        vectors: np.ndarray,
+        transform: Transform,
+        prefixes: tuple[int, ...] = PREFIXES,
+        seed: int = 0,
+        folder: str | Path | None = None,
+        progress=iter,
+    ) -> Cascade:
+        """Rotates once.
+
+        Args:
+            vectors: [N, D] float, may be memory-mapped; read in blocks.
+            transform: what makes unit vectors of them.
+            prefixes: coordinates up to the end of each level, rising; those beyond the width are left out.
+            seed: of the rows that the directions are fitted on.
+            folder: to store the levels in, memory-mapped while they are written; None keeps them in memory. Renamed into place
+                whole; what lay there is replaced.
+            progress: wraps an iterable of blocks, to show a bar.
+        """
+        width = transform.width(vectors.shape[1])
+        ends = [end for end in prefixes if end < width] or [width]
+        sample = transform(vectors[sample_rows(len(vectors), _SAMPLE, seed)])
+        _, directions = np.linalg.eigh((sample.T @ sample).astype(np.float64))
+        rotation = np.ascontiguousarray(directions[:, ::-1][:, : ends[-1]]).astype(np.float32)
+        partial = Path(f"{folder}.partial-{os.getpid()}") if folder else None
+        if partial:
+            partial.mkdir(parents=True)
+        starts = [0, *ends[:-1]]
+
+        def room(name: str, shape: tuple[int, ...]) -> np.ndarray:
+            if partial is None:
+                return np.empty(shape, np.float32)
+            return np.lib.format.open_memmap(partial / f"{name}.npy", "w+", np.float32, shape)
+
+        levels = [room(f"level{i}", (len(vectors), end - start)) for i, (start, end) in enumerate(zip(starts, ends, strict=True))]
+        rest = [room(f"rest{i}", (len(vectors),)) for i in range(len(ends))]
+        for first in progress(range(0, len(vectors), _BLOCK)):
+            rows = slice(first, first + _BLOCK)
+            unit = transform(vectors[rows])
+            rotated = unit @ rotation
+            left = np.einsum("ij,ij->i", unit, unit)
+            for level, length, start, end in zip(levels, rest, starts, ends, strict=True):
+                level[rows] = rotated[:, start:end]
+                left = left - np.einsum("ij,ij->i", level[rows], level[rows])
+                # Rounding moves the square by 1e-6 at most, and a bound may only be too large.
+                length[rows] = np.sqrt(np.maximum(left, 0) + 1e-6)
+        if partial and folder:
+            np.save(partial / "rotation.npy", rotation)
+            (partial / "cascade.json").write_text(json.dumps({"levels": len(ends), "rows": len(vectors)}))
+            for array in (*levels, *rest):
+                array.flush()  # type: ignore[attr-defined]
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.rename(folder)
+            return cls.load(folder)
+        return cls(rotation, tuple(levels), tuple(rest))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Cascade:
+        """Opens a stored cascade, memory-mapped."""
+        folder = Path(folder)
+        count = json.loads((folder / "cascade.json").read_text())["levels"]
+        opened = [
+            [np.load(folder / f"{name}{i}.npy", mmap_mode="r", allow_pickle=False) for i in range(count)]
+            for name in ("level", "rest")
+        ]
+        return cls(np.load(folder / "rotation.npy", allow_pickle=False), tuple(opened[0]), tuple(opened[1]))
+
+    def candidates(
+        self, directions: np.ndarray, k: int, unit: Callable[[np.ndarray], np.ndarray], excluded: np.ndarray
+    ) -> Iterator[np.ndarray]:
+        """Rows that can be among the k best; all that aren't returned are certainly not.
+
+        Args:
+            directions: [Q, d] float, in the space of the unit vectors.
+            k: how many are looked for; at most the rows that aren't excluded.
+            unit: function rows [n] -> unit vectors [n, d] of them, float32.
+            excluded: [n] int, rows to leave out.
+
+        Yields:
+            For each direction, rows [at least k] int, in order.
+        """
+        directions = np.asarray(directions, np.float64)
+        rotated = (directions @ self.rotation).astype(np.float32)
+        # Many directions share one pass, which is then worth more coordinates: a matrix product is cheaper than picking rows.
+        first = 1 if len(directions) < 4 else min(3, len(self.levels))
+        ends = np.cumsum([level.shape[1] for level in self.levels])
+        for start in range(0, len(directions), _TOGETHER):
+            group = slice(start, start + _TOGETHER)
+            scores = self._prefix_scores(rotated[group], first)
+            jobs = zip(directions[group], rotated[group], scores, strict=True)
+            yield from concurrently(lambda job: self._narrow(*job, first, ends, k, unit, excluded), jobs)
+
+    def _prefix_scores(self, group: np.ndarray, first: int) -> np.ndarray:
+        """Scores by the first levels alone, [Q, N]."""
+        if len(group) == 1 and first == 1:
+            return (self.levels[0] @ group[0, : self.levels[0].shape[1]])[None]
+        scores = np.empty((len(group), len(self.levels[0])), np.float32)
+        for start in range(0, len(self.levels[0]), _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            prefix = np.concatenate([level[rows] for level in self.levels[:first]], axis=1)
+            scores[:, rows] = group[:, : prefix.shape[1]] @ prefix.T
+        return scores
+
+    def _narrow(self, direction, query, scores, first, ends, k, unit, excluded) -> np.ndarray:
+        length = float(np.linalg.norm(direction))
+        # Length of the direction beyond each prefix, rounded up as the rows' are.
+        beyond = np.sqrt(np.maximum(length**2 - np.cumsum(query.astype(np.float64) ** 2), 0) + 1e-6 * length**2).astype(np.float32)
+        scores[excluded] = -np.inf
+        most = min(len(scores) - len(excluded), _PROMISING * k)
+        promising = np.argpartition(scores, len(scores) - most)[len(scores) - most :]
+        known = np.einsum("ij,j->i", unit(promising), direction.astype(np.float32))
+        worst = np.float32(np.partition(known, most - k)[most - k] - ROUNDING * length)
+        rows = np.flatnonzero(scores >= worst - self.rest[first - 1] * beyond[ends[first - 1] - 1])
+        scores = scores[rows]
+        for level, rest, end in zip(self.levels[first:], self.rest[first:], ends[first:], strict=True):
+            if len(rows) <= most:
+                break
+            scores = scores + _products(level, rows, query[end - level.shape[1] : end])
+            kept = np.flatnonzero(scores >= worst - rest[rows] * beyond[end - 1])
+            rows, scores = rows[kept], scores[kept]
+        return rows
+
+
+def concurrently(function: Callable[[T], R], jobs: Iterable[T]) -> list[R]:
+    """The function of each job, in order, by as many threads as there are cores; NumPy computes without the interpreter's lock."""
+    jobs = list(jobs)
+    if len(jobs) == 1:
+        return [function(jobs[0])]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(function, jobs))
+
+
+def _products(level: np.ndarray, rows: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """level[rows] @ part, reading only the rows where they are few."""
+    if len(rows) > _DENSE * len(level):
+        return (level @ part)[rows]
+    result = np.empty(len(rows), np.float32)
+    for start in range(0, len(rows), _GATHER):
+        # Not a BLAS call: those would wait for each other where several directions are narrowed at a time.
+        np.einsum("ij,j->i", level.take(rows[start : start + _GATHER], axis=0), part, out=result[start : start + _GATHER])
+    return result

@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+
+from probe.cascade import Cascade
+from probe.search import CosineIndex
+from probe.transforms import TRANSFORMS, Transform, l2_normalize
+
+COUNT, WIDTH = 3000, 96
+PREFIXES = (4, 12, 40)
+
+
+def real_looking(seed=0, count=COUNT):
+    """Vectors with a mean and a falling spectrum, of any length."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(count, WIDTH)) / np.arange(1, WIDTH + 1) + 0.7 * np.eye(WIDTH)[5]
+    return (vectors * rng.uniform(0.1, 10, (count, 1))).astype(np.float32)
+
+
+VECTORS = real_looking()
+IDS = [f"{number:05d}" for number in np.random.default_rng(1).permutation(COUNT)]
+QUERIES = l2_normalize(np.concatenate([VECTORS[:6], np.random.default_rng(2).normal(size=(3, WIDTH))]))
+
+
+def brute(transform, directions, k, allowed):
+    """Rows by the definition, in float64."""
+    unit = transform(VECTORS, np.float64)
+    result = []
+    for direction in directions:
+        scores = (unit * direction.astype(np.float64)).sum(axis=1)
+        order = [row for row in np.lexsort((IDS, -scores.round(10))) if allowed[row]]
+        result.append(order[:k])
+    return result
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+@pytest.mark.parametrize("queries", [1, 9])
+def test_a_cascade_changes_no_result(name, queries):
+    transform = Transform.fit(name, VECTORS, width=60)
+    cascade = Cascade.build(VECTORS, transform, PREFIXES)
+    directions = transform(VECTORS[:queries]) if name == "whiten" else QUERIES[:queries] * 3.0
+    allowed = np.random.default_rng(4).random(COUNT) < 0.8
+    for k in (1, 50, int(allowed.sum())):
+        plain = CosineIndex(VECTORS, IDS, transform).search(directions, k, among=allowed)
+        fast = CosineIndex(VECTORS, IDS, transform, cascade).search(directions, k, among=allowed)
+        for one, two, expected in zip(plain, fast, brute(transform, directions, k, allowed), strict=True):
+            assert one.rows.tolist() == two.rows.tolist() == expected
+            np.testing.assert_array_equal(one.scores, two.scores)
+
+
+def test_the_certificate_holds_and_is_worth_having():
+    """No row that is left out scores above the k-th best, and most rows are left out."""
+    transform = Transform()
+    cascade = Cascade.build(VECTORS, transform, PREFIXES)
+    unit = transform(VECTORS, np.float64)
+    for direction, rows in zip(
+        QUERIES, cascade.candidates(QUERIES, 20, lambda rows: transform(VECTORS[rows]), np.array([], np.int64)), strict=True
+    ):
+        scores = unit @ direction
+        best = np.sort(scores)[-20]
+        outside = np.setdiff1d(np.arange(COUNT), rows)
+        assert scores[outside].max() < best
+    assert len(rows) >= 20
+    counts = [len(rows) for rows in cascade.candidates(QUERIES[:6], 20, lambda rows: transform(VECTORS[rows]), np.array([], int))]
+    assert max(counts) < COUNT / 4
+
+
+def test_every_bound_is_one():
+    cascade = Cascade.build(VECTORS, Transform(), PREFIXES)
+    unit = l2_normalize(VECTORS, np.float64)
+    rotated = unit @ cascade.rotation.astype(np.float64)
+    for end, rest in zip(PREFIXES, cascade.rest, strict=True):
+        true = np.sqrt(np.maximum(1 - (rotated[:, :end] ** 2).sum(axis=1), 0))
+        assert (rest >= true - 1e-7).all()
+        np.testing.assert_allclose(rest, true, atol=1.1e-3)  # never much larger either
+
+
+def test_duplicates_and_zero_vectors_are_found_by_id():
+    vectors = VECTORS.copy()
+    vectors[200:260] = VECTORS[7]
+    vectors[300:310] = 0
+    cascade = Cascade.build(vectors, Transform(), PREFIXES)
+    hits = CosineIndex(vectors, IDS, cascade=cascade).search(VECTORS[7], 30)[0]
+    equal = sorted([7, *range(200, 260)], key=lambda row: IDS[row])
+    assert hits.rows.tolist() == equal[:30]
+    worst = CosineIndex(vectors, IDS, cascade=cascade).search(VECTORS[7], COUNT)[0]
+    np.testing.assert_array_equal(worst.scores[np.isin(worst.rows, range(300, 310))], 0)
+
+
+def test_a_stored_cascade_is_the_same_and_foreign_ones_are_refused(tmp_path):
+    built = Cascade.build(VECTORS, Transform(), PREFIXES)
+    stored = Cascade.build(VECTORS, Transform(), PREFIXES, folder=tmp_path / "cascade")
+    again = Cascade.load(tmp_path / "cascade")
+    for cascade in (stored, again):
+        assert isinstance(cascade.levels[0], np.memmap)
+        for one, two in zip((*built.levels, *built.rest), (*cascade.levels, *cascade.rest), strict=True):
+            np.testing.assert_array_equal(one, two)
+    assert [path.name for path in tmp_path.iterdir()] == ["cascade"]
+    with pytest.raises(ValueError, match="cascade must be of the same 10 rows; it has 3000"):
+        CosineIndex(VECTORS[:10], IDS[:10], cascade=again)
