@@ -4,10 +4,13 @@ DATA ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-slow lint format clean
+.PHONY: demo reproduce test test-slow lint format clean
 
 demo: $(VENV)/user  ## the whole path on the sample field, or on your images: make demo DATA=<source>
 	$(RUN) -m benchmarks.demo $(if $(DATA),--data="$(DATA)")
+
+reproduce: $(VENV)/user  ## the post's three steps, counted over 20 queries: a table and demo/report.html
+	$(RUN) -m benchmarks.blog $(if $(DATA),--data="$(DATA)")
 
 test: $(VENV)/developer  ## everything but the slow tests
 	$(RUN) -m pytest -m "not slow"

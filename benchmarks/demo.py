@@ -46,6 +46,21 @@ def command(script: str, **arguments: object) -> None:
         raise SystemExit(f"demo: {script} failed; see its message above")
 
 
+def embedding_sets() -> tuple[EmbeddingSet, EmbeddingSet, int]:
+    """Frozen and fine-tuned embeddings of the same crops, and the epochs of tuning; made by the two commands, if not there yet."""
+    folder = Path(FLAGS.dir)
+    data = FLAGS.data or draw_field(folder / "field", FLAGS.images)
+    runs = folder / (Path(FLAGS.data).resolve().name if FLAGS.data else "runs")
+    frozen, tuned = runs / "imagenet", runs / "contrastive"
+    command("run_finetune.py", data=data, run_dir=frozen, epochs=0, **SETTINGS)
+    before = EmbeddingSet.load(frozen / "embeddings")
+    epochs = max(1, FLAGS.views // (2 * len(before.table)))
+    # A small pile needs small batches to come to a few hundred steps.
+    batch = int(np.clip(len(before.table) // 10, 2, 128))
+    command("run_finetune.py", data=data, run_dir=tuned, objective="contrastive", epochs=epochs, batch_size=batch, **SETTINGS)
+    return before, EmbeddingSet.load(tuned / "embeddings"), epochs
+
+
 def targets_of(embeddings: EmbeddingSet) -> dict[str, np.ndarray]:
     """What to look for: name -> which crops are relevant, [N] bool."""
     if not FLAGS.data:
@@ -79,17 +94,8 @@ def main(argv: list[str]) -> None:
     del argv
     started = time.monotonic()
     folder = Path(FLAGS.dir)
-    data = FLAGS.data or draw_field(folder / "field", FLAGS.images)
-    runs = folder / (Path(FLAGS.data).resolve().name if FLAGS.data else "runs")
-    frozen, tuned = runs / "imagenet", runs / "contrastive"
-
-    command("run_finetune.py", data=data, run_dir=frozen, epochs=0, **SETTINGS)
-    before = EmbeddingSet.load(frozen / "embeddings")
-    epochs = max(1, FLAGS.views // (2 * len(before.table)))
-    # A small pile needs small batches to come to a few hundred steps.
-    batch = int(np.clip(len(before.table) // 10, 2, 128))
-    command("run_finetune.py", data=data, run_dir=tuned, objective="contrastive", epochs=epochs, batch_size=batch, **SETTINGS)
-    after = EmbeddingSet.load(tuned / "embeddings")
+    before, after, epochs = embedding_sets()
+    frozen, tuned = before.folder.parent, after.folder.parent
 
     targets = targets_of(before)
     target, relevant = next(iter(targets.items()), ("", np.ones(len(before.table), bool)))
@@ -107,7 +113,7 @@ def main(argv: list[str]) -> None:
     command("run_search.py", embeddings=tuned / "embeddings", rounds=rounds, sheet=sheets[1], **wish, **search)
 
     if FLAGS.data:
-        queries, wished = f"{CLASS_QUERIES} queries a class", f"{len(before.table)} crops of {data}, {len(targets)} classes"
+        queries, wished = f"{CLASS_QUERIES} queries a class", f"{len(before.table)} crops of {FLAGS.data}, {len(targets)} classes"
     else:
         queries = f"{FIELD_QUERIES} queries"
         wished = f"Sample field (synthetic). Looked for, {int(relevant.sum())} of {len(before.table)} crops:\n{CRITERION}"
