@@ -172,6 +172,10 @@ def main(argv: list[str]) -> None:
     relevant = rows_where(frozen.table, wished, "relevant")
     if relevant.sum() < 10:
         raise SystemExit(f"blog: relevant must be met by 10 crops at least; {wished!r} is met by {relevant.sum()}")
+    if len(relevant) <= 2 * K + ROUNDS * PER_ROUND:
+        raise SystemExit(
+            f"blog: data must hold more than {2 * K + ROUNDS * PER_ROUND} crops to mark and count; got {len(relevant)}"
+        )
     queries = choose_queries(relevant, FLAGS.queries)
     results: dict[str, list[dict]] = {}
     for query in progress_bar(queries, unit="query", desc="searching"):

@@ -11,7 +11,7 @@ from probe.transforms import confidence_of
 
 POLICIES = ("mix", "diverse", "boundary", "top", "random")
 POOL = 10  # times the marks asked for: how many candidates `diverse` chooses among
-FOUND = 5  # relevant marks up to which `mix` spends half of its questions on the best
+RARE = 0.1  # share of relevant marks below which `mix` spends half of its questions on the best
 _NOISE = 0.1  # of an answer, in the Gaussian process behind `diverse`
 
 
@@ -38,8 +38,8 @@ def choose_marks(
     `top` takes the best. `boundary` takes those nearest to the decision boundary, where the probe knows least (uncertainty
     sampling; Lewis and Gale, 1994), and the best while there is no probe. `diverse` takes, among ten times as many near the
     boundary, those that tell most together: one after the other the crop about which most is unknown, given all marked and chosen
-    ones, so that no two near-duplicates are asked for. `random` takes any. `mix` spends half on the best until 5 relevant crops
-    are found, and is `diverse` otherwise: a rare class has to be found before its boundary means anything.
+    ones, so that no two near-duplicates are asked for. `random` takes any. `mix` is `diverse`, but spends half on the best while
+    fewer than one mark in ten is relevant: a rare class has to be found before its boundary means anything.
 
     Args:
         ranking: of all N crops.
@@ -72,10 +72,11 @@ def choose_marks(
         return best[:count]
     if policy == "boundary":
         return nearest[:count]
-    half = best[: count // 2 if policy == "mix" and relevant < FOUND else 0]
+    known = np.array([] if marked is None else marked, np.int64)
+    rare = policy == "mix" and relevant < RARE * len(known)
+    half = best[: count // 2 if rare else 0]
     rest = nearest[~np.isin(nearest, half)][: POOL * (count - len(half))]
-    known = np.append(np.array([] if marked is None else marked, np.int64), half)
-    return np.append(half, _most_telling(ranking, unit, known, rest, count - len(half)))
+    return np.append(half, _most_telling(ranking, unit, np.append(known, half), rest, count - len(half)))
 
 
 def _most_telling(ranking: Ranking, unit, known: np.ndarray, candidates: np.ndarray, count: int) -> np.ndarray:

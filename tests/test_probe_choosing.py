@@ -19,8 +19,11 @@ def test_what_each_policy_asks_for():
     assert choose(ranking, NOBODY, 3, "boundary").tolist() == [1, 3, 5]
     # All directions differ alike, so what is most uncertain tells most.
     assert choose(ranking, NOBODY, 3, "diverse").tolist() == [1, 3, 5]
-    assert choose(ranking, NOBODY, 4, "mix").tolist() == [0, 2, 1, 3]
-    assert choose(ranking, NOBODY, 4, "mix", relevant=5).tolist() == [1, 3, 5, 2]
+    assert choose(ranking, NOBODY, 4, "mix").tolist() == [1, 3, 5, 2]
+    many = np.arange(6).repeat(4)  # marks, of which 2 or 3 are relevant
+    assert choose(ranking, NOBODY, 4, "mix", marked=many, relevant=2).tolist()[:2] == [0, 2]
+    rare, common = (choose(ranking, NOBODY, 4, policy, marked=many, relevant=3).tolist() for policy in ("diverse", "mix"))
+    assert rare == common
 
 
 def test_without_a_probe_the_best_are_asked_for():

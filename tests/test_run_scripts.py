@@ -23,7 +23,9 @@ TINY = ["--encoder=tiny", "--weights=random", "--image_size=32", "--batch_size=8
 
 
 def call(script, *arguments, check=True):
-    done = subprocess.run([sys.executable, ROOT / script, *arguments], capture_output=True, text=True, check=False, timeout=200)
+    started = [ROOT / script] if script.endswith(".py") else ["-m", script]
+    command = [sys.executable, *started, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200, cwd=ROOT)
     if check:
         assert done.returncode == 0, done.stderr
     return done
@@ -331,3 +333,84 @@ def test_bad_settings_of_simclr_are_named_before_work_starts(photos, tmp_path, f
     said = failure("run_finetune.py", f"--data={photos}", f"--run_dir={run}", *TINY, *flags)
     assert re.search(message, said), said
     assert not (run / "config.json").exists()
+
+
+def test_a_probe_is_saved_audited_and_applied(run_dir, tmp_path):
+    """Marks -> probe -> random audit, marked whole -> estimates and a threshold -> the list; foreign embeddings are refused."""
+    embeddings = EmbeddingSet.load(run_dir / "embeddings")
+    labels = dict(zip(embeddings.table.ids, embeddings.table.column("label_name"), strict=True))
+    query = next(name for name, label in labels.items() if label == "green")
+    marked = [name for name in labels if name != query][::6]
+    (tmp_path / "marks.csv").write_text(
+        "\n".join(["crop_id,relevant", *[f"{name},{int(labels[name] == 'green')}" for name in marked]])
+    )
+    search = ["run_search.py", f"--embeddings={run_dir / 'embeddings'}"]
+    call(
+        *search,
+        f"--query={query}",
+        f"--marks={tmp_path / 'marks.csv'}",
+        "--k=3",
+        f"--save_probe={tmp_path / 'probe'}",
+        f"--ask={tmp_path / 'ask.csv'}",
+        "--per_round=4",
+    )
+    with open(tmp_path / "ask.csv", newline="", encoding="utf-8") as file:
+        asked = list(csv.DictReader(file))
+    assert [line["relevant"] for line in asked[:4]] == [""] * 4
+    assert {line["crop_id"] for line in asked[4:]} == set(marked)
+    assert not {line["crop_id"] for line in asked[:4]} & {*marked, query}
+
+    apply = [*search, f"--probe={tmp_path / 'probe'}"]
+    audit = [*apply, f"--audit={tmp_path / 'audit.csv'}"]
+    assert "drawn at random" in call(*audit).stdout
+    assert "must be marked whole" in failure(*audit) or "must hold at least one mark" in failure(*audit)
+    with open(tmp_path / "audit.csv", newline="", encoding="utf-8") as file:
+        drawn = list(csv.DictReader(file))
+    population = len(labels) - len(marked) - 1
+    assert len(drawn) == min(100, population)
+    assert not {line["crop_id"] for line in drawn} & {*marked, query}
+    lines = [f"{line['crop_id']},{int(labels[line['crop_id']] == 'green')}" for line in drawn]
+    (tmp_path / "audit.csv").write_text("\n".join(["crop_id,relevant", *lines]))
+    told = call(*audit, "--target_precision=0.2").stdout
+    # Everything was drawn, so the estimate is the truth: all greens but the query.
+    size = sum(label == "green" for label in labels.values()) - 1
+    assert f"class size             {size} [{size}, {size}]" in told
+    listed = call(*apply, f"--out={tmp_path / 'class.csv'}").stdout
+    assert "at or above its threshold" in listed
+
+    meta = json.loads((tmp_path / "probe" / "probe.json").read_text())
+    meta["identity"]["encoder_hash"] = "another"
+    (tmp_path / "probe" / "probe.json").write_text(json.dumps(meta))
+    assert "encoder_hash was 'another'" in failure(*apply)
+
+
+def test_negatives_and_the_worst_first(run_dir, tmp_path):
+    embeddings = EmbeddingSet.load(run_dir / "embeddings")
+    ids, count = embeddings.table.ids, len(embeddings.table)
+    search = ["run_search.py", f"--embeddings={run_dir / 'embeddings'}", f"--query={ids[0]}"]
+    lists = []
+    for flags in ([], ["--ascending"], [f"--negative={ids[9]}"]):
+        call(*search, *flags, f"--k={count - 2}", f"--out={tmp_path / 'out.csv'}")
+        with open(tmp_path / "out.csv", newline="", encoding="utf-8") as file:
+            lists.append([line["crop_id"] for line in csv.DictReader(file)])
+    assert lists[0][0] == lists[1][-1] or lists[0][1] == lists[1][-1]
+    assert lists[0][2:] == [name for name in lists[1][::-1] if name in lists[0][2:]]
+    unit = l2_normalize(embeddings.vectors, np.float64)
+    scores = unit @ (unit[0] - 0.5 * unit[9])
+    assert lists[2] == [ids[row] for row in np.argsort(-scores, kind="stable") if row not in (0, 9)]
+
+
+def test_the_simulation_resumes_and_tells_the_same(run_dir, tmp_path):
+    command = [
+        "benchmarks.simulate", f"--embeddings={run_dir / 'embeddings'}", "--queries=1", "--rounds=2", "--per_round=3",
+        "--k=3", "--transforms=centre", "--methods=auto,logistic", "--policies=mix,random", "--processes=1", f"--dir={tmp_path}",
+    ]  # fmt: skip
+    call(*command)
+    first = [(tmp_path / name).read_bytes() for name in ("results.md", "results.csv")]
+    lines = (tmp_path / "sessions.jsonl").read_text().splitlines()
+    assert len(lines) == 3 * 3  # classes x combinations
+    (tmp_path / "sessions.jsonl").write_text("\n".join(lines[:4]) + "\n" + lines[4][:50])  # killed within a line
+    call(*command)
+    assert [(tmp_path / name).read_bytes() for name in ("results.md", "results.csv")] == first
+    with Image.open(tmp_path / "results.png") as picture:
+        assert picture.width > 500
