@@ -100,11 +100,8 @@ class MilvusIndex(CosineIndex):
     ) -> list[Hits]:
         """See CosineIndex.search; scores are float32, and equal ones are ordered by id among the k that Milvus returns."""
         directions = self._checked(directions) * (-1.0 if ascending else 1.0)
-        allowed = np.ones(len(self), bool) if among is None else np.array(among, bool)
-        allowed[np.fromiter(exclude, np.int64)] = False
+        allowed = self._allowed(k, exclude, among, _MOST)
         available = int(allowed.sum())
-        if not 1 <= k <= min(available, _MOST):
-            raise ValueError(f"k must be in [1, {min(available, _MOST)}]; got {k}")
         # The shorter of the two lists: of what is searched or of what isn't.
         few, word = (np.flatnonzero(allowed), "in") if available < len(self) / 2 else (np.flatnonzero(~allowed), "not in")
         filters: dict[str, Any] = {"filter": f"row {word} {few.tolist()}"} if available < len(self) else {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -145,15 +145,9 @@ class CosineIndex:
             One `Hits` a direction. Equal scores are ordered by id, and nothing depends on block size, row order or cascade.
         """
         directions = self._checked(directions)
-        allowed = np.ones(len(self), bool) if among is None else np.array(among, bool)
-        if len(allowed) != len(self):
-            raise ValueError(f"among must have one entry a row, {len(self)}; got {len(allowed)}")
-        allowed[np.fromiter(exclude, np.int64)] = False
-        available = int(allowed.sum())
-        if not 1 <= k <= available:
-            raise ValueError(f"k must be in [1, {available}]; got {k}")
+        allowed = self._allowed(k, exclude, among)
         sign = -1.0 if ascending else 1.0
-        candidates = self._candidates(sign * directions, k, allowed, available)
+        candidates = self._candidates(sign * directions, k, allowed)
         found = concurrently(lambda job: self._best(*job, k), zip(candidates, sign * directions, strict=True))
         return [Hits(hits.rows, sign * hits.scores) for hits in found]
 
@@ -169,9 +163,20 @@ class CosineIndex:
             raise ValueError(f"directions must have {self.width} dimensions; got {directions.shape[1]}")
         return directions
 
-    def _candidates(self, directions: np.ndarray, k: int, allowed: np.ndarray, available: int):
+    def _allowed(self, k: int, exclude: Collection[int], among: np.ndarray | None, most: int | None = None) -> np.ndarray:
+        """Rows to search, [N] bool; refuses a k that they can't give."""
+        allowed = np.ones(len(self), bool) if among is None else np.array(among, bool)
+        if len(allowed) != len(self):
+            raise ValueError(f"among must have one entry a row, {len(self)}; got {len(allowed)}")
+        allowed[np.fromiter(exclude, np.int64)] = False
+        largest = min(int(allowed.sum()), most or len(self))
+        if not 1 <= k <= largest:
+            raise ValueError(f"k must be in [1, {largest}]; got {k}")
+        return allowed
+
+    def _candidates(self, directions: np.ndarray, k: int, allowed: np.ndarray) -> Iterable[np.ndarray]:
         """Rows for each direction that hold its k best."""
-        if available <= max(k, _FEW * len(self)):
+        if allowed.sum() <= max(k, _FEW * len(self)):
             few = np.flatnonzero(allowed)
             return [few] * len(directions)
         if self.cascade is not None:
