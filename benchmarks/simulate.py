@@ -233,7 +233,7 @@ def plot(groups: dict[tuple[str, str], list[dict]], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    folders = list(dict.fromkeys(folder for folder, _ in groups))
+    folders, labels = (list(dict.fromkeys(names)) for names in zip(*groups, strict=True))
     grid, axes = plt.subplots(
         len(folders), len(FIGURES), figsize=(4 * len(FIGURES), 3.4 * len(folders)), squeeze=False, layout="constrained"
     )
@@ -242,11 +242,14 @@ def plot(groups: dict[tuple[str, str], list[dict]], path: Path) -> None:
             for (owner, label), results in groups.items():
                 if owner == folder:
                     values = np.array([[figures[name] for figures in result["figures"]] for result in results], float)
-                    axis.plot([f["marks"] for f in results[0]["figures"]], np.nanmean(values, axis=0), label=label)
+                    style, color = ("-", "--", ":")[labels.index(label) // 10 % 3], f"C{labels.index(label) % 10}"
+                    axis.plot(
+                        [f["marks"] for f in results[0]["figures"]], np.nanmean(values, axis=0), style, color=color, label=label
+                    )
             axis.set(title=title.format(k=FLAGS.k), xlabel="marks", ylim=(0, 1.02))
             axis.grid(alpha=0.3)
         row[0].set_ylabel(Path(folder).parent.name)
-    axes[0][-1].legend(fontsize=6)
+    grid.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8)
     grid.savefig(path, dpi=80)
 
 
