@@ -28,7 +28,7 @@ from absl import app, flags
 
 from data.contact_sheet import Sheet, Tile, draw_sheets
 from data.embeddings import EmbeddingSet
-from data.files import check_writable, write_json
+from data.files import check_writable, keep_aside, write_json
 from data.images import CropView, cut, read_image, write_png
 from data.progress import progress_bar
 from data.provenance import provenance
@@ -245,7 +245,8 @@ def simulate_marks(index: CosineIndex, query: Query, target: Target) -> dict[int
     for step, rows, _ in steps:
         marks = {int(row): bool(target.relevant[row]) for row in rows}
         everything, unmarked, precision = step.precision_all, step.precision_unmarked, step.average_precision
-        print(f"{step.marks:5d}  {step.found:8d}  {everything:20.2f}  {unmarked:18.2f}  {precision:17.3f}", flush=True)
+        stop = "  stop signal" if step.stop else ""
+        print(f"{step.marks:5d}  {step.found:8d}  {everything:20.2f}  {unmarked:18.2f}  {precision:17.3f}{stop}", flush=True)
     return marks
 
 
@@ -328,8 +329,25 @@ def save_probe(embeddings: EmbeddingSet, index: CosineIndex, result: Result) -> 
     facts = {"title": result.title, "provenance": provenance(FLAGS.seed)}
     threshold = -result.direction.intercept  # confidence 0.5; an audit moves it
     saved = SavedProbe(index.transform, result.direction, identity_of(embeddings), marks, tuple(FLAGS.query), threshold, facts)
+    compare_with_earlier(embeddings, index, saved)
+    keep_aside(Path(FLAGS.save_probe))
     saved.save(FLAGS.save_probe)
     print(f"probe -> {FLAGS.save_probe}")
+
+
+def compare_with_earlier(embeddings: EmbeddingSet, index: CosineIndex, saved: SavedProbe) -> None:
+    """Prints how far a probe agrees with the one that was saved under its name before: the stop signal."""
+    from probe.estimate import STABLE, agreement
+    from probe.saved_probe import SavedProbe
+
+    if not (Path(FLAGS.save_probe) / "probe.json").is_file():
+        return
+    earlier = SavedProbe.load(FLAGS.save_probe)
+    earlier.check(embeddings.meta)
+    before = CosineIndex(embeddings.vectors, embeddings.table.ids, earlier.transform).scores(earlier.direction.coef)[0]
+    now = index.scores(saved.direction.coef)[0]
+    kappa = agreement(before > -earlier.direction.intercept, now > -saved.direction.intercept)
+    print(f"agrees with the probe saved there before: kappa {kappa:.2f} ({STABLE} or more twice in a row: marking can stop)")
 
 
 def ask(embeddings: EmbeddingSet, index: CosineIndex, result: Result, hidden: np.ndarray) -> None:

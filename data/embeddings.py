@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from data.crop_table import CropTable
-from data.files import check_writable, sha256_of_file, write_atomically, write_json
+from data.files import check_writable, keep_aside, sha256_of_file, write_atomically, write_json
 
 EMBEDDINGS, CROPS, META, SKIPPED = "embeddings.npy", "crops.parquet", "meta.json", "skipped.csv"
 ROWS_PER_PART = 1024
@@ -254,6 +254,5 @@ def reusable(folder: str | Path, table: CropTable, identity: Mapping[str, Any]) 
     wanted = {**identity, "source_table_hash": table.content_hash}
     if all(meta.get(key) == value for key, value in wanted.items()):
         return True
-    number = next(n for n in range(1, 10_000) if not folder.with_name(f"{folder.name}.old-{n}").exists())
-    folder.rename(folder.with_name(f"{folder.name}.old-{number}"))
+    keep_aside(folder)
     return False

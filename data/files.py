@@ -105,3 +105,10 @@ def exclusive(folder: str | Path, argument: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def keep_aside(folder: Path) -> None:
+    """Moves a folder to `<folder>.old-N`, where there is one, so that nothing is overwritten."""
+    if folder.exists():
+        number = next(n for n in range(1, 10_000) if not folder.with_name(f"{folder.name}.old-{n}").exists())
+        folder.rename(folder.with_name(f"{folder.name}.old-{number}"))

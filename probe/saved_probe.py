@@ -17,6 +17,7 @@ from probe.methods import Direction
 from probe.transforms import Transform
 
 FORMAT = 1
+_CONTENT = ("format", "transform", "direction", "threshold", "identity", "queries", "marks", "marks_hash", "sha256")
 IDENTITY = ("encoder_hash", "endpoint", "image_size", "view")  # what embeddings must share with those that were marked
 
 
@@ -97,7 +98,9 @@ class SavedProbe:
             found = {name: arrays[name] for name in arrays.files}
         transform = Transform(content["transform"], found.get("mean"), found.get("projection"))
         direction = Direction(found["coef"], **content["direction"])
-        return cls(transform, direction, content["identity"], content["marks"], tuple(content["queries"]), content["threshold"])
+        facts = {name: value for name, value in content.items() if name not in _CONTENT}
+        queries = tuple(content["queries"])
+        return cls(transform, direction, content["identity"], content["marks"], queries, content["threshold"], facts)
 
     def check(self, meta: Mapping[str, Any]) -> None:
         """Refuses embeddings that another encoder made, or the same one differently.

@@ -15,7 +15,9 @@ def saved(name="whiten"):
     transform = Transform.fit(name, VECTORS, width=5)
     coef = np.random.default_rng(1).normal(size=transform.width(12))
     identity = {key: META[key] for key in ("encoder_hash", "endpoint", "image_size", "view")}
-    return SavedProbe(transform, Direction(coef, 0.5, "logistic", 10.0), identity, {"a": True, "b": False}, ("a",), -0.25)
+    return SavedProbe(
+        transform, Direction(coef, 0.5, "logistic", 10.0), identity, {"a": True, "b": False}, ("a",), -0.25, {"title": "beets"}
+    )
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
@@ -26,6 +28,7 @@ def test_what_is_saved_ranks_new_vectors_alike(tmp_path, name):
     new = np.random.default_rng(9).normal(size=(20, 12))
     np.testing.assert_array_equal(again.transform(new) @ again.direction.coef, probe.transform(new) @ probe.direction.coef)
     assert (again.threshold, again.direction.intercept, again.marks, again.queries) == (-0.25, 0.5, probe.marks, ("a",))
+    assert again.facts == {"title": "beets"}
     again.check(META)
     assert sorted(path.name for path in (tmp_path / "p").iterdir()) == ["probe.json", "probe.npz"]
 

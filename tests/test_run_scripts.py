@@ -360,6 +360,12 @@ def test_a_probe_is_saved_audited_and_applied(run_dir, tmp_path):
     assert {line["crop_id"] for line in asked[4:]} == set(marked)
     assert not {line["crop_id"] for line in asked[:4]} & {*marked, query}
 
+    again = call(
+        *search, f"--marks={tmp_path / 'marks.csv'}", f"--query={query}", "--k=3", f"--save_probe={tmp_path / 'probe'}"
+    ).stdout
+    assert "kappa 1.00" in again
+    assert (tmp_path / "probe.old-1" / "probe.json").exists()
+
     apply = [*search, f"--probe={tmp_path / 'probe'}"]
     audit = [*apply, f"--audit={tmp_path / 'audit.csv'}"]
     assert "drawn at random" in call(*audit).stdout
