@@ -15,6 +15,7 @@ every crop as a query in turn. TensorFlow is loaded only for a query image from 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -176,6 +177,7 @@ def hidden_rows(embeddings: EmbeddingSet) -> np.ndarray:
     return np.flatnonzero(~rows_where(embeddings.table, FLAGS.where)) if FLAGS.where else np.array([], np.int64)
 
 
+SHEET = 200  # crops on a sheet of a probe's whole class, at most
 CASCADE_BYTES = 2**30  # embedding sets from this size get an index on disk
 
 
@@ -192,8 +194,13 @@ def make_index(embeddings: EmbeddingSet, transform: Transform) -> CosineIndex:
     folder = embeddings.folder / "cascade"
     building = partial(progress_bar, unit="block", desc=f"index, once, {folder}")
     try:
-        cascade = Cascade.load(folder) if folder.exists() else Cascade.build(vectors, transform, folder=folder, progress=building)
-    except OSError as error:
+        content = embeddings.meta["sha256"]
+        if folder.exists():
+            cascade = Cascade.load(folder, content)
+        else:
+            check_writable(folder.parent, "embeddings", vectors.nbytes // 2)  # room for it
+            cascade = Cascade.build(vectors, transform, folder=folder, content_hash=content, progress=building)
+    except (OSError, ValueError, KeyError) as error:
         print(f"searching without an index: {error}")
         return CosineIndex(vectors, ids, transform)
     return CosineIndex(vectors, ids, transform, cascade)
@@ -299,8 +306,23 @@ def sheet_of_other_set() -> Sheet:
     return sheet_of(other, query, Result(f"{result.title}, {FLAGS.compare}", result.hits), find_target(other, query))
 
 
+def keep_marked_list(path: str, embeddings: EmbeddingSet, marks: Mapping[int, bool]) -> None:
+    """Moves a list aside that is about to be overwritten and holds marks that the new one won't hold."""
+    from probe.marks import Marks
+
+    try:
+        stated = Marks.read(path).relevant if Path(path).is_file() else {}
+    except ValueError:
+        stated = {}  # nothing is marked in it
+    known = {embeddings.table.ids[row]: answer for row, answer in marks.items()}
+    if any(known.get(crop_id) != answer for crop_id, answer in stated.items()):
+        keep_aside(Path(path))
+        print(f"{path} held other marks: kept as {path}.old-N")
+
+
 def write_list(embeddings: EmbeddingSet, result: Result) -> None:
     """Writes the ranking as CSV, ready to be marked, and its provenance as JSON beside it."""
+    keep_marked_list(FLAGS.out, embeddings, result.marks)
     write_results(FLAGS.out, embeddings.table, result.hits.rows.tolist(), result.hits.scores.tolist(), result.marks)
     hashes = {name: embeddings.meta[name] for name in ("encoder_hash", "sha256", "table_hash")}
     facts = {
@@ -327,7 +349,8 @@ def save_probe(embeddings: EmbeddingSet, index: CosineIndex, result: Result) -> 
         raise ValueError("save_probe needs marks to learn from")
     marks = {embeddings.table.ids[row]: answer for row, answer in result.marks.items()}
     facts = {"title": result.title, "provenance": provenance(FLAGS.seed)}
-    threshold = -result.direction.intercept  # confidence 0.5; an audit moves it
+    # Confidence 0.5, until an audit moves it; a cosine has no threshold before that.
+    threshold = -result.direction.intercept if result.direction.has_boundary else None
     saved = SavedProbe(index.transform, result.direction, identity_of(embeddings), marks, tuple(FLAGS.query), threshold, facts)
     compare_with_earlier(embeddings, index, saved)
     keep_aside(Path(FLAGS.save_probe))
@@ -342,8 +365,14 @@ def compare_with_earlier(embeddings: EmbeddingSet, index: CosineIndex, saved: Sa
 
     if not (Path(FLAGS.save_probe) / "probe.json").is_file():
         return
-    earlier = SavedProbe.load(FLAGS.save_probe)
-    earlier.check(embeddings.meta)
+    try:
+        earlier = SavedProbe.load(FLAGS.save_probe)
+        earlier.check(embeddings.meta)
+    except ValueError as error:
+        print(f"not compared with the probe saved there before: {error}")
+        return
+    if not (earlier.direction.has_boundary and saved.direction.has_boundary):
+        return
     before = CosineIndex(embeddings.vectors, embeddings.table.ids, earlier.transform).scores(earlier.direction.coef)[0]
     now = index.scores(saved.direction.coef)[0]
     kappa = agreement(before > -earlier.direction.intercept, now > -saved.direction.intercept)
@@ -361,6 +390,7 @@ def ask(embeddings: EmbeddingSet, index: CosineIndex, result: Result, hidden: np
     known = np.array([*result.marks, *result.queries], np.int64)
     found = sum(result.marks.values())
     rows = choose_marks(ranking, closed, FLAGS.per_round, FLAGS.policy, index.unit, known, found, FLAGS.seed + len(known))
+    keep_marked_list(FLAGS.ask, embeddings, result.marks)
     write_results(FLAGS.ask, embeddings.table, rows.tolist(), ranking.scores[rows].tolist(), result.marks)
     print(f"{len(rows)} crops to mark next -> {FLAGS.ask}")
 
@@ -379,19 +409,24 @@ def use_probe(embeddings: EmbeddingSet, hidden: np.ndarray) -> None:
     left_out = {*queries, *hidden.tolist()}
     if FLAGS.audit:
         return audit(embeddings, index, saved, marks, left_out)
-    above = index.scores(saved.direction.coef)[0] >= saved.threshold
-    above[list(left_out)] = False
-    if FLAGS.k is None:
-        FLAGS["k"].value = max(1, int(above.sum()))
+    title = f"probe {FLAGS.probe}"
+    if saved.threshold is not None:
+        above = index.scores(saved.direction.coef)[0] >= saved.threshold
+        above[list(left_out)] = False
+        title += f": {int(above.sum())} of {len(index) - len(left_out)} crops at or above its threshold"
+        if FLAGS.k is None and not FLAGS.ascending:
+            FLAGS["k"].value = max(1, int(above.sum()))
+    choose_k(len(index) - len(left_out))
     ranked = apply(index, saved.direction, marks, left_out, FLAGS.k, FLAGS.ascending)
-    title = f"probe {FLAGS.probe}: {int(above.sum())} of {len(index) - len(left_out)} crops at or above its threshold"
     result = Result(title, ranked.everything, queries, ranked.unmarked, marks, saved.direction)
     report(embeddings, result, find_target(embeddings, None), hidden)
     if FLAGS.out:
         write_list(embeddings, result)
         print(f"results -> {FLAGS.out}")
     if FLAGS.sheet:
-        write_png(FLAGS.sheet, draw_sheets([sheet_of(embeddings, None, result, None)], embeddings.table.classes))
+        most = Hits(result.hits.rows[:SHEET], result.hits.scores[:SHEET])
+        sheet = sheet_of(embeddings, None, dataclasses.replace(result, hits=most), None)
+        write_png(FLAGS.sheet, draw_sheets([sheet], embeddings.table.classes))
         print(f"contact sheet -> {FLAGS.sheet}")
     return None
 
@@ -407,8 +442,9 @@ def audit(embeddings: EmbeddingSet, index: CosineIndex, saved: SavedProbe, marks
     closed[[*marks, *left_out]] = True
     deemed = int((~closed[order] & (scores >= -saved.direction.intercept)).sum()) if saved.direction.has_boundary else 50
     strata = stratify(order, closed, deemed)
-    facts = {"probe": hash_of_marks(saved.marks), "embeddings": embeddings.meta["sha256"]}
-    note = Path(f"{FLAGS.audit}.json")
+    ranking = hashlib.sha256(order.tobytes() + closed.tobytes()).hexdigest()  # of the probe, --where and what is marked
+    facts = {"probe": hash_of_marks(saved.marks), "embeddings": embeddings.meta["sha256"], "ranking": ranking}
+    note = Path(f"{FLAGS.audit}.audit.json")
     if not Path(FLAGS.audit).exists():
         rows = draw_audit(strata, min(FLAGS.audit_size, int((~closed).sum())), FLAGS.seed)
         score_of = dict(zip(order.tolist(), scores.tolist(), strict=True))
@@ -416,10 +452,13 @@ def audit(embeddings: EmbeddingSet, index: CosineIndex, saved: SavedProbe, marks
         write_results(FLAGS.audit, embeddings.table, rows.tolist(), [score_of[row] for row in rows.tolist()], {})
         print(f"{len(rows)} crops, drawn at random -> {FLAGS.audit}. Mark all of them and give the same command again.")
         return
+    if not note.is_file():
+        raise ValueError(f"audit {FLAGS.audit!r} must be a list that --audit drew; {str(note)!r}, which it wrote too, is missing")
     drawn = json.loads(note.read_text(encoding="utf-8"))
     for name, value in facts.items():
         if drawn[name] != value:
-            raise ValueError(f"audit {FLAGS.audit!r} was drawn for other {name}; draw a new one under another name")
+            what = {"probe": "another probe", "embeddings": "other embeddings", "ranking": "another ranking or --where"}[name]
+            raise ValueError(f"audit {FLAGS.audit!r} was drawn for {what}; draw a new one under another name")
     stated = Marks.read(FLAGS.audit).relevant
     missing = [crop_id for crop_id in drawn["rows"] if crop_id not in stated]
     if missing:
@@ -427,7 +466,8 @@ def audit(embeddings: EmbeddingSet, index: CosineIndex, saved: SavedProbe, marks
     rows = index.rows_of(drawn["rows"], "audit").tolist()
     answers = {row: stated[crop_id] for row, crop_id in zip(rows, drawn["rows"], strict=True)}
     open_rows = order[~closed[order]]
-    result = Audit(open_rows, strata[open_rows], answers, sum(marks.values()), seed=FLAGS.seed)
+    found = sum(answer for row, answer in marks.items() if row not in left_out)
+    result = Audit(open_rows, strata[open_rows], answers, found, seed=FLAGS.seed)
     print(f"from {len(answers)} crops drawn at random, none of which was learned from; 95 % intervals")
     print(f"class size             {result.size()}")
     top = min(max(1, deemed), len(open_rows))
@@ -480,6 +520,13 @@ def check_flags() -> None:
         raise ValueError(f"evaluate takes every crop as a query and excludes {', '.join(ignored)}")
     if FLAGS.probe and (FLAGS.query or FLAGS.marks or FLAGS.negative or FLAGS.save_probe or FLAGS.ask or FLAGS.evaluate):
         raise ValueError("probe brings its query and marks, and excludes query, negative, marks, save_probe, ask and evaluate")
+    if FLAGS.audit and (FLAGS.out or FLAGS.sheet or FLAGS.k or FLAGS.ascending):
+        raise ValueError("audit excludes out, sheet, k and ascending: it is about the ranking as a whole")
+    probe_folder = Path(FLAGS.save_probe)
+    if FLAGS.save_probe and probe_folder.exists() and not (probe_folder / "probe.json").is_file():
+        raise ValueError(f"save_probe must be a new folder or one that holds a probe; {FLAGS.save_probe!r} holds something else")
+    if FLAGS.save_probe:
+        check_writable(probe_folder.absolute().parent, "save_probe")
     if FLAGS.audit and not FLAGS.probe:
         raise ValueError("probe must be given with audit: an audit measures one ranking, which has to stay as it is")
     simulated = FLAGS.simulate_label or FLAGS.simulate_where
@@ -525,7 +572,8 @@ def run() -> None:
     index = make_index(embeddings, Transform.fit(FLAGS.transform or "l2", embeddings.vectors))
     query = find_query(embeddings, index, FLAGS.query) if FLAGS.query else None
     negative = find_query(embeddings, index, FLAGS.negative) if FLAGS.negative else None
-    choose_k(len(embeddings.table) - len({*hidden.tolist(), *(query.rows if query else [])}))
+    asked = [*(query.rows if query else []), *(negative.rows if negative else [])]
+    choose_k(len(embeddings.table) - len({*hidden.tolist(), *asked}))
     target = find_target(embeddings, query)
     marks = read_marks(index) if FLAGS.marks else {}
     results = [search(index, query, negative, hidden)] if query else []

@@ -171,6 +171,9 @@ def play(todo: list[Session], path: Path) -> dict[str, dict]:
     """Results by key, those that lie in the file already and the others, played in parallel."""
     done: dict[str, dict] = {}
     if path.exists():
+        if not path.read_text().endswith("\n"):
+            with open(path, "a", encoding="utf-8") as file:
+                file.write("\n")  # after a line that a kill cut off
         for line in path.read_text().splitlines():
             try:
                 result = json.loads(line)
@@ -262,6 +265,8 @@ def main(argv: list[str]) -> None:
     folder = Path(FLAGS.dir)
     folder.mkdir(parents=True, exist_ok=True)
     todo = list(sessions())
+    if not todo:
+        raise app.UsageError("embeddings must hold crops of a class with at least two members, or --relevant must find them")
     results = play(todo, folder / "sessions.jsonl")
     groups: dict[tuple[str, str], list[dict]] = {}
     for session in todo:

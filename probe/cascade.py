@@ -60,6 +60,7 @@ class Cascade:
         prefixes: tuple[int, ...] = PREFIXES,
         seed: int = 0,
         folder: str | Path | None = None,
+        content_hash: str = "",
         progress=iter,
     ) -> Cascade:
         """Rotates once.
@@ -71,6 +72,7 @@ class Cascade:
             seed: of the rows that the directions are fitted on.
             folder: to store the levels in, memory-mapped while they are written; None keeps them in memory. Renamed into place
                 whole; what lay there is replaced.
+            content_hash: of the vectors, stored beside the levels.
             progress: wraps an iterable of blocks, to show a bar.
         """
         width = transform.width(vectors.shape[1])
@@ -102,19 +104,23 @@ class Cascade:
                 length[rows] = np.sqrt(np.maximum(left, 0) + 1e-6)
         if partial and folder:
             np.save(partial / "rotation.npy", rotation)
-            (partial / "cascade.json").write_text(json.dumps({"levels": len(ends), "rows": len(vectors)}))
+            facts = {"levels": len(ends), "rows": len(vectors), "content_hash": content_hash}
+            (partial / "cascade.json").write_text(json.dumps(facts))
             for array in (*levels, *rest):
                 array.flush()  # type: ignore[attr-defined]
             shutil.rmtree(folder, ignore_errors=True)
             partial.rename(folder)
-            return cls.load(folder)
+            return cls.load(folder, content_hash)
         return cls(rotation, tuple(levels), tuple(rest))
 
     @classmethod
-    def load(cls, folder: str | Path) -> Cascade:
-        """Opens a stored cascade, memory-mapped."""
+    def load(cls, folder: str | Path, content_hash: str = "") -> Cascade:
+        """Opens a stored cascade, memory-mapped; refuses one of other vectors."""
         folder = Path(folder)
-        count = json.loads((folder / "cascade.json").read_text())["levels"]
+        facts = json.loads((folder / "cascade.json").read_text())
+        if facts["content_hash"] != content_hash:
+            raise ValueError(f"cascade {str(folder)!r} must be of the vectors with hash {content_hash!r}; it is of others")
+        count = facts["levels"]
         opened = [
             [np.load(folder / f"{name}{i}.npy", mmap_mode="r", allow_pickle=False) for i in range(count)]
             for name in ("level", "rest")
@@ -164,7 +170,9 @@ class Cascade:
         scores[excluded] = -np.inf
         most = min(len(scores) - len(excluded), _PROMISING * k)
         promising = np.argpartition(scores, len(scores) - most)[len(scores) - most :]
-        known = np.einsum("ij,j->i", unit(promising), direction.astype(np.float32))
+        single = direction.astype(np.float32)
+        blocks = (promising[begin : begin + _BLOCK] for begin in range(0, most, _BLOCK))
+        known = np.concatenate([np.einsum("ij,j->i", unit(rows), single) for rows in blocks])
         worst = np.float32(np.partition(known, most - k)[most - k] - ROUNDING * length)
         rows = np.flatnonzero(scores >= worst - self.rest[first - 1] * beyond[ends[first - 1] - 1])
         scores = scores[rows]

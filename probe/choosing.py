@@ -74,7 +74,7 @@ def choose_marks(
         return nearest[:count]
     known = np.array([] if marked is None else marked, np.int64)
     rare = policy == "mix" and relevant < RARE * len(known)
-    half = best[: count // 2 if rare else 0]
+    half = best[: (count + 1) // 2 if rare else 0]
     rest = nearest[~np.isin(nearest, half)][: POOL * (count - len(half))]
     return np.append(half, _most_telling(ranking, unit, np.append(known, half), rest, count - len(half)))
 

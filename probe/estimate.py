@@ -213,7 +213,7 @@ def should_stop(decisions: Sequence[np.ndarray]) -> bool:
     Args:
         decisions: one [N] bool a round, whether each crop is deemed relevant.
     """
-    if len(decisions) <= STABLE_ROUNDS:
+    if len(decisions) <= STABLE_ROUNDS or not decisions[-1].any():
         return False
     pairs = zip(decisions[-STABLE_ROUNDS - 1 : -1], decisions[-STABLE_ROUNDS:], strict=True)
     return all(agreement(before, after) >= STABLE for before, after in pairs)

@@ -148,8 +148,7 @@ def simulate(
         direction = learn_from(index, marks, example, [query], method, person.seed)
         ranking = Ranking(index.scores(direction.coef)[0] + direction.intercept, direction.has_boundary)
         rows = np.array(list(marks), np.int64)
-        if direction.has_boundary:
-            decisions.append(ranking.scores > 0)
+        decisions = [*decisions, ranking.scores > 0] if direction.has_boundary else []
         yield _measure(ranking, person.relevant, others, rows, k, should_stop(decisions)), rows, ranking
         if done < rounds:
             closed = ~others

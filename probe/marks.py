@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +45,7 @@ class Marks:
         missing = {"crop_id", "relevant"} - set(reader.fieldnames)
         if missing:
             raise ValueError(f"marks must have the columns crop_id and relevant; {str(path)!r} lacks {', '.join(sorted(missing))}")
-        for row in reader:
+        for row in _rows(reader, path):
             answer, crop_id = (row["relevant"] or "").strip().lower(), (row["crop_id"] or "").strip()
             if not answer:
                 continue
@@ -56,3 +56,10 @@ class Marks:
         if not relevant:
             raise ValueError(f"marks must hold at least one mark; every row of {str(path)!r} is empty in the column relevant")
         return cls(relevant)
+
+
+def _rows(reader: csv.DictReader, path: Path) -> Iterator[dict[str, str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise ValueError(f"marks must be a CSV file; {str(path)!r} isn't ({error})") from None

@@ -45,7 +45,8 @@ def learn(
     `cosine`: the query's (without one the mean of the relevant marks). `rocchio`: mean of the relevant minus half the mean of
     the others (Rocchio, 1971). `logistic`: `LinearProbe`; while nothing is marked as not relevant, the mean of the relevant.
     `pulled`: `LinearProbe` pulled towards the query, with random crops of the pool as weak negatives. `auto`: pulled while either
-    kind has fewer than 50 marks, logistic from there; and cosine where the probe, cross-validated, orders the marks worse.
+    kind has fewer than 50 marks, logistic from there; and cosine where the probe, cross-validated, orders the marks worse by more
+    than chance would. Without a query nothing is pulled and there is no cosine to compare with.
 
     Args:
         vectors: [m, d] float, the query's examples and the marked crops, as unit vectors of a `Transform`.
@@ -66,7 +67,7 @@ def learn(
         raise ValueError(f"marks must hold at least one relevant crop, or a query must be given; {kinds}")
     towards = np.asarray(mean_direction(vectors[relevant]) if query is None else query, np.float64)
     if method == "auto":
-        return _choose(vectors, relevant, towards, background, C)
+        return _choose(vectors, relevant, query is not None, towards, background, C)
     if method == "cosine":
         return Direction(towards)
     mean = mean_direction(vectors[relevant]).astype(np.float64)
@@ -76,30 +77,37 @@ def learn(
     pulled = method == "pulled"
     if relevant.all() and not (pulled and background is not None and len(background)):
         return Direction(mean)
-    return _fit(vectors, relevant, method, towards, background, C)[0]
+    return _fit(vectors, relevant, method, towards if query is not None else None, background, C)[0]
 
 
-def _fit(vectors, relevant, method, towards, background, C) -> tuple[Direction, np.ndarray]:
+def _fit(vectors, relevant, method, query, background, C) -> tuple[Direction, np.ndarray]:
     from probe.linear_probe import LinearProbe  # scikit-learn takes a while to import
 
     pulled = method == "pulled"
-    probe = LinearProbe(C, PULL if pulled else 0.0)
-    probe.fit(vectors, relevant, background if pulled else None, towards if pulled else None)
+    anchor = query if pulled else None  # never the mean of the marks: each would be pulled to by its own answer
+    probe = LinearProbe(C, PULL if anchor is not None else 0.0)
+    probe.fit(vectors, relevant, background if pulled else None, anchor)
     return Direction(probe.coef_, probe.intercept_, method, probe.C_), probe.left_out_
 
 
-def _choose(vectors, relevant, towards, background, C) -> Direction:
+def _choose(vectors, relevant, has_query, towards, background, C) -> Direction:
     smaller = int(min(relevant.sum(), (~relevant).sum()))
     if len(relevant) <= 1 or (smaller == 0 and not (background is not None and len(background))):
         return Direction(mean_direction(vectors[relevant]).astype(np.float64), reason="no mark tells what isn't relevant")
     method = "pulled" if smaller < FEW else "logistic"
-    direction, left_out = _fit(vectors, relevant, method, towards, background, C)
+    direction, left_out = _fit(vectors, relevant, method, towards if has_query else None, background, C)
+    if not has_query:
+        return Direction(direction.coef, direction.intercept, method, direction.C, "no query to compare with")
+    cosines = l2_normalize(vectors) @ towards
+    judged = cosines < 1 - 1e-6  # not the query itself, which is its own neighbour
+    smaller = int(min((relevant & judged).sum(), (~relevant & judged).sum()))
     if smaller < WORTH_COMPARING:
         return Direction(direction.coef, direction.intercept, method, direction.C, "too few marks to compare")
-    probe, cosine = ordering(left_out, relevant), ordering(l2_normalize(vectors) @ towards, relevant)
+    probe, cosine = ordering(left_out[judged], relevant[judged]), ordering(cosines[judged], relevant[judged])
     compared = f"cross-validated, the probe puts {probe:.2f} of the pairs of marks in order, cosine {cosine:.2f}"
     # Marks near the boundary are hard to put in order for any method: a difference must be larger than chance would make it.
-    if cosine > probe + 2 * np.sqrt(cosine * (1 - cosine) / smaller):
+    mean = (probe + cosine) / 2
+    if cosine > probe + 2 * np.sqrt(max(mean * (1 - mean), 0.25 / smaller) / smaller):
         return Direction(towards, reason=compared)
     return Direction(direction.coef, direction.intercept, method, direction.C, compared)
 

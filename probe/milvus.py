@@ -47,17 +47,20 @@ class MilvusIndex(CosineIndex):
     ):
         super().__init__(vectors, ids, transform)
         try:
-            from pymilvus import MilvusClient
+            from pymilvus import MilvusClient, MilvusException
         except ImportError:
             raise ValueError("milvus needs its client: pip install -r requirements-milvus.txt") from None
         if "://" not in uri and not uri.endswith(".db"):
             raise ValueError(f"milvus must be a path ending in .db or a URI such as http://localhost:19530; got {uri!r}")
-        self.client = MilvusClient(uri, token=token)
         self.collection = f"crops_{self._hash(content_hash)}_{index_type.lower()}"
-        if not self.client.has_collection(self.collection):
-            self._create(index_type)
-        self.client.load_collection(self.collection)
-        self._fill(progress)
+        try:
+            self.client = MilvusClient(uri, token=token)
+            if not self.client.has_collection(self.collection):
+                self._create(index_type)
+            self.client.load_collection(self.collection)
+            self._fill(progress)
+        except MilvusException as error:
+            raise ValueError(f"milvus {uri!r} can't be used: {error.message}") from None
 
     def _hash(self, content_hash: str) -> str:
         digest = hashlib.sha256(f"{content_hash} {len(self)} {self.width} {self.transform.name}".encode())

@@ -33,7 +33,7 @@ class SavedProbe:
     Attributes:
         transform: of the embeddings.
         direction: coefficients and intercept, in the space of the transform.
-        threshold: score from which a crop counts as relevant.
+        threshold: score from which a crop counts as relevant; None where none has been set.
         identity: the encoder's hash, endpoint, crop size and view.
         marks: crop id -> relevant, what it was learned from.
         queries: crop ids or image paths.
@@ -44,7 +44,7 @@ class SavedProbe:
     identity: Mapping[str, Any]
     marks: Mapping[str, bool]
     queries: tuple[str, ...] = ()
-    threshold: float = 0.0
+    threshold: float | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)  # provenance, for people
 
     def save(self, folder: str | Path) -> None:

@@ -146,10 +146,12 @@ class CosineIndex:
         """
         directions = self._checked(directions)
         allowed = self._allowed(k, exclude, among)
-        sign = -1.0 if ascending else 1.0
-        candidates = self._candidates(sign * directions, k, allowed)
-        found = concurrently(lambda job: self._best(*job, k), zip(candidates, sign * directions, strict=True))
-        return [Hits(hits.rows, sign * hits.scores) for hits in found]
+        # Searched along unit vectors, so that what counts as equal doesn't depend on a direction's length.
+        lengths = np.linalg.norm(directions, axis=1) * (-1.0 if ascending else 1.0)
+        along = directions / np.where(lengths != 0, lengths, 1.0)[:, None]
+        candidates = self._candidates(along, k, allowed)
+        found = concurrently(lambda job: self._best(*job, k), zip(candidates, along, strict=True))
+        return [Hits(hits.rows, length * hits.scores) for hits, length in zip(found, lengths, strict=True)]
 
     def rank(self, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """All rows by falling score, ties by id; (rows [N] int, their scores [N] float32)."""

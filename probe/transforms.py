@@ -90,7 +90,7 @@ class Transform:
         return cls(name, mean.astype(np.float32), (directions * scale).astype(np.float32))
 
     def __call__(self, vectors: np.ndarray, dtype: type = np.float32) -> np.ndarray:
-        """[N, D] or [D] float -> unit vectors [N, d] or [d] of `dtype`; a row without direction becomes zero."""
+        """[N, D] or [D] float -> unit vectors [N, d] or [d] of `dtype`; zero where nothing is left of a row."""
         unit = l2_normalize(vectors, dtype)
         if self.mean is None:
             return unit

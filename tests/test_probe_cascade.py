@@ -95,5 +95,7 @@ def test_a_stored_cascade_is_the_same_and_foreign_ones_are_refused(tmp_path):
         for one, two in zip((*built.levels, *built.rest), (*cascade.levels, *cascade.rest), strict=True):
             np.testing.assert_array_equal(one, two)
     assert [path.name for path in tmp_path.iterdir()] == ["cascade"]
+    with pytest.raises(ValueError, match="must be of the vectors with hash 'other'; it is of others"):
+        Cascade.load(tmp_path / "cascade", "other")
     with pytest.raises(ValueError, match="cascade must be of the same 10 rows; it has 3000"):
         CosineIndex(VECTORS[:10], IDS[:10], cascade=again)

@@ -49,13 +49,24 @@ def test_auto_goes_by_the_number_of_marks():
 
 
 def test_auto_falls_back_to_cosine_when_the_probe_orders_the_marks_worse():
-    # The query points where the relevant ones lie; 200 dimensions of noise are too much for a probe of 24 marks.
-    vectors, relevant = marks(12, 12, distance=8.0, width=2000, seed=3)
+    # The query points where the relevant ones lie; 2,000 dimensions of noise are too much for a probe of 100 marks.
+    vectors, relevant = marks(50, 50, distance=1.5, width=2000, seed=3)
     query = np.eye(2000)[0]
     direction = learn(vectors, relevant, query=query)
     assert direction.method == "cosine"
-    assert "cosine 1.00" in direction.reason
+    assert "the probe puts 0.64 of the pairs of marks in order, cosine 0.92" in direction.reason
     assert np.array_equal(direction.coef, query)
+
+
+def test_without_a_query_marks_are_not_their_own_evidence():
+    """The mean of the relevant marks is near each of them, noise or not: it must not count as a cosine that works."""
+    for seed in range(5):
+        vectors, relevant = marks(20, 20, distance=0.0, width=1280, seed=seed)
+        background = np.random.default_rng(seed).normal(size=(20, 1280))
+        direction = learn(vectors, relevant, background=background)
+        assert (direction.method, direction.reason) == ("pulled", "no query to compare with")
+        probe = LinearProbe(direction.C).fit(vectors, relevant, background)  # nothing pulls
+        np.testing.assert_allclose(direction.coef, probe.coef_)
 
 
 def test_ordering_counts_pairs():

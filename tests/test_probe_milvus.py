@@ -54,5 +54,7 @@ def test_other_vectors_get_another_collection(indexes):
 def test_bad_arguments_are_refused(indexes):
     with pytest.raises(ValueError, match=r"milvus must be a path ending in .db or a URI"):
         MilvusIndex("crops", VECTORS, IDS)
+    with pytest.raises(ValueError, match="milvus 'http://localhost:19' can't be used"):
+        MilvusIndex("http://localhost:19", VECTORS, IDS)
     with pytest.raises(ValueError, match=r"k must be in \[1, 2500\]; got 0"):
         indexes[1].search(VECTORS[0], 0)

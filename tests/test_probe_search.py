@@ -92,6 +92,15 @@ def test_bad_input_is_named():
     assert CosineIndex(VECTORS, IDS).rows_of([IDS[7], IDS[2]], "marks").tolist() == [7, 2]
 
 
+@pytest.mark.parametrize("length", [1e-20, 1e-8, 1e12])
+def test_the_length_of_a_direction_changes_scores_alone(length):
+    for one, two in zip(
+        CosineIndex(VECTORS, IDS).search(QUERIES, 30), CosineIndex(VECTORS, IDS).search(QUERIES * length, 30), strict=True
+    ):
+        assert one.rows.tolist() == two.rows.tolist()
+        np.testing.assert_allclose(two.scores, one.scores * length, rtol=1e-5)
+
+
 def test_rank_all_leaves_the_query_out():
     unit = l2_normalize(VECTORS[:40])
     for row, order in zip((3, 11), rank_all(unit, np.array([3, 11])), strict=True):

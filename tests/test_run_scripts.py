@@ -381,8 +381,15 @@ def test_a_probe_is_saved_audited_and_applied(run_dir, tmp_path):
     # Everything was drawn, so the estimate is the truth: all greens but the query.
     size = sum(label == "green" for label in labels.values()) - 1
     assert f"class size             {size} [{size}, {size}]" in told
+    assert "drawn for another ranking or --where" in failure(*audit, "--where=label_name <> 'red'")
     listed = call(*apply, f"--out={tmp_path / 'class.csv'}").stdout
     assert "at or above its threshold" in listed
+    marked_list = (tmp_path / "audit.csv").read_bytes()
+    assert "held other marks: kept as" in call(*apply, f"--out={tmp_path / 'audit.csv'}").stdout
+    assert (tmp_path / "audit.csv.old-1").read_bytes() == marked_list
+    (tmp_path / "mine").mkdir()
+    refused = failure(*search, f"--marks={tmp_path / 'marks.csv'}", f"--save_probe={tmp_path / 'mine'}")
+    assert "save_probe must be a new folder or one that holds a probe" in refused
 
     meta = json.loads((tmp_path / "probe" / "probe.json").read_text())
     meta["identity"]["encoder_hash"] = "another"
