@@ -7,6 +7,12 @@ probe learns from the marks and re-ranks everything.
 
     python run_search.py --embeddings=runs/a/embeddings --query=<crop_id> --marks=out.csv --sheet=better.png
 
+`--ask=next.csv` lists what to mark next. `--save_probe=beets` keeps what was learned, and
+
+    python run_search.py --embeddings=runs/a/embeddings --probe=beets --audit=audit.csv
+
+draws a random sample; marked whole and given back the same way, it tells precision, class size and recall of the ranking.
+
 `--where` searches only crops that meet an SQL condition on the crop table's columns. `--simulate_label=NAME` plays the person
 who marks, by class names, to see what marking would bring; `--simulate_where` does so by an SQL condition. `--evaluate` takes
 every crop as a query in turn. TensorFlow is loaded only for a query image from outside the set.
