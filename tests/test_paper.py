@@ -46,6 +46,7 @@ def experiment(protocol, preset, then="", dataset="tiny_colors"):
     return paper.Experiment(protocol, dataset, "train", "test", protocol, preset, 99.9, "nowhere", then)
 
 
+@pytest.mark.slow
 def test_every_protocol_runs_and_what_is_missing_is_not_run(prepared, tmp_path, monkeypatch, capsys):
     keras.utils.set_random_seed(0)
     reference = Reference("r18_cifar_stem").fill()
