@@ -43,7 +43,7 @@ from data.results import write_results
 from data.splits import split_mask
 from data.where import rows_where
 from probe.cascade import Cascade
-from probe.choosing import POLICIES, Ranking, choose_marks
+from probe.choosing import POLICIES, choose_marks
 from probe.methods import METHODS
 from probe.metrics import macro, macro_interval, retrieval_quality, wilson_interval
 from probe.search import CosineIndex, Hits
@@ -145,7 +145,7 @@ def find_query(embeddings: EmbeddingSet, index: CosineIndex, examples: Sequence[
             index.rows_of([example], "query (a crop id, or the path of an image)")
         rows += found
     vectors = [np.asarray(embeddings.vectors[rows])] + ([embed_outside(embeddings, outside)] if outside else [])
-    tiles = [tile(embeddings, row, "query") for row in rows] + [Tile(Path(path), None, "", "query") for path in outside]
+    tiles = [Tile.of(embeddings.table, row, "query") for row in rows] + [Tile(Path(path), None, "", "query") for path in outside]
     labels = {table.column("label_name")[row] for row in rows}
     return Query(np.concatenate(vectors), rows, tiles, labels.pop() if len(labels) == 1 else "")
 
@@ -226,11 +226,11 @@ def search(index: CosineIndex, query: Query, negative: Query | None, hidden: np.
 
 
 def search_with_probe(index: CosineIndex, query: Query | None, marks: Mapping[int, bool], hidden: np.ndarray) -> Result:
-    from probe.feedback import apply, learn_from  # scikit-learn takes a second to import, which a plain search needn't wait for
+    from probe.feedback import rerank  # scikit-learn takes a second to import, which a plain search needn't wait for
 
     examples, rows = (query.vectors, query.rows) if query else (np.empty((0, index.vectors.shape[1]), np.float32), [])
-    direction = learn_from(index, marks, examples, rows, FLAGS.method, FLAGS.seed)
-    ranked = apply(index, direction, marks, {*rows, *hidden.tolist()}, FLAGS.k, FLAGS.ascending)
+    ranked = rerank(index, marks, examples, rows, FLAGS.k, FLAGS.seed, hidden.tolist(), FLAGS.method, FLAGS.ascending)
+    direction = ranked.direction
     if direction.has_boundary:
         title = f"linear probe, {len(marks)} marks, {direction.method}, C = {direction.C:g}"
     else:
@@ -288,16 +288,11 @@ def report(embeddings: EmbeddingSet, result: Result, target: Target | None, hidd
             print(f"{right} of {k} over {over} are {target.name}: {right / k:.2f}, 95 % interval {low:.2f} to {high:.2f}{note}")
 
 
-def tile(embeddings: EmbeddingSet, row: int, caption: str) -> Tile:
-    table = embeddings.table
-    return Tile(table.path(row), table.boxes[row], table.column("label_name")[row], caption)
-
-
 def sheet_of(embeddings: EmbeddingSet, query: Query | None, result: Result, target: Target | None) -> Sheet:
     hits = result.hits
     sign = {True: " +", False: " -", None: ""}
     captions = [f"{score:.3f}{sign[result.marks.get(int(row))]}" for row, score in zip(hits.rows, hits.scores, strict=True)]
-    tiles = [tile(embeddings, row, caption) for row, caption in zip(hits.rows, captions, strict=True)]
+    tiles = [Tile.of(embeddings.table, row, caption) for row, caption in zip(hits.rows, captions, strict=True)]
     counted = f": {int(target.relevant[hits.rows].sum())} of {len(hits.rows)}" if target else ""
     return Sheet(result.title + counted, query.tiles if query else [], tiles)
 
@@ -367,6 +362,7 @@ def save_probe(embeddings: EmbeddingSet, index: CosineIndex, result: Result) -> 
 def compare_with_earlier(embeddings: EmbeddingSet, index: CosineIndex, saved: SavedProbe) -> None:
     """Prints how far a probe agrees with the one that was saved under its name before: the stop signal."""
     from probe.estimate import STABLE, agreement
+    from probe.feedback import ranking_of
     from probe.saved_probe import SavedProbe
 
     if not (Path(FLAGS.save_probe) / "probe.json").is_file():
@@ -379,18 +375,18 @@ def compare_with_earlier(embeddings: EmbeddingSet, index: CosineIndex, saved: Sa
         return
     if not (earlier.direction.has_boundary and saved.direction.has_boundary):
         return
-    before = CosineIndex(embeddings.vectors, embeddings.table.ids, earlier.transform).scores(earlier.direction.coef)[0]
-    now = index.scores(saved.direction.coef)[0]
-    kappa = agreement(before > -earlier.direction.intercept, now > -saved.direction.intercept)
+    before = ranking_of(CosineIndex(embeddings.vectors, embeddings.table.ids, earlier.transform), earlier.direction)
+    kappa = agreement(before.scores > 0, ranking_of(index, saved.direction).scores > 0)
     print(f"agrees with the probe saved there before: kappa {kappa:.2f} ({STABLE} or more twice in a row: marking can stop)")
 
 
 def ask(embeddings: EmbeddingSet, index: CosineIndex, result: Result, hidden: np.ndarray) -> None:
     """Writes what to mark next, with all marks so far after it, so that the file given back as --marks loses none."""
-    direction = result.direction
-    if direction is None:
+    from probe.feedback import ranking_of
+
+    if result.direction is None:
         raise ValueError("ask needs marks to learn from")
-    ranking = Ranking(index.scores(direction.coef)[0] + direction.intercept, direction.has_boundary)
+    ranking = ranking_of(index, result.direction)
     closed = np.zeros(len(index), bool)
     closed[[*result.marks, *result.queries, *hidden.tolist()]] = True
     known = np.array([*result.marks, *result.queries], np.int64)
@@ -446,7 +442,8 @@ def audit(embeddings: EmbeddingSet, index: CosineIndex, saved: SavedProbe, marks
     order, scores = index.rank(saved.direction.coef)
     closed = np.zeros(len(index), bool)
     closed[[*marks, *left_out]] = True
-    deemed = int((~closed[order] & (scores >= -saved.direction.intercept)).sum()) if saved.direction.has_boundary else 50
+    open_rows, open_scores = order[~closed[order]], scores[~closed[order]]
+    deemed = int((open_scores >= -saved.direction.intercept).sum()) if saved.direction.has_boundary else 50
     strata = stratify(order, closed, deemed)
     ranking = hashlib.sha256(order.tobytes() + closed.tobytes()).hexdigest()  # of the probe, --where and what is marked
     facts = {"probe": hash_of_marks(saved.marks), "embeddings": embeddings.meta["sha256"], "ranking": ranking}
@@ -471,7 +468,6 @@ def audit(embeddings: EmbeddingSet, index: CosineIndex, saved: SavedProbe, marks
         raise ValueError(f"audit must be marked whole, or it isn't random; {len(missing)} of {len(drawn['rows'])} are missing")
     rows = index.rows_of(drawn["rows"], "audit").tolist()
     answers = {row: stated[crop_id] for row, crop_id in zip(rows, drawn["rows"], strict=True)}
-    open_rows = order[~closed[order]]
     found = sum(answer for row, answer in marks.items() if row not in left_out)
     result = Audit(open_rows, strata[open_rows], answers, found, seed=FLAGS.seed)
     print(f"from {len(answers)} crops drawn at random, none of which was learned from; 95 % intervals")
@@ -486,8 +482,7 @@ def audit(embeddings: EmbeddingSet, index: CosineIndex, saved: SavedProbe, marks
     )
     if estimated:
         print(f"  their precision      {result.precision(estimated)}, recall {result.recall(estimated)}")
-        threshold = float(scores[np.flatnonzero(order == open_rows[estimated - 1])[0]])
-        dataclasses.replace(saved, threshold=threshold).save(FLAGS.probe)
+        dataclasses.replace(saved, threshold=float(open_scores[estimated - 1])).save(FLAGS.probe)
         print(f"threshold -> {FLAGS.probe}: --probe={FLAGS.probe} --out=class.csv lists them")
 
 

@@ -32,7 +32,7 @@ from data.where import rows_where
 from probe.feedback import Person, learn_from, simulate
 from probe.metrics import bootstrap_interval
 from probe.search import CosineIndex
-from probe.transforms import Transform, l2_normalize
+from probe.transforms import Transform
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("relevant", "", "SQL condition on the crop table for what is looked for; default: the post's.")
@@ -57,45 +57,37 @@ def first(order: np.ndarray, left_out: set[int]) -> np.ndarray:
     return order[~np.isin(order, list(left_out))][:K]
 
 
-def steps(frozen: EmbeddingSet, tuned: EmbeddingSet, relevant: np.ndarray, query: int) -> Iterator[tuple[str, dict]]:
-    """What one query comes to, step by step: name -> rows over everything, rows over unmarked, marks, seconds."""
-    for name, embeddings in (("ImageNet", frozen), ("fine-tuned", tuned)):
+def step(order: np.ndarray, query: int, marks: dict[int, bool], started: float) -> dict:
+    """What a step comes to: rows over everything, rows over unmarked, marks, seconds."""
+    best, unmarked = first(order, {query}), first(order, {query, *marks})
+    return {"all": best, "unmarked": unmarked, "marks": marks, "seconds": time.perf_counter() - started}
+
+
+def steps(indexes: dict[str, CosineIndex], centred: CosineIndex, relevant: np.ndarray, query: int) -> Iterator[tuple[str, dict]]:
+    """What one query comes to, step by step.
+
+    Args:
+        indexes: by plain cosine, the fine-tuned one last.
+        centred: the fine-tuned embeddings, centred, for the probe.
+        relevant: [N] bool.
+        query: its row.
+    """
+    for name, index in indexes.items():
         started = time.perf_counter()
-        index = CosineIndex(embeddings.vectors, embeddings.table.ids)
-        order = index.rank(l2_normalize(embeddings.vectors[query]))[0]
-        best = first(order, {query})
-        yield name, {"all": best, "unmarked": best, "marks": {}, "seconds": time.perf_counter() - started}
-    order = order[order != query]
-    centred = CosineIndex(tuned.vectors, tuned.table.ids, Transform.fit("centre", tuned.vectors))
-    centred.scores(np.zeros(centred.width))  # what is computed once isn't part of a step
-    marks = posts_marks(order, relevant)
+        order = index.rank(index.unit([query])[0])[0]
+        yield name, step(order, query, {}, started)
+    marks = posts_marks(order[order != query], relevant)
+    example = np.asarray(centred.vectors[[query]])
     started = time.perf_counter()
-    direction = learn_from(centred, marks, np.asarray(tuned.vectors[[query]]), [query])
-    ranked = centred.rank(direction.coef)[0]
-    yield (
-        "probe, the post's marks",
-        {
-            "all": first(ranked, {query}),
-            "unmarked": first(ranked, {query, *marks}),
-            "marks": marks,
-            "seconds": time.perf_counter() - started,
-        },
-    )
+    direction = learn_from(centred, marks, example, [query])
+    yield "probe, the post's marks", step(centred.rank(direction.coef)[0], query, marks, started)
     started = time.perf_counter()
-    for figures, rows, ranking in simulate(centred, Person(relevant), query, ROUNDS, PER_ROUND, "mix", K):
-        ranked = np.argsort(-ranking.scores, kind="stable")
-        marked = {int(row): bool(relevant[row]) for row in rows}
-        if figures.stop:
+    for last in simulate(centred, Person(relevant), query, ROUNDS, PER_ROUND, "mix", K):
+        if last[0].stop:
             break
-    yield (
-        "probe, the default policy's marks",
-        {
-            "all": first(ranked, {query}),
-            "unmarked": first(ranked, {query, *marked}),
-            "marks": marked,
-            "seconds": time.perf_counter() - started,
-        },
-    )
+    _, rows, ranking = last
+    marks = {int(row): bool(relevant[row]) for row in rows}
+    yield "probe, the default policy's marks", step(np.argsort(-ranking.scores, kind="stable"), query, marks, started)
 
 
 def cell(values: list[float]) -> str:
@@ -120,14 +112,10 @@ HEADER = ["embeddings", f"of {K}, over everything", f"of {K}, over unmarked", "m
 
 def picture(embeddings: EmbeddingSet, query: int, name: str, result: dict, relevant: np.ndarray) -> bytes:
     """A contact sheet in the post's arrangement, as JPEG."""
-    crops, names = embeddings.table, embeddings.table.column("label_name")
-
-    def tile(row: int, caption: str) -> Tile:
-        return Tile(crops.path(row), crops.boxes[row], names[row], caption)
-
-    tiles = [tile(int(row), "right" if relevant[row] else "wrong") for row in result["all"]]
+    crops = embeddings.table
+    tiles = [Tile.of(crops, int(row), "right" if relevant[row] else "wrong") for row in result["all"]]
     title = f"{name}: {int(relevant[result['all']].sum())} of {K}"
-    image = draw_sheets([Sheet(title, [tile(query, "query")], tiles)], crops.classes)
+    image = draw_sheets([Sheet(title, [Tile.of(crops, query, "query")], tiles)], crops.classes)
     out = io.BytesIO()
     image.convert("RGB").save(out, "JPEG", quality=80)
     return out.getvalue()
@@ -177,9 +165,12 @@ def main(argv: list[str]) -> None:
             f"blog: data must hold more than {2 * K + ROUNDS * PER_ROUND} crops to mark and count; got {len(relevant)}"
         )
     queries = choose_queries(relevant, FLAGS.queries)
+    sets = {"ImageNet": frozen, "fine-tuned": tuned}
+    indexes = {name: CosineIndex(each.vectors, each.table.ids) for name, each in sets.items()}
+    centred = CosineIndex(tuned.vectors, tuned.table.ids, Transform.fit("centre", tuned.vectors))
     results: dict[str, list[dict]] = {}
     for query in progress_bar(queries, unit="query", desc="searching"):
-        for name, result in steps(frozen, tuned, relevant, int(query)):
+        for name, result in steps(indexes, centred, relevant, int(query)):
             results.setdefault(name, []).append(result)
     rows = table(results, relevant)
     source = FLAGS.data or "the sample field (synthetic)"
@@ -194,9 +185,7 @@ def main(argv: list[str]) -> None:
     text = "\n".join([*notes, "", *lines]) + "\n"
     query = int(queries[0])
     shown = {name: found[0] for name, found in results.items() if name != "probe, the post's marks"}
-    pictures = {
-        name: picture(frozen if name == "ImageNet" else tuned, query, name, result, relevant) for name, result in shown.items()
-    }
+    pictures = {name: picture(sets.get(name, tuned), query, name, result, relevant) for name, result in shown.items()}
     page = report("A guide to few-shot learning with embeddings, reproduced", rows, notes, pictures)
     write_atomically(folder / "report.html", lambda file: file.write(page.encode()))
     write_atomically(folder / "report.md", lambda file: file.write(text.encode()))

@@ -42,7 +42,7 @@ from data.where import rows_where
 from probe.choosing import POLICIES
 from probe.feedback import Person, Round, simulate
 from probe.methods import METHODS
-from probe.metrics import bootstrap_interval
+from probe.metrics import mean_and_interval
 from probe.search import CosineIndex
 from probe.transforms import TRANSFORMS, Transform
 
@@ -171,10 +171,11 @@ def play(todo: list[Session], path: Path) -> dict[str, dict]:
     """Results by key, those that lie in the file already and the others, played in parallel."""
     done: dict[str, dict] = {}
     if path.exists():
-        if not path.read_text().endswith("\n"):
+        text = path.read_text(encoding="utf-8")
+        if not text.endswith("\n"):
             with open(path, "a", encoding="utf-8") as file:
                 file.write("\n")  # after a line that a kill cut off
-        for line in path.read_text().splitlines():
+        for line in text.splitlines():
             try:
                 result = json.loads(line)
             except json.JSONDecodeError:
@@ -205,11 +206,7 @@ def summary(results: list[dict]) -> dict[str, str]:
     for name, title in FIGURES.items():
         values = np.array([figures[name] for figures in last], float)
         values = values[np.isfinite(values)]
-        if len(values):
-            low, high = bootstrap_interval(values)
-            cells[title.format(k=FLAGS.k)] = f"{values.mean():.3f} [{low:.3f}, {high:.3f}]"
-        else:
-            cells[title.format(k=FLAGS.k)] = "-"
+        cells[title.format(k=FLAGS.k)] = mean_and_interval(values) if len(values) else "-"
     by_class: dict[str, list[dict]] = {}
     for result in results:
         by_class.setdefault(result["target"], []).append(result)

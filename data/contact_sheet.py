@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from data.crop_table import CropTable
 from data.images import ImageError, cut, read_image
 
 _BACKGROUND, _INK, _FAINT, _UNLABELLED = (255, 255, 255), (20, 20, 20), (110, 110, 110), (150, 150, 150)
@@ -24,6 +25,11 @@ class Tile:
     box: Sequence[int] | None  # left, top, right, bottom; None for the whole image
     label: str = ""
     caption: str = ""  # score, marks
+
+    @classmethod
+    def of(cls, table: CropTable, row: int, caption: str) -> Tile:
+        """The tile of a row of a crop table."""
+        return cls(table.path(row), table.boxes[row], table.column("label_name")[row], caption)
 
 
 @dataclass(frozen=True)

@@ -61,15 +61,17 @@ def rerank(
     seed: int = 0,
     hidden: Collection[int] = (),
     method: str = "auto",
+    ascending: bool = False,
 ) -> Reranked:
     """Learns from marks, see `learn_from`, and ranks everything but the query.
 
     Args:
         k: how many to return, of everything and of the unmarked; of the latter fewer where fewer are left.
         hidden: rows that are learned from where they are marked, but not ranked.
+        ascending: the worst first.
     """
     direction = learn_from(index, marks, examples, example_rows, method, seed)
-    return apply(index, direction, marks, {*example_rows, *hidden}, k)
+    return apply(index, direction, marks, {*example_rows, *hidden}, k, ascending)
 
 
 def apply(
@@ -86,6 +88,11 @@ def apply(
         return Reranked(everything, unmarked, direction)
     confident = [Hits(hits.rows, confidence_of(hits.scores + direction.intercept)) for hits in (everything, unmarked)]
     return Reranked(confident[0], confident[1], direction)
+
+
+def ranking_of(index: CosineIndex, direction: Direction) -> Ranking:
+    """All crops scored by a direction."""
+    return Ranking(index.scores(direction.coef)[0] + direction.intercept, direction.has_boundary)
 
 
 @dataclass(frozen=True)
@@ -146,7 +153,7 @@ def simulate(
     example = np.asarray(index.vectors[[query]])
     for done in range(rounds + 1):
         direction = learn_from(index, marks, example, [query], method, person.seed)
-        ranking = Ranking(index.scores(direction.coef)[0] + direction.intercept, direction.has_boundary)
+        ranking = ranking_of(index, direction)
         rows = np.array(list(marks), np.int64)
         decisions = [*decisions, ranking.scores > 0] if direction.has_boundary else []
         yield _measure(ranking, person.relevant, others, rows, k, should_stop(decisions)), rows, ranking

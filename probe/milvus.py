@@ -84,10 +84,10 @@ class MilvusIndex(CosineIndex):
 
     def _fill(self, progress) -> None:
         # Batches go in by rising row and whole or not at all; upsert makes a repeated one harmless.
-        first = self.filled() // BATCH * BATCH
-        if self.filled() == len(self):
+        filled = self.filled()
+        if filled == len(self):
             return
-        for start in progress(range(first, len(self), BATCH)):
+        for start in progress(range(filled // BATCH * BATCH, len(self), BATCH)):
             unit = self.unit(np.arange(start, min(start + BATCH, len(self))))
             data = [{"row": start + number, "vector": vector} for number, vector in enumerate(unit)]
             self.client.upsert(self.collection, data)
