@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -30,7 +32,7 @@ class ImageError(ValueError):
         reason: why, without the file.
     """
 
-    def __init__(self, path: str | Path, reason: str):
+    def __init__(self, path: str | Path | BinaryIO, reason: str):
         super().__init__(f"{path}: {reason}")
         self.reason = reason
 
@@ -39,15 +41,17 @@ class _UnsupportedPixels(ValueError):
     """Pixels whose range isn't defined."""
 
 
-def _size(path: str | Path) -> int | None:
+def _size(path: str | Path | BinaryIO) -> int | None:
     """Bytes of a file; None where there is none, or where its name can't be one."""
+    if not isinstance(path, (str, Path)):
+        return path.seek(0, io.SEEK_END)
     try:
         return Path(path).stat().st_size if Path(path).is_file() else None
     except OSError:
         return None
 
 
-def _open(path: str | Path) -> Image.Image:
+def _open(path: str | Path | BinaryIO) -> Image.Image:
     try:
         image = Image.open(path)
     except _DECODE_ERRORS as error:
@@ -80,7 +84,7 @@ def read_size(path: str | Path) -> tuple[int, int]:
         return (image.height, image.width) if turned else (image.width, image.height)
 
 
-def read_image(path: str | Path) -> Image.Image:
+def read_image(path: str | Path | BinaryIO) -> Image.Image:
     """Reads an image as 8-bit RGB, turned upright by its EXIF orientation.
 
     Grey and palette images become RGB, CMYK is converted, 16-bit values keep their upper byte, and transparent pixels
