@@ -36,7 +36,8 @@ from absl import app, flags
 from data.contact_sheet import Sheet, Tile, draw_sheets
 from data.embeddings import EmbeddingSet
 from data.files import check_writable, keep_aside, write_json
-from data.images import CropView, cut, read_image, write_png
+from data.images import read_image, write_png
+from data.predictions import with_predictions
 from data.progress import progress_bar
 from data.provenance import provenance
 from data.results import write_results
@@ -48,6 +49,7 @@ from probe.methods import METHODS
 from probe.metrics import macro, macro_interval, retrieval_quality, wilson_interval
 from probe.search import CosineIndex, Hits
 from probe.transforms import TRANSFORMS, Transform, mean_direction
+from web.outside import embed_images
 
 if TYPE_CHECKING:
     from probe.methods import Direction
@@ -88,7 +90,13 @@ flags.DEFINE_string("out", "", "Result list to write (.csv), with its provenance
 flags.DEFINE_bool("evaluate", False, "Retrieval quality with every labelled crop as a query, macro over classes.")
 flags.DEFINE_string("split", "all", "With --evaluate: queries and pool from this split alone.")
 flags.DEFINE_string("images_root", "", "Where the images are now, if the folder has moved since they were embedded.")
-flags.DEFINE_integer("seed", 0, "Of the probe's cross-validation.")
+flags.DEFINE_integer("seed", 0, "Of the probe's random crops, audits, clusters and the map.")
+flags.DEFINE_bool("serve", False, "Open the page: mark in a browser, and take the class home.")
+flags.DEFINE_string("sessions", "", "With --serve: folder of the sessions; default: sessions/ beside the embedding set.")
+flags.DEFINE_string("host", "127.0.0.1", "With --serve: address to listen on; beyond this machine, whoever has the URL can mark.")
+flags.DEFINE_integer("port", 0, "With --serve; default: 8765, or a free one.")
+flags.DEFINE_bool("browser", True, "With --serve: open the page in the default browser.")
+flags.DEFINE_string("predictions", "", "A model's predictions, .csv or COCO results: become columns predicted, predicted_score.")
 
 
 @dataclass(frozen=True)
@@ -144,25 +152,12 @@ def find_query(embeddings: EmbeddingSet, index: CosineIndex, examples: Sequence[
                 )
             index.rows_of([example], "query (a crop id, or the path of an image)")
         rows += found
-    vectors = [np.asarray(embeddings.vectors[rows])] + ([embed_outside(embeddings, outside)] if outside else [])
+    vectors = [np.asarray(embeddings.vectors[rows])] + (
+        [embed_images(embeddings, [read_image(path) for path in outside])] if outside else []
+    )
     tiles = [Tile.of(embeddings.table, row, "query") for row in rows] + [Tile(Path(path), None, "", "query") for path in outside]
     labels = {table.column("label_name")[row] for row in rows}
     return Query(np.concatenate(vectors), rows, tiles, labels.pop() if len(labels) == 1 else "")
-
-
-def embed_outside(embeddings: EmbeddingSet, paths: Sequence[str]) -> np.ndarray:
-    """Embeds images with the encoder that made the set; refuses if its weights have changed since."""
-    from simclr_tf2.encoders import EncoderConfig, make_encoder  # loads TensorFlow
-
-    meta = embeddings.meta
-    weights = str(embeddings.folder / meta["weights"]) if meta["weights"].startswith("..") else meta["weights"]
-    encoder = make_encoder(EncoderConfig(meta["encoder"], weights, meta["endpoint"]))
-    if encoder.content_hash() != meta["encoder_hash"]:
-        raise ValueError(f"the encoder at {weights!r} isn't the one that made {embeddings.folder}: its weights have changed")
-    images = [read_image(path) for path in paths]
-    view = CropView(**meta.get("view", {"square": False}))
-    crops = [cut(image, (0, 0, *image.size), meta["image_size"], view) for image in images]
-    return encoder.embed(np.stack([np.asarray(crop) for crop in crops]))
 
 
 def find_target(embeddings: EmbeddingSet, query: Query | None) -> Target | None:
@@ -537,7 +532,7 @@ def check_flags() -> None:
         raise ValueError("marks must be given with save_probe and ask")
     if FLAGS.compare and not FLAGS.sheet:
         raise ValueError("sheet must be given with compare")
-    if not (FLAGS.evaluate or FLAGS.query or FLAGS.marks or FLAGS.probe):
+    if not (FLAGS.evaluate or FLAGS.query or FLAGS.marks or FLAGS.probe or FLAGS.serve):
         raise ValueError("query must be given (a crop id, or the path of an image), or marks, or --evaluate")
     if FLAGS.marks and simulated:
         raise ValueError(
@@ -563,6 +558,12 @@ def run() -> None:
     """The whole job; raises ValueError or OSError with a message for the user."""
     check_flags()
     embeddings = EmbeddingSet.load(FLAGS.embeddings, FLAGS.images_root or None)
+    if FLAGS.serve:
+        from web.serve import serve
+
+        return serve(embeddings, FLAGS.sessions, FLAGS.host, FLAGS.port, FLAGS.browser, FLAGS.predictions, FLAGS.seed)
+    if FLAGS.predictions:
+        embeddings = dataclasses.replace(embeddings, table=with_predictions(embeddings.table, FLAGS.predictions))
     hidden = hidden_rows(embeddings)
     if FLAGS.evaluate:
         choose_k(len(embeddings.table) - 1)

@@ -1,0 +1,272 @@
+"""A session on disk: session.json says what is looked for, feedback.jsonl what was done, one line an action, append-only.
+
+What is marked is what the lines, replayed, come to. A line is on the disk before it is acknowledged, so killing the process loses
+at most the action in flight. A ranking is named by the number of lines it was learned from, and can be made again at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data.files import exclusive, write_json
+from data.provenance import now
+
+SESSION, FEEDBACK = "session.json", "feedback.jsonl"
+UNDOABLE = ("mark", "answer", "learn")
+FORMAT = 1
+
+
+@dataclass
+class State:
+    """What a session's lines come to.
+
+    Attributes:
+        marks: crop id -> relevant, in the order of marking; learned from.
+        answers: crop id -> relevant, of the audit that is going on; never learned from, unless `learn` says so.
+        audit: the line that drew the audit, or None.
+        threshold: the line that set it, or None.
+        learned: number of the last line that changed the marks: the name of the ranking that comes of them.
+        shown: the rankings that were shown, in order, without repetitions; a round of marking lies between two.
+    """
+
+    marks: dict[str, bool] = field(default_factory=dict)
+    answers: dict[str, bool] = field(default_factory=dict)
+    audit: dict[str, Any] | None = None
+    threshold: dict[str, Any] | None = None
+    learned: int = 0
+    shown: list[int] = field(default_factory=lambda: [0])
+
+
+def replay(lines: Sequence[Mapping[str, Any]]) -> State:
+    """The state after some lines."""
+    undone: set[int] = set()
+    for line in lines:
+        if line["kind"] == "undo":
+            undone.add(line["of"])
+        elif line["kind"] == "redo":
+            undone.discard(line["of"])
+    state = State()
+    kinds = {line["n"]: line["kind"] for line in lines}
+    for line in lines:
+        kind, target = line["kind"], line
+        if kind in ("undo", "redo"):
+            kind = kinds[line["of"]]
+            target = {"marks": {}}
+        elif line["n"] in undone:
+            target = {"marks": {}}
+        if kind in ("mark", "learn"):
+            _mark(state.marks, target["marks"])
+            state.learned = line["n"]
+        elif kind == "answer":
+            _mark(state.answers, target["marks"])
+        elif kind == "audit":
+            state.audit, state.answers = dict(line), {}
+        elif kind == "threshold":
+            state.threshold = dict(line)
+        elif kind == "shown" and line["ranking"] not in state.shown:
+            state.shown.append(line["ranking"])
+    return state
+
+
+def _mark(marks: dict[str, bool], changes: Mapping[str, bool | None]) -> None:
+    for crop_id, answer in changes.items():
+        marks.pop(crop_id, None)
+        if answer is not None:
+            marks[crop_id] = answer
+
+
+class Journal:
+    """An open session. One process holds it; within the process any number of people and threads may add to it.
+
+    Attributes:
+        folder: where it lies; its name is the session's id.
+        facts: what session.json says.
+        lines: all lines so far.
+    """
+
+    def __init__(self, folder: str | Path):
+        """Opens a session and holds it for this process.
+
+        Raises:
+            ValueError: it isn't a session, or a line of it is damaged; the message names the line. (A last line that was cut off
+                by a kill is moved to feedback.jsonl.torn; it was never acknowledged.)
+            RuntimeError: another process holds it.
+        """
+        self.folder = Path(folder)
+        self.facts = read_facts(self.folder)
+        self._lock = threading.RLock()
+        self._held = ExitStack()
+        self._held.enter_context(exclusive(self.folder, "session"))
+        try:
+            self.lines = _read_lines(self.folder / FEEDBACK, mend=True)
+            self._file = open(self.folder / FEEDBACK, "ab")  # noqa: SIM115  held as long as the session
+            self._held.callback(self._file.close)
+            _sync_folder(self.folder)
+        except BaseException:
+            self._held.close()
+            raise
+        self._by_action = {line["action"]: line["n"] for line in self.lines if "action" in line}
+        self._own_from = len(self.lines)
+        self._state, self._state_at = replay(self.lines), len(self.lines)
+
+    def close(self) -> None:
+        """Lets another process have it."""
+        self._held.close()
+
+    def state(self, after: int | None = None) -> State:
+        """The state after all lines, or after the first so many."""
+        with self._lock:
+            if after is not None and after != len(self.lines):
+                return replay(self.lines[:after])
+            if self._state_at != len(self.lines):
+                self._state, self._state_at = replay(self.lines), len(self.lines)
+            return self._state
+
+    def add(self, kind: str, by: str = "", action: str = "", **facts: Any) -> int:
+        """Writes a line and returns its number, once it is on the disk.
+
+        Args:
+            kind: mark, answer, learn, undo, redo, audit, threshold or shown.
+            by: who did it: one browser tab.
+            action: an id of the action; a repeated one (sent again after a broken connection) is not written again.
+            facts: the rest of the line.
+        """
+        with self._lock:
+            if action and action in self._by_action:
+                return self._by_action[action]
+            line = {"n": len(self.lines) + 1, "time": now(), "kind": kind, "by": by, **facts}
+            if action:
+                line["action"] = action
+            text = json.dumps(line, ensure_ascii=False, separators=(",", ":"))
+            place = self._file.tell()
+            try:
+                self._file.write(text.encode() + b"\n")
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            except OSError:  # a full disk: what was written of the line must not precede the next one
+                self._reopen(place)
+                raise
+            self.lines.append(line)
+            if action:
+                self._by_action[action] = line["n"]
+            return line["n"]
+
+    def _reopen(self, place: int) -> None:
+        with suppress(OSError):
+            self._file.close()
+        os.truncate(self.folder / FEEDBACK, place)
+        self._file = open(self.folder / FEEDBACK, "ab")  # noqa: SIM115
+        self._held.callback(self._file.close)
+
+    def undo(self, by: str, action: str = "") -> int | None:
+        """Takes back the last action of this person, or, when there is none left, of an earlier sitting. None: nothing to undo."""
+        return self._step("undo", by, action)
+
+    def redo(self, by: str, action: str = "") -> int | None:
+        """Brings back what this person undid last, unless they have acted since."""
+        return self._step("redo", by, action)
+
+    def _step(self, kind: str, by: str, action: str) -> int | None:
+        with self._lock:
+            if action and action in self._by_action:
+                return self._by_action[action]
+            done, undone = self.steps(by)
+            stack = done if kind == "undo" else undone
+            return self.add(kind, by, action, of=stack[-1]) if stack else None
+
+    def steps(self, by: str) -> tuple[list[int], list[int]]:
+        """What this person can undo and redo: line numbers, the next one last."""
+        mine: dict[bool, list[int]] = {True: [], False: []}  # whether it is of this sitting
+        undone: list[int] = []
+        for line in self.lines:
+            own = line["by"] == by and line["n"] > self._own_from
+            earlier = line["n"] <= self._own_from
+            if line["kind"] in UNDOABLE and (own or earlier):
+                mine[own].append(line["n"])
+                undone.clear()
+            elif line["kind"] == "undo" and (own or earlier or line["of"] in mine[False]):
+                for stack in mine.values():
+                    if line["of"] in stack:
+                        stack.remove(line["of"])
+                if own or earlier:
+                    undone.append(line["of"])
+            elif line["kind"] == "redo" and (own or earlier):
+                if line["of"] in undone:
+                    undone.remove(line["of"])
+                mine[line["of"] > self._own_from].append(line["of"])
+        return mine[False] + mine[True], undone
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What session.json says.
+
+    Raises:
+        ValueError: there is none, or it isn't of this format.
+    """
+    try:
+        facts = json.loads((folder / SESSION).read_text(encoding="utf-8"))
+        known = facts["format"] == FORMAT and {"name", "embeddings", "query", "pool"} <= set(facts)
+    except (OSError, ValueError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise ValueError(f"session must be a folder with a {SESSION} of format {FORMAT}; {str(folder)!r} isn't")
+    return facts
+
+
+def read_session(folder: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The facts and lines of a session that another process may hold."""
+    return read_facts(Path(folder)), _read_lines(Path(folder) / FEEDBACK, mend=False)
+
+
+def create_session(folder: Path, facts: Mapping[str, Any], lines: Sequence[Mapping[str, Any]] = ()) -> str:
+    """Writes a new session below `folder` and returns its id. session.json goes last: a folder without it is no session."""
+    name = f"s{now()[:10].replace('-', '')}-{uuid.uuid4().hex[:8]}"
+    (folder / name).mkdir(parents=True)
+    with open(folder / name / FEEDBACK, "wb") as file:
+        for line in lines:
+            file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    write_json(folder / name / SESSION, {"format": FORMAT, "created": now(), **facts})
+    _sync_folder(folder / name)
+    _sync_folder(folder)
+    return name
+
+
+def _read_lines(path: Path, mend: bool) -> list[dict[str, Any]]:
+    content = path.read_bytes() if path.exists() else b""
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content) and mend:
+        with open(path.with_name(f"{FEEDBACK}.torn"), "ab") as file:
+            file.write(content[whole:] + b"\n")
+        os.truncate(path, whole)
+    lines = []
+    for number, text in enumerate(content[:whole].splitlines(), 1):
+        try:
+            line = json.loads(text)
+            if line["n"] != number or not isinstance(line["kind"], str) or not isinstance(line["by"], str):
+                raise ValueError
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{path} line {number} must be an action of a session; it is damaged") from None
+        lines.append(line)
+    return lines
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes new names in a folder survive a power cut, where the system can."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

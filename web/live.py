@@ -1,0 +1,451 @@
+"""A session at work: marks in; rankings, estimates and views out. Thin over `probe`; nothing is stored but the journal."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.export import Selection
+from data.provenance import provenance
+from probe.choosing import choose_marks
+from probe.estimate import Audit, Interval, draw_audit, should_stop, stratify
+from probe.feedback import learn_from, ranking_of
+from probe.methods import Direction
+from probe.metrics import wilson_interval
+from probe.saved_probe import IDENTITY, SavedProbe, hash_of_marks
+from probe.transforms import confidence_of, mean_direction
+from web.journal import Journal, State
+from web.pool import Pool, Recent
+
+SORTS = ("best", "ask", "boundary", "worst", "audit")
+ASK = 40  # crops that the sort `ask` shows
+TOP = 50  # of which "what changed" speaks
+BINS = 40
+ROUND = 10  # new marks from which two rankings count as a round of their own for the stop signal
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The pool ranked by what the first lines of a session taught.
+
+    Attributes:
+        number: of those lines; the ranking's name.
+        direction: what was learned.
+        scores: [N] float32, of all crops: confidence where there is a probe, otherwise cosine.
+        order: [n] int, rows of the session's pool but the query, best first; ties by id.
+    """
+
+    number: int
+    direction: Direction
+    scores: np.ndarray
+    order: np.ndarray
+
+    @property
+    def scale(self) -> str:
+        """What the scores are."""
+        return "confidence" if self.direction.has_boundary else "cosine"
+
+
+class LiveSession:
+    """An open session over a pool; safe to use from several threads."""
+
+    def __init__(self, pool: Pool, folder: str | Path):
+        """Opens the session and holds it for this process.
+
+        Raises:
+            ValueError: it isn't one, or of other embeddings.
+            RuntimeError: another process holds it.
+        """
+        self.pool, self.journal = pool, Journal(folder)
+        try:
+            facts = self.journal.facts
+            if facts["embeddings"]["sha256"] != pool.embeddings.meta["sha256"]:
+                raise ValueError(f"session {facts['name']!r} must be opened with the embeddings it was made with, or duplicated")
+            self.rows = pool.rows(facts["query"]["crops"])
+            inside = np.asarray(pool.embeddings.vectors[self.rows], np.float32)
+            uploads = [np.load(self.journal.folder / f"{name}.npy", allow_pickle=False) for name in facts["query"]["uploads"]]
+            self.examples = np.concatenate([inside.reshape(len(self.rows), -1), *(vector[None] for vector in uploads)])
+            self.inside = pool.mask(facts["pool"]).copy()
+            self.inside[self.rows] = False
+        except BaseException:
+            self.journal.close()
+            raise
+        self.seed = int(facts.get("seed", 0))
+        self._rankings: Recent[Ranked] = Recent(8)
+        self._views: Recent[np.ndarray] = Recent(16)
+        self._panels: Recent[dict[str, Any]] = Recent(4)
+        self._decisions: Recent[np.ndarray | None] = Recent(64)
+        self._newest = -1
+        self._learner = ThreadPoolExecutor(1, "learn")
+        self._pending = threading.Event()
+
+    def close(self) -> None:
+        self._learner.shutdown(wait=True)
+        self.journal.close()
+
+    # Rankings
+
+    def marks(self, state: State) -> dict[int, bool]:
+        """row -> relevant; marks of crops that aren't in the set (a session of an earlier one) are left alone."""
+        return {self.pool.row_of[crop_id]: answer for crop_id, answer in state.marks.items() if crop_id in self.pool.row_of}
+
+    def ranking(self, number: int) -> Ranked:
+        """The ranking that the first `number` lines come to; any of them can be made again."""
+        return self._rankings.get(number, lambda: self._rank(number))
+
+    def _rank(self, number: int) -> Ranked:
+        index = self.pool.index
+        marks = self.marks(self.journal.state(number))
+        if not marks:
+            direction = Direction(mean_direction(index.transform(self.examples)).astype(np.float64))
+        else:
+            try:
+                direction = learn_from(index, marks, self.examples, self.rows, self.journal.facts.get("method", "auto"), self.seed)
+            except ValueError as error:  # all is marked as not relevant, the query too
+                direction = Direction(mean_direction(index.transform(self.examples)).astype(np.float64), reason=str(error))
+        order, scores = index.rank(direction.coef)
+        all_scores = np.empty(len(index), np.float32)
+        all_scores[order] = scores + direction.intercept
+        if direction.has_boundary:
+            all_scores = confidence_of(all_scores.astype(np.float64)).astype(np.float32)
+        return Ranked(number, direction, all_scores, order[self.inside[order]])
+
+    def learn(self) -> None:
+        """Asks for the newest ranking to be made in the background; asked for many times at once, it is made once."""
+        if not self._pending.is_set():
+            self._pending.set()
+            self._learner.submit(self._learn)
+
+    def _learn(self) -> None:
+        self._pending.clear()  # what is marked from here on asks again
+        number = self.journal.state().learned
+        self._panel(self.ranking(number))
+        self._newest = max(self._newest, number)
+
+    @property
+    def newest(self) -> int:
+        """The newest ranking that has been made; -1 before the first."""
+        return self._newest
+
+    @property
+    def started(self) -> bool:
+        """Whether there is a ranking yet."""
+        return self._newest >= 0
+
+    # Views
+
+    def view(self, number: int, sort: str, where: str = "", among: str = "") -> np.ndarray:
+        """Rows to show, [n] int; those that meet an SQL condition, and of those the ones of a `Pool.select`ion.
+
+        `best` and `worst` go by score; `boundary` by nearness to the probe's boundary; `ask` is what tells the probe most; `audit`
+        the random sample in the order it was drawn in.
+
+        Raises:
+            ValueError: no such sort, no boundary or audit yet, or the condition isn't SQL.
+        """
+        if sort not in SORTS:
+            raise ValueError(f"sort must be one of {', '.join(SORTS)}; got {sort!r}")
+        if sort == "audit":
+            audit = self.journal.state().audit
+            if audit is None:
+                raise ValueError("sort audit needs an audit; draw one first")
+            return np.array(self.pool.rows(audit["rows"]), np.int64)
+        return self._views.get((number, sort, where.strip(), among), lambda: self._view(number, sort, where, among))
+
+    def _view(self, number: int, sort: str, where: str, among: str) -> np.ndarray:
+        ranked = self.ranking(number)
+        order = ranked.order
+        if where.strip() or among:
+            order = order[self.pool.mask(where, among)[order]]
+        if sort == "worst":
+            return order[::-1]
+        if sort == "boundary":
+            if not ranked.direction.has_boundary:
+                raise ValueError("sort boundary needs a probe: mark some crops that aren't relevant first")
+            return order[np.argsort(np.abs(ranked.scores[order].astype(np.float64) - 0.5), kind="stable")]
+        if sort == "ask":
+            state = self.journal.state(number)
+            marks = self.marks(state)
+            closed = np.ones(len(self.pool.index), bool)
+            closed[order] = False
+            closed[list(marks)] = True
+            closed[self._audited(state)] = True
+            if closed.all():
+                return np.array([], np.int64)
+            known = np.array([*marks, *self.rows], np.int64)
+            ranking = ranking_of(self.pool.index, ranked.direction)
+            return choose_marks(
+                ranking, closed, ASK, "mix", self.pool.index.unit, known, sum(marks.values()), self.seed + len(known)
+            )
+        return order
+
+    def _audited(self, state: State) -> list[int]:
+        """Rows of the audit: they must not be asked for as marks, or it would no longer be apart."""
+        if state.audit is None or any(crop_id in state.marks for crop_id in state.audit["rows"]):
+            return []
+        return self.pool.rows(state.audit["rows"])
+
+    # Actions
+
+    def mark(self, changes: dict[str, bool | None], by: str, action: str, ranking: int, sort: str) -> int:
+        """Writes marks, or, in the view `audit`, answers to it; returns the line's number once it is on the disk."""
+        self.pool.rows(list(changes))
+        if sort == "audit":
+            audit = self.journal.state().audit
+            if audit is None or not set(changes) <= set(audit["rows"]):
+                raise ValueError("marks in the view audit must be of crops of the audit")
+            return self.journal.add("answer", by, action, marks=changes)
+        audit = self.journal.state().audit
+        held = set(audit["rows"]) & set(changes) if audit and not self._answers_learned() else set()
+        if held:
+            raise ValueError(f"crop {sorted(held)[0]} belongs to the random sample, which isn't learned from; mark it there")
+        number = self.journal.add("mark", by, action, marks=changes, ranking=ranking, sort=sort)
+        self.learn()
+        return number
+
+    def _answers_learned(self) -> bool:
+        state = self.journal.state()
+        return state.audit is not None and any(crop_id in state.marks for crop_id in state.audit["rows"])
+
+    def step(self, kind: str, by: str, action: str) -> int | None:
+        number = self.journal.undo(by, action) if kind == "undo" else self.journal.redo(by, action)
+        self.learn()
+        return number
+
+    def draw_audit(self, size: int, by: str, action: str) -> int:
+        """Draws a random sample of the crops that nobody marked, for the newest ranking; see `probe.estimate`."""
+        state = self.journal.state()
+        ranked = self.ranking(state.learned)
+        closed = self._closed(state)
+        strata = stratify(ranked.order, closed, self._deemed(ranked, closed))
+        available = int((strata >= 0).sum())
+        seed = self.seed + len(self.journal.lines)
+        rows = draw_audit(strata, min(size, available), seed)
+        rows = np.random.default_rng(seed).permutation(rows)  # an order that tells nothing about the score
+        ids = [str(crop_id) for crop_id in self.pool.table.ids[rows]]
+        return self.journal.add("audit", by, action, rows=ids, ranking=ranked.number, seed=seed)
+
+    def learn_answers(self, by: str, action: str) -> int:
+        """Turns the audit's answers into marks; what it says stays true of the ranking it was drawn for."""
+        state = self.journal.state()
+        if not state.answers:
+            raise ValueError("audit must have answers to learn from")
+        number = self.journal.add("learn", by, action, marks=dict(state.answers))
+        self.learn()
+        return number
+
+    def _closed(self, state: State) -> np.ndarray:
+        """Crops that an audit leaves out: marked ones, the query, and what is outside of the session's pool."""
+        closed = ~self.inside
+        closed[list(self.marks(state))] = True
+        return closed
+
+    def _deemed(self, ranked: Ranked, closed: np.ndarray) -> int:
+        """How many unmarked crops the probe takes for relevant; without a probe the first 50."""
+        rows = ranked.order[~closed[ranked.order]]
+        return int((ranked.scores[rows] >= 0.5).sum()) if ranked.direction.has_boundary else min(TOP, len(rows))
+
+    # What is known
+
+    def audit(self) -> tuple[Audit, Ranked] | None:
+        """The audit, if all of it is answered, and the ranking it is about."""
+        state = self.journal.state()
+        line = state.audit
+        if line is None or set(state.answers) != set(line["rows"]):
+            return None
+        before = self.journal.state(line["n"] - 1)
+        ranked = self.ranking(line["ranking"])
+        closed = self._closed(before)
+        strata = stratify(ranked.order, closed, self._deemed(ranked, closed))
+        open_rows = ranked.order[~closed[ranked.order]]
+        answers = {self.pool.row_of[crop_id]: answer for crop_id, answer in state.answers.items()}
+        found = sum(answer for row, answer in self.marks(before).items() if self.inside[row])
+        return Audit(open_rows, strata[open_rows], answers, found, seed=self.seed), ranked
+
+    def threshold(self, ranked: Ranked, state: State) -> float:
+        """The score from which a crop counts: as set, if it was on the same scale; otherwise confidence 0.5, or the first 50."""
+        line = state.threshold
+        if line is not None and line["scale"] == ranked.scale:
+            return float(line["value"])
+        if ranked.direction.has_boundary:
+            return 0.5
+        return float(ranked.scores[ranked.order[min(TOP, len(ranked.order)) - 1]]) if len(ranked.order) else 0.0
+
+    def selected(self, ranked: Ranked, state: State, what: str) -> np.ndarray:
+        """Rows to take home, best first: `marked`, or `threshold`: those from the threshold on, and marks overrule it.
+
+        The query's own crops are relevant unless marked otherwise, so they are always among them.
+        """
+        marks = self.marks(state)
+        chosen = np.zeros(len(self.pool.index), bool)
+        if what == "threshold":
+            chosen[ranked.order] = ranked.scores[ranked.order] >= self.threshold(ranked, state)
+        chosen[self.rows] = True
+        rows = np.array(list(marks), np.int64)
+        chosen[rows] = list(marks.values())
+        every = np.flatnonzero(chosen)
+        return every[np.lexsort((self.pool.table.ids[every], -ranked.scores[every]))]
+
+    def estimate(self, ranked: Ranked, threshold: float) -> dict[str, Any]:
+        """What the audit says of the crops from a threshold on; without one, or for another ranking, why it says nothing."""
+        state = self.journal.state()
+        result: dict[str, Any] = {"drawn": len(state.audit["rows"]) if state.audit else 0, "answered": len(state.answers)}
+        known = self.audit()
+        if known is None:
+            return result
+        audit, judged = known
+        result |= {"ranking": judged.number, "current": judged.number == ranked.number, "learned": self._answers_learned()}
+        result |= {"size": _shown(audit.size()), "population": len(audit.order) + audit.known}
+        share = audit.size()
+        total = max(1, len(audit.order) + audit.known)
+        result["rate"] = _shown(Interval(share.estimate / total, share.low / total, share.high / total))
+        count = int((judged.scores[audit.order] >= threshold).sum())
+        if judged.scale == ranked.scale and count:
+            result |= {"count": count, "precision": _shown(audit.precision(count)), "recall": _shown(audit.recall(count))}
+        return result
+
+    def panel(self, number: int) -> dict[str, Any]:
+        """Histogram, rounds and stop signal of a ranking."""
+        return self._panel(self.ranking(number))
+
+    def _panel(self, ranked: Ranked) -> dict[str, Any]:
+        return self._panels.get((ranked.number, len(self.journal.lines)), lambda: self._measure(ranked))
+
+    def _measure(self, ranked: Ranked) -> dict[str, Any]:
+        state = self.journal.state()
+        scores = ranked.scores[ranked.order].astype(np.float64)
+        low, high = (0.0, 1.0) if ranked.direction.has_boundary else (float(scores.min(initial=1)), float(scores.max(initial=-1)))
+        counts, _ = np.histogram(scores, BINS, (low, max(high, low + 1e-6)))
+        marks = self.marks(state)
+        return {
+            "ranking": ranked.number,
+            "scale": ranked.scale,
+            "method": ranked.direction.method,
+            "reason": ranked.direction.reason,
+            "crops": len(ranked.order),
+            "relevant": sum(marks.values()),
+            "not_relevant": len(marks) - sum(marks.values()),
+            "low": low,
+            "high": max(high, low + 1e-6),
+            "histogram": counts.tolist(),
+            "threshold": self.threshold(ranked, state),
+            "above": int((scores >= self.threshold(ranked, state)).sum()),
+            "rounds": self._rounds(state),
+            "stop": self._stop(state),
+        }
+
+    def _rounds(self, state: State) -> list[dict[str, Any]]:
+        """Of the crops that were marked in the order `best`, the share that was relevant, by the ranking that showed them.
+
+        Each was judged before the probe learned from it, so the share says how good that ranking's shown part was; which part was
+        marked is the person's choice.
+        """
+        undone = {line["of"] for line in self.journal.lines if line["kind"] == "undo"}
+        undone -= {line["of"] for line in self.journal.lines if line["kind"] == "redo"}
+        judged: dict[int, dict[str, bool]] = {}
+        for line in self.journal.lines:
+            if line["kind"] == "mark" and line.get("sort") == "best" and line["n"] not in undone:
+                answers = judged.setdefault(line["ranking"], {})
+                for crop_id, answer in line["marks"].items():
+                    if answer is not None and crop_id not in answers:
+                        answers[crop_id] = answer
+        rounds = []
+        for ranking, answers in sorted(judged.items()):
+            right = sum(answers.values())
+            low, high = wilson_interval(right, len(answers))
+            rounds.append({"ranking": ranking, "marked": len(answers), "relevant": right, "low": low, "high": high})
+        return rounds
+
+    def _stop(self, state: State) -> dict[str, Any]:
+        """Whether the rankings of the last rounds agree on what is relevant; see `probe.estimate.should_stop`."""
+        rounds, last = [], None
+        for number in [*state.shown, state.learned]:
+            marks = len(self.journal.state(number).marks)
+            if last is None or marks - last >= ROUND:
+                rounds.append(number)
+                last = marks
+        decisions = [self._decisions.get(number, partial(self._decide, number)) for number in rounds[-3:]]
+        return {"rounds": len(rounds) - 1, "signal": should_stop([decided for decided in decisions if decided is not None])}
+
+    def _decide(self, number: int) -> np.ndarray | None:
+        ranked = self.ranking(number)
+        return ranked.scores > 0.5 if ranked.direction.has_boundary else None
+
+    def changes(self, shown: int) -> dict[str, Any]:
+        """What the newest ranking would show differently from the one on the screen."""
+        before, after = self.ranking(shown), self.ranking(self._newest)
+        first = set(before.order[:TOP].tolist())
+        state = self.journal.state()
+        return {
+            "ranking": after.number,
+            "new_marks": len(self.journal.state(after.number).marks) - len(self.journal.state(shown).marks),
+            "entered": sum(row not in first for row in after.order[:TOP].tolist()),
+            "top": min(TOP, len(after.order)),
+            "above_before": int((before.scores[before.order] >= self.threshold(before, state)).sum()),
+            "above": int((after.scores[after.order] >= self.threshold(after, state)).sum()),
+        }
+
+    # Taking it home
+
+    def selection(self, number: int, what: str, class_name: str) -> Selection:
+        """The marked or the threshold's set of a ranking, for `data.export`."""
+        if what not in ("threshold", "marked"):
+            raise ValueError(f"what must be threshold or marked; got {what!r}")
+        ranked, state = self.ranking(number), self.journal.state()
+        rows = self.selected(ranked, state, what)
+        return Selection(self.pool.table, rows, ranked.scores[rows].astype(np.float64), class_name, self.marks(state))
+
+    def card(self, number: int, what: str) -> dict[str, Any]:
+        """What is known of a selection, for `data.export`."""
+        ranked, state = self.ranking(number), self.journal.state()
+        threshold = self.threshold(ranked, state)
+        meta = self.pool.embeddings.meta
+        estimate = self.estimate(ranked, threshold)
+        card: dict[str, Any] = {
+            "session": self.journal.facts["name"],
+            "query": [*self.journal.facts["query"]["crops"], *self.journal.facts["query"]["uploads"]],
+            "pool": self.journal.facts["pool"] or "all crops",
+            "selected": what,
+            "marks": {"relevant": sum(state.marks.values()), "not_relevant": len(state.marks) - sum(state.marks.values())},
+            "marks_hash": hash_of_marks(state.marks),
+            "probe": {"method": ranked.direction.method, "C": ranked.direction.C, "transform": "centre", "ranking": number},
+            "coefficients_hash": hashlib.sha256(np.ascontiguousarray(ranked.direction.coef).tobytes()).hexdigest(),
+            "threshold": {"scale": ranked.scale, "value": threshold} if what == "threshold" else "none: what was marked",
+            "embeddings": {name: meta[name] for name in ("encoder_hash", "sha256", "table_hash")},
+        }
+        if what == "marked":
+            card["estimated_precision"] = "not estimated: every crop was marked by a person"
+        elif estimate.get("current") and "precision" in estimate:
+            card["estimated_precision"] = {
+                **estimate["precision"],
+                "of": f"the {estimate['count']} crops from the threshold on that nobody had marked",
+                "confidence": 0.95,
+                "sample": estimate["drawn"],
+            }
+            card["estimated_recall"], card["estimated_class_size"] = estimate["recall"], estimate["size"]
+        else:
+            card["estimated_precision"] = "not estimated: no random sample was marked for this ranking"
+        return card | {"provenance": provenance(self.seed)}
+
+    def probe(self, number: int) -> SavedProbe:
+        """What was learned, as a file that `run_search.py --probe` applies to other embeddings."""
+        ranked, state = self.ranking(number), self.journal.state(number)
+        threshold = self.threshold(ranked, self.journal.state())
+        if ranked.direction.has_boundary:  # from confidence to the log odds less the intercept
+            threshold = float(np.log(threshold / (1 - threshold)) if 0 < threshold < 1 else (threshold - 0.5) * 1e9)
+            threshold -= ranked.direction.intercept
+        identity = {name: self.pool.embeddings.meta.get(name) for name in IDENTITY}
+        facts = {"title": f"session {self.journal.facts['name']}", "provenance": provenance(self.seed)}
+        queries = tuple(self.journal.facts["query"]["crops"])
+        return SavedProbe(self.pool.index.transform, ranked.direction, identity, dict(state.marks), queries, threshold, facts)
+
+
+def _shown(interval: Interval) -> dict[str, float]:
+    return {"estimate": interval.estimate, "low": interval.low, "high": interval.high}

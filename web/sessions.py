@@ -1,0 +1,163 @@
+"""All sessions of a pool: listed, created, opened, renamed, duplicated; and the images that were uploaded to start from."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import threading
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.files import write_atomically, write_json
+from data.provenance import now
+from web.journal import SESSION, create_session, read_facts, read_session, replay
+from web.live import LiveSession
+from web.pool import Pool
+
+USES = ("collect", "split", "failures")
+_ID = re.compile(r"s\d{8}-[0-9a-f]{8}")
+_UPLOAD = re.compile(r"u-[0-9a-f]{16}")
+
+
+class Sessions:
+    """The sessions below a folder.
+
+    Attributes:
+        folder: one folder a session, and uploads/.
+    """
+
+    def __init__(self, pool: Pool, folder: str | Path, seed: int = 0):
+        self.pool, self.folder, self.seed = pool, Path(folder), seed
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._open: dict[str, LiveSession] = {}
+        self._lock = threading.RLock()
+
+    def close(self) -> None:
+        with self._lock:
+            for session in self._open.values():
+                session.close()
+            self._open.clear()
+
+    def _path(self, name: str) -> Path:
+        path = self.folder / name
+        if not _ID.fullmatch(name) or not (path / SESSION).is_file():
+            raise ValueError(f"session must be one of those listed; got {name!r}")
+        return path
+
+    def open(self, name: str) -> LiveSession:
+        """The session of an id; opened when first asked for, and then held until the server stops."""
+        with self._lock:
+            found = self._open.get(name)
+            if found is None:
+                found = self._open[name] = LiveSession(self.pool, self._path(name))
+                found.learn()
+            return found
+
+    def listed(self) -> list[dict[str, Any]]:
+        """What there is, the one used last first; sessions that can't be read are listed with the reason."""
+        found = []
+        for path in self.folder.glob("s*"):
+            if not _ID.fullmatch(path.name) or not (path / SESSION).is_file():
+                continue
+            try:
+                facts, lines = read_session(path)
+                marks = replay(lines).marks
+                entry = {
+                    "session": path.name,
+                    "name": facts["name"],
+                    "use": facts.get("use", "collect"),
+                    "class_name": facts.get("class_name", ""),
+                    "pool": facts["pool"],
+                    "crops": facts["query"]["crops"],
+                    "uploads": facts["query"]["uploads"],
+                    "relevant": sum(marks.values()),
+                    "not_relevant": len(marks) - sum(marks.values()),
+                    "changed": lines[-1]["time"] if lines else facts["created"],
+                    "here": facts["embeddings"]["sha256"] == self.pool.embeddings.meta["sha256"],
+                }
+            except (ValueError, KeyError, TypeError) as error:
+                entry = {"session": path.name, "name": path.name, "error": str(error), "changed": "", "here": False}
+            found.append(entry)
+        return sorted(found, key=lambda entry: entry["changed"], reverse=True)
+
+    def create(self, facts: dict[str, str], crops: Sequence[str], uploads: Sequence[str]) -> str:
+        """Starts a session and returns its id.
+
+        Args:
+            facts: name, pool (an SQL condition, "" for all crops), class_name, use (one of USES).
+            crops: ids of the query's crops.
+            uploads: names that `keep_upload` gave.
+        """
+        if not crops and not uploads:
+            raise ValueError("query must hold at least one crop or one uploaded image")
+        self.pool.rows(list(crops))
+        self.pool.mask(facts["pool"])
+        paths = [self.upload_path(name) for name in uploads]
+        missing = next((name for name, path in zip(uploads, paths, strict=True) if path is None), None)
+        if missing is not None:
+            raise ValueError(f"upload must be one that was sent before; got {missing!r}")
+        query = {"crops": list(dict.fromkeys(crops)), "uploads": list(dict.fromkeys(uploads))}
+        every = {**facts, "name": facts["name"].strip() or "unnamed", "query": query, "transform": "centre", "method": "auto"}
+        name = create_session(self.folder, {**every, "seed": self.seed, "embeddings": self._identity()})
+        for path in paths:  # a session holds all it needs
+            assert path is not None
+            shutil.copyfile(path, self.folder / name / path.name)
+            shutil.copyfile(path.with_suffix(".npy"), self.folder / name / f"{path.stem}.npy")
+        return name
+
+    def _identity(self) -> dict[str, str]:
+        meta = self.pool.embeddings.meta
+        return {
+            "folder": str(self.pool.embeddings.folder.resolve()),
+            **{name: meta[name] for name in ("sha256", "table_hash", "encoder_hash")},
+        }
+
+    def rename(self, name: str, facts: dict[str, str]) -> None:
+        """Changes name or class_name."""
+        path = self._path(name)
+        if "name" in facts and not facts["name"].strip():
+            raise ValueError("name must not be empty")
+        with self._lock:
+            changed = {**read_facts(path), **facts}
+            write_json(path / SESSION, changed)
+            if name in self._open:
+                self._open[name].journal.facts = changed
+
+    def duplicate(self, name: str) -> str:
+        """Copies a session, with its whole history; one of other embeddings of the same crops brings its marks alone."""
+        path = self._path(name)
+        facts, lines = read_session(path)
+        kept = {key: value for key, value in facts.items() if key not in ("format", "created")}
+        kept["name"] = f"{facts['name']} (copy)"
+        if facts["embeddings"]["sha256"] != self.pool.embeddings.meta["sha256"]:
+            crops = [crop_id for crop_id in facts["query"]["crops"] if crop_id in self.pool.row_of]
+            marks = {crop_id: answer for crop_id, answer in replay(lines).marks.items() if crop_id in self.pool.row_of}
+            if not crops:
+                raise ValueError(f"session {facts['name']!r} must have a query crop that is in these embeddings")
+            kept |= {"query": {"crops": crops, "uploads": []}, "embeddings": self._identity()}
+            lines = (
+                [{"n": 1, "time": now(), "kind": "mark", "by": "", "marks": marks, "ranking": 0, "sort": "ask"}] if marks else []
+            )
+        copy = create_session(self.folder, kept, lines)
+        for upload in kept["query"]["uploads"]:
+            for ending in (".npy", ".png"):
+                shutil.copyfile(path / f"{upload}{ending}", self.folder / copy / f"{upload}{ending}")
+        return copy
+
+    def keep_upload(self, vector: np.ndarray, image: bytes) -> str:
+        """Keeps an uploaded image and its embedding; returns its name."""
+        name = f"u-{uuid.uuid4().hex[:16]}"
+        folder = self.folder / "uploads"
+        folder.mkdir(exist_ok=True)
+        write_atomically(folder / f"{name}.npy", lambda file: np.save(file, vector.astype(np.float32)))
+        write_atomically(folder / f"{name}.png", lambda file: file.write(image))
+        return name
+
+    def upload_path(self, name: str) -> Path | None:
+        """The image of an upload; None where there is none."""
+        path = self.folder / "uploads" / f"{name}.png"
+        return path if _UPLOAD.fullmatch(name) and path.is_file() else None
