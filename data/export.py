@@ -223,7 +223,7 @@ def _coco(selection: Selection, folder: Path, report: Report, progress: Progress
             item = {"id": row + 1, "image_id": place, "category_id": number[classes[row]], "bbox": box, "iscrowd": 0}
             item |= {"area": box[2] * box[3], "segmentation": [], "crop_id": str(table.ids[row])}
             annotations.append(item | ({"score": round(score[row], 6)} if row in score else {}))
-    report.count("boxes of no class, left out", sum(not name for name in classes))
+    report.count("boxes of no class", sum(not name for name in classes))
     content = {
         "info": {"description": f"class {selection.class_name!r} added", "images_root": str(table.root.resolve())},
         "images": images,
@@ -264,7 +264,7 @@ def _yolo(selection: Selection, folder: Path, report: Report, progress: Progress
                 lines.append(f"{number[classes[row]]} " + " ".join(f"{share:.8f}" for share in shares))
         label = folder / "labels" / f"{Path(name).stem}.txt"
         label.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    report.count("boxes of no class, left out", sum(not name for name in classes))
+    report.count("boxes of no class", sum(not name for name in classes))
     content = {"path": ".", "train": "images", "val": "images", "names": dict(enumerate(names))}
     (folder / "data.yaml").write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
 

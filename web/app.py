@@ -62,6 +62,7 @@ class Page:
             Route("/", self.index),
             Mount("/static", StaticFiles(directory=STATIC)),
             Route("/api/pool", self.describe),
+            Route("/api/browse", self.browse),
             Route("/api/crops/{crop}", self.crop),
             Route("/thumb/{crop}/{size:int}", self.thumbnail),
             Route("/photo/{crop}", self.photo),
@@ -146,6 +147,19 @@ class Page:
                 "sizes": SIZES,
                 "sorts": SORTS,
             }
+
+        return JSONResponse(await self._in_thread("work", work))
+
+    async def browse(self, request: Request) -> Response:
+        """Crops that meet a condition, shuffled always alike, so that the first screen shows what there is."""
+        start, count = _number(request, "start", 0), _number(request, "count", 1, PAGE)
+        where = request.query_params.get("where", "")
+
+        def work() -> dict[str, Any]:
+            rows = self.pool.shuffled[self.pool.mask(where)[self.pool.shuffled]]
+            table, part = self.pool.table, rows[start : start + count].tolist()
+            labels = table.column("label_name")
+            return {"total": len(rows), "crops": [{"id": str(table.ids[row]), "label": str(labels[row])} for row in part]}
 
         return JSONResponse(await self._in_thread("work", work))
 
@@ -322,7 +336,7 @@ class Page:
             crops = [
                 {
                     "id": (crop_id := str(table.ids[row])),
-                    "score": float(ranked.scores[row]),
+                    "score": None if sort == "audit" else float(ranked.scores[row]),  # a sample is judged blindly
                     "label": str(labels[row]),
                     "mark": known.get(crop_id),
                 }

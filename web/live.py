@@ -224,7 +224,7 @@ class LiveSession:
         state = self.journal.state()
         ranked = self.ranking(state.learned)
         closed = self._closed(state)
-        strata = stratify(ranked.order, closed, self._deemed(ranked, closed))
+        strata = self._strata(ranked, closed)
         available = int((strata >= 0).sum())
         seed = self.seed + len(self.journal.lines)
         rows = draw_audit(strata, min(size, available), seed)
@@ -247,6 +247,11 @@ class LiveSession:
         closed[list(self.marks(state))] = True
         return closed
 
+    def _strata(self, ranked: Ranked, closed: np.ndarray) -> np.ndarray:
+        """The stratum of every crop for an audit, [N] int, -1 where closed."""
+        every = np.concatenate([ranked.order, np.flatnonzero(~self.inside)])
+        return stratify(every, closed, self._deemed(ranked, closed))
+
     def _deemed(self, ranked: Ranked, closed: np.ndarray) -> int:
         """How many unmarked crops the probe takes for relevant; without a probe the first 50."""
         rows = ranked.order[~closed[ranked.order]]
@@ -263,7 +268,7 @@ class LiveSession:
         before = self.journal.state(line["n"] - 1)
         ranked = self.ranking(line["ranking"])
         closed = self._closed(before)
-        strata = stratify(ranked.order, closed, self._deemed(ranked, closed))
+        strata = self._strata(ranked, closed)
         open_rows = ranked.order[~closed[ranked.order]]
         answers = {self.pool.row_of[crop_id]: answer for crop_id, answer in state.answers.items()}
         found = sum(answer for row, answer in self.marks(before).items() if self.inside[row])

@@ -63,6 +63,7 @@ class Pool:
     Attributes:
         embeddings: the set; its table has the predictions' columns where there are predictions.
         index: over centred unit vectors, in which marks are learned best.
+        shuffled: [N] int, all rows in an order that doesn't depend on anything.
     """
 
     def __init__(self, embeddings: EmbeddingSet, cache: Path, predictions: str | Path = "", seed: int = 0):
@@ -79,6 +80,7 @@ class Pool:
         self.embeddings, self.table, self.seed = embeddings, embeddings.table, seed
         self.index = CosineIndex(embeddings.vectors, self.table.ids, Transform.fit("centre", embeddings.vectors))
         self.row_of = {str(crop_id): row for row, crop_id in enumerate(self.table.ids)}
+        self.shuffled = np.random.default_rng(seed).permutation(len(self.table))
         self._masks: Recent[np.ndarray] = Recent(16)
         self._clusters: Recent[list[Cluster]] = Recent(8)
         self._map_file = cache / f"map-{embeddings.meta['sha256'][:16]}.npy"

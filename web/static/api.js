@@ -1,0 +1,127 @@
+// Talks to the server. Reads are plain; what changes something goes through a queue that outlives a reload and a dead server.
+
+import { byId, fail } from "./dom.js";
+
+/** Who acts: this tab. Kept over a reload, so that undo still knows its own. */
+export const by = (() => {
+  let name = sessionStorage.getItem("by");
+  if (!name) sessionStorage.setItem("by", (name = randomName()));
+  return name;
+})();
+
+export function randomName() {
+  return [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+export class Refused extends Error {}
+
+async function answerOf(response) {
+  if (response.ok) return response;
+  const text = await response.text();
+  let message = `${response.status} ${response.statusText}`;
+  try {
+    message = JSON.parse(text).error || message;
+  } catch {
+    // not JSON: the status has to do
+  }
+  const error = new Refused(message);
+  error.status = response.status;
+  throw error;
+}
+
+export async function get(path, parameters = {}) {
+  const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== "" && value !== undefined));
+  return (await answerOf(await fetch(`${path}?${query}`))).json();
+}
+
+export async function getBytes(path, parameters = {}) {
+  const response = await answerOf(await fetch(`${path}?${new URLSearchParams(parameters)}`));
+  return response.status === 202 ? null : response.arrayBuffer();
+}
+
+export async function send(path, body, method = "POST") {
+  const options = { method, headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
+  return (await answerOf(await fetch(path, options))).json();
+}
+
+export async function sendFile(path, file) {
+  return (await answerOf(await fetch(path, { method: "POST", body: file }))).json();
+}
+
+/**
+ * Actions in order, each sent until the server has it. They are kept in localStorage until they are acknowledged; each has an
+ * id, so one that is sent twice counts once.
+ */
+class Queue {
+  constructor() {
+    // Its own key for each tab, so that two tabs don't overwrite each other's; those of closed tabs are taken over.
+    this.key = `unsent ${by}`;
+    this.items = [];
+    for (const key of Object.keys(localStorage).filter((name) => name.startsWith("unsent "))) {
+      this.items.push(...JSON.parse(localStorage.getItem(key) || "[]"));
+      if (key !== this.key) localStorage.removeItem(key);
+    }
+    this.listeners = new Map();
+    this.store();
+    if (this.items.length) this.run();
+  }
+
+  store() {
+    if (this.items.length) localStorage.setItem(this.key, JSON.stringify(this.items));
+    else localStorage.removeItem(this.key);
+    const status = byId("saved");
+    status.classList.toggle("waiting", Boolean(this.trouble));
+    const waiting = this.items.length;
+    status.textContent = this.trouble ? `${waiting} not saved yet: the server doesn't answer. Trying again …` : waiting ? "saving …" : this.sent ? "saved" : "";
+  }
+
+  /** Adds an action; resolves to the server's answer, rejects if it refuses. */
+  add(path, body) {
+    const item = { path, body: { ...body, by, action: randomName() } };
+    this.items.push(item);
+    this.store();
+    const result = new Promise((resolve, reject) => this.listeners.set(item.body.action, { resolve, reject }));
+    this.run();
+    return result;
+  }
+
+  async run() {
+    if (this.running) return;
+    this.running = true;
+    while (this.items.length) {
+      const item = this.items[0];
+      const listener = this.listeners.get(item.body.action);
+      try {
+        const answer = await send(item.path, item.body);
+        listener?.resolve(answer);
+        this.trouble = false;
+        this.sent = true;
+      } catch (error) {
+        item.tries = (item.tries || 0) + 1;
+        if (!(error instanceof Refused) || error.status > 500 || (error.status === 500 && item.tries < 3)) {
+          this.trouble = true;
+          this.store();
+          await new Promise((resolve) => setTimeout(resolve, 1000));
+          continue;
+        }
+        if (error.status === 403) {
+          // Another server has taken this one's place: its marks are kept until its URL is opened.
+          this.trouble = true;
+          this.store();
+          fail(error);
+          await new Promise((resolve) => setTimeout(resolve, 5000));
+          continue;
+        }
+        this.trouble = false;
+        if (listener) listener.reject(error);
+        else fail(error);
+      }
+      this.listeners.delete(item.body.action);
+      this.items.shift();
+      this.store();
+    }
+    this.running = false;
+  }
+}
+
+export const queue = new Queue();

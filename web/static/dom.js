@@ -1,0 +1,44 @@
+// Builds elements. Text only ever goes in as text, so markup in a file name or label stays what it is.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** An element with properties, event listeners (on...), attributes (anything with a hyphen, and role) and children. */
+export function el(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "class") element.className = value;
+    else if (name.includes("-") || name === "role" || name === "for" || name === "list") element.setAttribute(name, value);
+    else element[name] = value;
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined && child !== ""));
+  return element;
+}
+
+/** The same for SVG. */
+export function svg(tag, attributes = {}, ...children) {
+  const element = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+export const byId = (id) => document.getElementById(id);
+
+export function announce(text) {
+  byId("announce").textContent = text;
+}
+
+export function fail(error) {
+  const box = byId("error");
+  box.textContent = error.message || String(error);
+  box.hidden = false;
+  clearTimeout(fail.timer);
+  fail.timer = setTimeout(() => (box.hidden = true), 12000);
+}
+
+/** A number for people: three digits that count. */
+export const short = (value) => Number(value.toPrecision(3)).toString();
+export const percent = (value) => `${(100 * value).toFixed(value > 0.1 && value < 0.995 ? 0 : 1)} %`;
+export const many = (count, one, more = `${one}s`) => `${count.toLocaleString("en")} ${count === 1 ? one : more}`;

@@ -1,0 +1,49 @@
+// A condition on the columns of the crop table: picked from lists, or written as SQL.
+
+import { el } from "./dom.js";
+
+const name = (column) => (/^[a-z_]\w*$/i.test(column) && !["left", "right"].includes(column) ? column : `"${column.replaceAll('"', '""')}"`);
+const text = (value) => `'${value.replaceAll("'", "''")}'`;
+
+/** A row of controls; calls apply(condition) when one is set or taken off. */
+export function filterBar(columns, apply, also = []) {
+  const column = el("select", { "aria-label": "column" }, ...columns.map((item) => el("option", { value: item.name }, item.name)));
+  const value = el("span");
+  const sql = el("input", { class: "grow", placeholder: "all crops", "aria-label": "condition in SQL", spellcheck: false });
+  const chosen = () => columns.find((item) => item.name === column.value);
+
+  function drawValue() {
+    const item = chosen();
+    if (!item) return;
+    if (item.values) {
+      const select = el("select", { "aria-label": "value" }, ...item.values.map((entry) => el("option", { value: entry }, entry)));
+      value.replaceChildren(select);
+    } else {
+      const from = el("input", { type: "number", step: "any", value: item.from, "aria-label": "from", size: 7 });
+      const to = el("input", { type: "number", step: "any", value: item.to, "aria-label": "to", size: 7 });
+      value.replaceChildren(from, " to ", to);
+    }
+  }
+
+  function add() {
+    const item = chosen();
+    const [first, second] = value.querySelectorAll("select, input");
+    let condition;
+    if (!item.values) condition = `${name(item.name)} BETWEEN ${Number(first.value)} AND ${Number(second.value)}`;
+    else if (["true", "false"].includes(first.value) && item.values.length === 2 && item.values[0] === "true") condition = `${name(item.name)} = ${first.value}`;
+    else condition = `${name(item.name)} = ${text(first.value)}`;
+    sql.value = sql.value.trim() ? `${sql.value.trim()} AND ${condition}` : condition;
+    apply(sql.value);
+  }
+
+  if (columns.some((item) => item.name === "label_name")) column.value = "label_name";
+  column.addEventListener("change", drawValue);
+  drawValue();
+  const form = el("form", { class: "filter", onsubmit: (event) => (event.preventDefault(), apply(sql.value)) },
+    el("span", { class: "faint" }, "Only"), column, value,
+    el("button", { type: "button", onclick: add }, "add"), sql,
+    el("button", {}, "apply"),
+    el("button", { type: "button", onclick: () => ((sql.value = ""), apply("")) }, "all"), ...also);
+  form.condition = sql;
+  return form;
+}

@@ -1,0 +1,71 @@
+// Taking the class home: what, in which format, and the card that goes with it.
+
+import { send } from "./api.js";
+import { byId, el, fail, many } from "./dom.js";
+
+const FORMATS = {
+  folders: "a folder of crops by class",
+  csv: "CSV: one row a crop",
+  parquet: "Parquet: the same as a crop table",
+  coco: "COCO: all boxes, with the new class",
+  yolo: "YOLO: all boxes, with the new class",
+  cropandweed: "CropAndWeed: a variant with the new class",
+  label_studio: "Label Studio: tasks with annotations and predictions",
+  tfrecord: "TFRecord for tensorflow-datasets",
+};
+
+/** Opens the dialog. state is the session's; ranking the order that is shown. */
+export function takeHome(pool, session, state, ranking, renamed) {
+  const dialog = byId("take-home");
+  const name = el("input", { value: state.facts.class_name || state.facts.name, "aria-label": "name of the class", class: "grow", maxLength: 200 });
+  const format = el("select", { "aria-label": "format" }, ...pool.formats.map((kind) => el("option", { value: kind }, FORMATS[kind] || kind)));
+  const what = el("select", { "aria-label": "which crops" },
+    el("option", { value: "threshold" }, `from the threshold on, and what is marked relevant: about ${many(state.panel.above, "crop")}`),
+    el("option", { value: "marked" }, `only what is marked relevant: ${many(state.relevant, "crop")}, and the query`));
+  const result = el("div", { role: "status" });
+  const estimate = state.estimate;
+  const known = estimate.current && estimate.precision;
+  const note = known ? `The card will say: precision ${(100 * estimate.precision.estimate).toFixed(0)} %, 95 % interval ${(100 * estimate.precision.low).toFixed(0)} to ${(100 * estimate.precision.high).toFixed(0)} %.`
+    : "The card will say that the precision was not estimated: no random sample has been marked for this order.";
+  const go = el("button", { class: "main" }, "Write it");
+
+  async function write(event) {
+    event.preventDefault();
+    go.disabled = true;
+    result.replaceChildren(el("p", {}, "writing …"));
+    try {
+      if (name.value !== state.facts.class_name) {
+        await send(`/api/sessions/${session}`, { class_name: name.value }, "PATCH");
+        renamed(name.value);
+      }
+      const answer = await send(`/api/sessions/${session}/export`, { format: format.value, what: what.value, class_name: name.value, ranking });
+      result.replaceChildren(
+        el("p", {}, `${many(answer.crops, "crop")} written to `, el("code", {}, answer.folder)),
+        el("p", {}, el("a", { href: answer.download, download: "" }, "Download as .zip")),
+        ...(answer.left_out.length ? [el("p", {}, "Left out: ", answer.left_out.join("; "))] : []));
+    } catch (error) {
+      result.replaceChildren();
+      fail(error);
+    }
+    go.disabled = false;
+  }
+
+  async function keep() {
+    try {
+      const { folder } = await send(`/api/sessions/${session}/probe`, { ranking });
+      result.replaceChildren(el("p", {}, "Saved to ", el("code", {}, folder), ". On new photos: ", el("code", {}, `python run_search.py --embeddings=… --probe=${folder} --out=more.csv`)));
+    } catch (error) {
+      fail(error);
+    }
+  }
+
+  dialog.replaceChildren(el("h2", {}, "Take it home"),
+    el("form", { onsubmit: write },
+      el("p", { class: "row" }, el("label", {}, "Class"), name),
+      el("p", {}, what), el("p", {}, format), el("p", { class: "faint" }, note),
+      el("p", { class: "row" }, go,
+        el("button", { type: "button", onclick: keep, title: "What was learned, as a file: it ranks new photos" }, "Save the probe"),
+        el("button", { type: "button", onclick: () => dialog.close() }, "Close"))),
+    result);
+  dialog.showModal();
+}

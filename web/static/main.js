@@ -1,0 +1,37 @@
+// Which screen is shown: the start, or the session that the address names.
+
+import { get } from "./api.js";
+import { byId, el, fail } from "./dom.js";
+import { startScreen } from "./start.js";
+import { workScreen } from "./work.js";
+
+const kept = localStorage.getItem("theme");
+if (kept) document.documentElement.dataset.theme = kept;
+byId("theme").addEventListener("click", () => {
+  const dark = (document.documentElement.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+  document.documentElement.dataset.theme = dark ? "light" : "dark";
+  localStorage.setItem("theme", document.documentElement.dataset.theme);
+});
+byId("help-button").addEventListener("click", () => byId("help").showModal());
+byId("error").addEventListener("click", () => (byId("error").hidden = true));
+byId("home").addEventListener("click", () => (location.hash = ""));
+document.addEventListener("keydown", (event) => {
+  if (event.key === "?" && !event.target.closest("input, textarea")) byId("help").showModal();
+});
+
+let leave = null;
+async function route() {
+  leave?.();
+  leave = null;
+  const session = decodeURIComponent(location.hash.slice(1));
+  const pool = await get("/api/pool");
+  if (session) leave = await workScreen(pool, session);
+  else await startScreen(pool, (name) => (location.hash = name));
+}
+
+const go = () => route().catch((error) => {
+  byId("main").replaceChildren(el("div", { class: "start" }, el("p", {}, error.message), el("button", { onclick: () => (location.hash = "") }, "All sessions")));
+  fail(error);
+});
+addEventListener("hashchange", go);
+go();

@@ -1,0 +1,77 @@
+// The crop in its photo, with its box and those of the other crops in it.
+
+import { get } from "./api.js";
+import { byId, el, fail, svg } from "./dom.js";
+
+/** Opens the dialog for the crop at a place of a grid; with marks, Y and N mark it. */
+export async function openCrop(grid, index) {
+  const dialog = byId("crop");
+  let at = index;
+
+  async function draw() {
+    const crop = grid.crop(at);
+    if (!crop) return;
+    const box = el("div", {}, el("p", { class: "faint" }, "loading …"));
+    dialog.replaceChildren(box);
+    if (!dialog.open) dialog.showModal();
+    let found;
+    try {
+      found = await get(`/api/crops/${crop.id}`);
+    } catch (error) {
+      found = { facts: { crop_id: crop.id }, error };
+    }
+    if (grid.crop(at) !== crop) return;
+    const picture = found.error ? el("p", {}, found.error.message) : el("div", { class: "photo" },
+      el("img", { src: `/photo/${crop.id}`, alt: "the photo", width: found.width, height: found.height }),
+      svg("svg", { viewBox: `0 0 ${found.width} ${found.height}`, preserveAspectRatio: "none", "aria-hidden": "true" },
+        ...found.boxes.map((other) => rectangle(other.box, other.id === crop.id))));
+    const picked = picture.querySelector?.("img");
+    if (picked) picked.style.height = "auto";
+    const marked = crop.mark === true ? "relevant" : crop.mark === false ? "not relevant" : "not marked";
+    const facts = Object.entries(found.facts).filter(([, value]) => value !== null);
+    const mark = (answer) => {
+      grid.options.onmark([crop], answer);
+      crop.mark = answer;
+      draw();
+    };
+    box.replaceChildren(
+      picture,
+      el("div", { class: "row" },
+        el("button", { onclick: () => step(-1), "aria-label": "previous" }, "←"),
+        el("button", { onclick: () => step(1), "aria-label": "next" }, "→"),
+        ...(grid.options.marks ? [
+          el("button", { onclick: () => mark(true), "aria-pressed": String(crop.mark === true) }, "✓ relevant"),
+          el("button", { onclick: () => mark(false), "aria-pressed": String(crop.mark === false) }, "✗ not relevant"),
+          el("span", { class: "faint" }, marked)] : []),
+        el("button", { onclick: () => dialog.close() }, "Close")),
+      el("details", {}, el("summary", {}, "What is known of it"),
+        el("table", {}, ...facts.map(([name, value]) => el("tr", {}, el("td", { class: "faint" }, name), el("td", {}, String(value)))))));
+  }
+
+  async function step(by) {
+    const to = at + by;
+    if (to < 0 || to >= grid.total) return;
+    await grid.page(Math.floor(to / 200));
+    at = to;
+    draw();
+  }
+
+  dialog.onkeydown = (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "ArrowRight") step(1);
+    else if (event.key === "ArrowLeft") step(-1);
+    else if (grid.options.marks && ["y", "1"].includes(event.key.toLowerCase())) (grid.options.onmark([grid.crop(at)], true), step(1));
+    else if (grid.options.marks && ["n", "0"].includes(event.key.toLowerCase())) (grid.options.onmark([grid.crop(at)], false), step(1));
+    else return;
+    event.preventDefault();
+  };
+  dialog.onclose = () => {
+    dialog.replaceChildren();
+    grid.focus(at);
+  };
+  draw().catch(fail);
+}
+
+function rectangle([left, top, right, bottom], chosen) {
+  return svg("rect", { x: left, y: top, width: right - left, height: bottom - top, class: chosen ? "this" : "" });
+}

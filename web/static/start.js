@@ -1,0 +1,193 @@
+// The first screen: go on with a session, or start one in one of three ways.
+
+import { get, send, sendFile } from "./api.js";
+import { byId, el, fail, many } from "./dom.js";
+import { filterBar } from "./filter.js";
+import { Grid } from "./grid.js";
+import { openMap } from "./map.js";
+import { openCrop } from "./photo.js";
+
+const WAYS = [
+  ["collect", "Collect more like it", "From one example to a new class: a rare case, a growth stage, anything you can recognise."],
+  ["split", "Split a class", "Clusters inside a class as starting points for finer classes; you name and check each."],
+  ["failures", "How often does a model fail?", "Pick a confusion, find its cases, and estimate their rate from a random sample."],
+];
+
+export async function startScreen(pool, open) {
+  byId("title").textContent = `${many(pool.crops, "crop")} in ${many(pool.images, "image")}`;
+  const list = el("ul", { class: "sessions" });
+  const way = el("div", { class: "card" });
+  const tabs = WAYS.map(([use, name, text]) => el("button", { role: "tab", title: text, onclick: () => choose(use) }, name));
+  byId("main").replaceChildren(el("div", { class: "start" },
+    el("section", { class: "card", "aria-label": "Start" }, el("h2", {}, "Start"), el("div", { class: "row", role: "tablist", "aria-label": "What for" }, ...tabs), way),
+    el("section", { class: "card", "aria-label": "Saved sessions" }, el("h2", {}, "Saved sessions"), list)));
+
+  function choose(use) {
+    tabs.forEach((tab, place) => tab.setAttribute("aria-selected", String(WAYS[place][0] === use)));
+    way.replaceChildren(el("p", { class: "faint" }, WAYS.find(([name]) => name === use)[2]));
+    if (use === "collect") way.append(...collect(pool, open, {}));
+    else if (use === "split") way.append(...split(pool, () => draw()));
+    else way.append(...failures(pool, open));
+  }
+
+  async function draw() {
+    const sessions = await get("/api/sessions");
+    list.replaceChildren(...sessions.map((session) => entry(session, open, draw)));
+    if (!sessions.length) list.replaceChildren(el("li", { class: "faint" }, "None yet."));
+  }
+
+  choose("collect");
+  await draw();
+}
+
+function entry(session, open, draw) {
+  const name = el("span", { class: "name" }, session.name);
+  if (session.error) return el("li", {}, name, el("small", {}, session.error));
+  const picture = session.crops.length ? `/thumb/${session.crops[0]}/96` : `/uploads/${session.uploads[0]}`;
+  const rename = () => {
+    const input = el("input", { value: session.name, "aria-label": "name", maxLength: 200 });
+    const form = el("form", { class: "name row", onsubmit: async (event) => {
+      event.preventDefault();
+      await send(`/api/sessions/${session.session}`, { name: input.value }, "PATCH").catch(fail);
+      draw();
+    } }, input, el("button", {}, "ok"));
+    name.replaceWith(form);
+    input.focus();
+  };
+  return el("li", {}, session.here ? el("img", { src: picture, alt: "" }) : null, name,
+    el("small", {}, `${session.relevant} ✓ ${session.not_relevant} ✗ · ${session.changed.slice(0, 16).replace("T", " ")}`),
+    session.here ? el("button", { class: "main", onclick: () => open(session.session) }, "Resume") : el("small", {}, "of other embeddings"),
+    el("button", { onclick: rename }, "Rename"),
+    el("button", { onclick: () => send(`/api/sessions/${session.session}/duplicate`, {}).then(draw, fail) }, session.here ? "Duplicate" : "Duplicate to these embeddings"));
+}
+
+/** Picking examples from the crops, an upload or the map. */
+function collect(pool, open, preset) {
+  const uploads = [];
+  const name = el("input", { placeholder: "name of the new class", "aria-label": "name of the new class", value: preset.name || "", class: "grow", maxLength: 200 });
+  const chosen = el("span", { class: "row query", "aria-live": "polite" });
+  const go = el("button", { class: "main", disabled: true, onclick: start }, "Start from these");
+  let picked = [];
+  const grid = new Grid({
+    label: "All crops: pick one or more examples",
+    sizes: pool.sizes,
+    picking: true,
+    onselect: (crops) => ((picked = crops), draw()),
+    onopen: (index) => openCrop(grid, index),
+    onerror: fail,
+  });
+  grid.zoom = 88;
+  let where = preset.where || "";
+  const show = (condition) => {
+    where = condition;
+    const part = (start, count) => get("/api/browse", { where, start, count });
+    part(0, 1).then(() => (grid.reset(part), grid.select([])), fail);
+  };
+  const bar = filterBar(pool.columns, show);
+  bar.condition.value = where;
+  show(where);
+
+  function draw() {
+    chosen.replaceChildren(...picked.slice(0, 8).map(({ id }) => el("img", { src: `/thumb/${id}/96`, alt: "" })),
+      ...uploads.map((upload) => el("img", { src: `/uploads/${upload}`, alt: "uploaded image" })),
+      picked.length + uploads.length ? many(picked.length + uploads.length, "example") : "Click one crop or more that show what you look for.");
+    go.disabled = !(picked.length + uploads.length);
+  }
+
+  async function upload(event) {
+    const file = event.target.files[0];
+    if (!file) return;
+    chosen.replaceChildren("embedding the image; the first one takes a while, since the encoder has to be loaded …");
+    try {
+      uploads.push((await sendFile("/api/uploads", file)).upload);
+    } catch (error) {
+      fail(error);
+    }
+    event.target.value = "";
+    draw();
+  }
+
+  async function start() {
+    go.disabled = true;
+    try {
+      const label = new Set(picked.map((crop) => crop.label)).size === 1 ? picked[0]?.label : "";
+      const title = name.value.trim() || (label ? `like ${label}` : "new class");
+      const body = { name: title, class_name: name.value.trim(), use: preset.use || "collect", pool: preset.pool || "", crops: picked.map(({ id }) => id), uploads };
+      open((await send("/api/sessions", body)).session);
+    } catch (error) {
+      fail(error);
+      go.disabled = false;
+    }
+  }
+
+  draw();
+  return [
+    el("div", { class: "row" }, chosen, name, go,
+      el("label", { class: "row" }, "or an image of yours ", el("input", { type: "file", accept: "image/*", onchange: upload })),
+      el("button", { onclick: () => openMap(pool, "", [{ name: "Start from these", most: 20, act: (ids) => {
+        picked = ids.map((id) => ({ id, label: "" }));
+        draw();
+      } }]).catch(fail) }, "Map")),
+    bar, el("div", { class: "pick" }, grid.element),
+  ];
+}
+
+function split(pool, done) {
+  const label = el("select", { "aria-label": "class" }, ...pool.classes.map(({ name }) => el("option", { value: name }, name)), el("option", { value: "" }, "all crops"));
+  const count = el("input", { type: "number", min: 2, max: 20, value: 4, "aria-label": "clusters" });
+  const result = el("div");
+  async function propose(event) {
+    event.preventDefault();
+    const where = label.value ? `label_name = '${label.value.replaceAll("'", "''")}'` : "";
+    result.replaceChildren(el("p", {}, "looking for clusters …"));
+    try {
+      const clusters = await get("/api/clusters", { where, count: count.value });
+      const names = clusters.map((_, number) => el("input", { placeholder: "name, if it is one", "aria-label": `name of cluster ${number + 1}`, maxLength: 200 }));
+      result.replaceChildren(...clusters.map((cluster, number) => el("div", { class: "cluster" },
+        el("div", { class: "row" }, el("b", {}, many(cluster.crops, "crop")), names[number]),
+        el("div", { class: "row" }, ...cluster.examples.map((crop) => el("img", { src: `/thumb/${crop}/96`, alt: "" })),
+          el("span", { class: "faint" }, "… to the edge:"), ...cluster.edge.map((crop) => el("img", { src: `/thumb/${crop}/96`, alt: "" }))))),
+      el("p", { class: "row" }, el("button", { class: "main", onclick: make }, "Start a session for each named cluster"),
+        el("span", { class: "faint" }, "Clusters are proposals. Check each by marking before you believe it.")));
+      async function make() {
+        try {
+          for (const [number, cluster] of clusters.entries()) {
+            const name = names[number].value.trim();
+            if (name) await send("/api/sessions", { name, class_name: name, use: "split", pool: where, crops: cluster.examples.slice(0, 3), uploads: [] });
+          }
+          done();
+          result.replaceChildren(el("p", {}, "They are among the saved sessions below: resume each, mark, and take it home."));
+        } catch (error) {
+          fail(error);
+        }
+      }
+    } catch (error) {
+      result.replaceChildren();
+      fail(error);
+    }
+  }
+  return [el("form", { class: "row", onsubmit: propose }, label, "into about", count, el("button", { class: "main" }, "Propose clusters")), result];
+}
+
+function failures(pool, open) {
+  if (!pool.confusions.length && !pool.columns.some(({ name }) => name === "predicted")) {
+    return [el("p", {}, "Give the model's predictions when you start the program: ", el("code", {}, "--predictions=predictions.csv"),
+      " (crop_id, predicted, score) or a COCO results file.")];
+  }
+  const place = el("div");
+  const rows = pool.confusions.slice(0, 12).map(({ label, predicted, crops }) => el("button", {
+    onclick: () => place.replaceChildren(...collect(pool, open, {
+      use: "failures", name: `${label || "unlabelled"} called ${predicted}`, pool: condition(predicted), where: `${condition(predicted)} AND label_name = '${label.replaceAll("'", "''")}'`,
+    })),
+  }, `${label || "unlabelled"} called ${predicted}: ${crops}`));
+  const names = [...new Set(pool.confusions.map(({ predicted }) => predicted))];
+  const any = el("select", { "aria-label": "predicted class", onchange: () => any.value && place.replaceChildren(...collect(pool, open, {
+    use: "failures", name: `wrongly called ${any.value}`, pool: condition(any.value), where: condition(any.value),
+  })) }, el("option", { value: "" }, "another predicted class …"), ...names.map((name) => el("option", { value: name }, name)));
+  return [
+    el("p", {}, "Pick a confusion, then an example of it. Among all crops with that prediction, mark which are the failure you mean; the random sample gives the rate."),
+    el("div", { class: "row" }, ...rows, any), place,
+  ];
+}
+
+const condition = (predicted) => `predicted = '${predicted.replaceAll("'", "''")}'`;

@@ -1,0 +1,287 @@
+// A session: the grid, the tools above it and the panel beside it.
+
+import { by, get, queue } from "./api.js";
+import { announce, byId, el, fail, many } from "./dom.js";
+import { filterBar } from "./filter.js";
+import { Grid } from "./grid.js";
+import { takeHome } from "./home.js";
+import { openMap } from "./map.js";
+import { estimateText, histogram, roundsPlot } from "./panel.js";
+import { openCrop } from "./photo.js";
+
+const SORTS = [
+  ["best", "Best", "highest score first"],
+  ["ask", "Ask me", "what teaches the probe most"],
+  ["boundary", "Boundary", "where the probe is least sure"],
+  ["worst", "Worst", "lowest score first"],
+  ["audit", "Random sample", "marked whole, it tells how good the list is; it isn't learned from"],
+];
+
+export async function workScreen(pool, session) {
+  const base = `/api/sessions/${session}`;
+  const view = { ranking: -1, sort: "best", where: "", among: "" };
+  let state = null;
+  let lines = 0; // of the journal, as far as this tab knows what is in them
+  let closed = false;
+
+  const grid = new Grid({
+    label: "Crops",
+    sizes: pool.sizes,
+    marks: true,
+    onmark: mark,
+    onopen: (index) => openCrop(grid, index),
+    onselect: (crops) => {
+      chosen.textContent = crops.length > 1 ? `${crops.length} selected` : "";
+    },
+    onerror: fail,
+  });
+  grid.element.classList.toggle("touch", matchMedia("(hover: none)").matches);
+
+  // Tools
+  const chosen = el("span", { class: "faint", role: "status" });
+  const sorts = SORTS.map(([sort, name, text]) => el("button", { "aria-pressed": "false", title: text, "data-sort": sort, onclick: () => show({ sort }) }, name));
+  const undo = el("button", { title: "Undo (Ctrl+Z)", "aria-label": "Undo", onclick: () => step("undo") }, "↶");
+  const redo = el("button", { title: "Redo (Ctrl+Shift+Z)", "aria-label": "Redo", onclick: () => step("redo") }, "↷");
+  const zoom = el("input", { type: "range", min: 48, max: 320, step: 8, "aria-label": "size of the crops", oninput: () => {
+    grid.setZoom(Number(zoom.value));
+    localStorage.setItem("zoom", zoom.value);
+  } });
+  zoom.value = localStorage.getItem("zoom") || (innerWidth < 800 ? 104 : 128);
+  grid.zoom = Number(zoom.value);
+  const colours = el("input", { type: "checkbox", checked: localStorage.getItem("colours") !== "no", onchange: () => {
+    localStorage.setItem("colours", colours.checked ? "yes" : "no");
+    paintColours();
+  } });
+  const filter = filterBar(pool.columns, (where) => show({ where }));
+  filter.hidden = true;
+  const filterButton = el("button", { "aria-pressed": "false", onclick: () => {
+    filter.hidden = !filter.hidden;
+    filterButton.setAttribute("aria-pressed", String(!filter.hidden));
+    if (!filter.hidden) filter.condition.focus();
+  } }, "Filter");
+  const query = el("span", { class: "query", "aria-label": "Query" });
+  const only = el("button", { hidden: true, onclick: () => show({ among: "" }) }, "map selection ✕");
+  const all = el("button", { title: "Select all visible (A), then mark them together", onclick: () => grid.selectVisible() }, "All visible");
+  const bar = el("div", { class: "bar", role: "toolbar", "aria-label": "Tools" }, query,
+    el("span", { class: "group", role: "group", "aria-label": "Order" }, ...sorts), undo, redo, all,
+    el("button", { onclick: () => markChosen(true), title: "Mark the selection relevant (Y)" }, "✓"),
+    el("button", { onclick: () => markChosen(false), title: "Mark the selection not relevant (N)" }, "✗"),
+    zoom, el("label", { class: "row" }, colours, "class colours"), filterButton, only,
+    el("button", { onclick: () => openMap(pool, session, [{ name: "Show only these", act: (_, selection) => show({ among: selection }) }]).catch(fail) }, "Map"), chosen);
+  const changes = el("div", { class: "changes", "aria-live": "polite" });
+  const empty = el("div", { class: "empty", hidden: true });
+
+  // Panel
+  const marks = el("p", { class: "big", id: "marks" });
+  const bars = histogram(threshold);
+  const above = el("p", { id: "above" });
+  const estimate = el("div", { id: "estimate" });
+  const size = el("input", { type: "number", min: 10, max: 1000, value: 60, "aria-label": "size of the random sample" });
+  const draw = el("button", { onclick: drawAudit }, "Draw a random sample");
+  const learn = el("button", { hidden: true, onclick: () => queue.add(`${base}/learn`, {}).then(update, fail) }, "Learn from its answers too");
+  const signal = el("p", { class: "signal", id: "signal" });
+  const rounds = el("div");
+  const legend = el("div", { class: "legend" });
+  const take = el("button", { class: "main", onclick: () => state?.panel && takeHome(pool, session, state, view.ranking, (name) => (state.facts.class_name = name)) }, "Take it home …");
+  const panel = el("aside", { "aria-label": "What is known" }, el("details", { open: innerWidth >= 800 },
+    el("summary", {}, "What is known, and taking it home"), marks, take,
+    el("h3", {}, "Scores and threshold"), bars.element, above,
+    el("h3", {}, "How good is it?"), estimate, el("div", { class: "row" }, draw, size), learn,
+    el("h3", {}, "When to stop"), signal,
+    el("h3", {}, "Precision over rounds, %"), rounds,
+    el("small", {}, "Green: of the crops you marked under Best, the share that was relevant, judged before the probe learned them. Blue: from the random sample."),
+    el("h3", {}, "Classes"), legend));
+
+  byId("main").replaceChildren(el("div", { class: "work" }, bar, changes, el("div", { class: "area" }, filter, empty, grid.element), panel));
+  paintColours();
+
+  function paintColours() {
+    grid.colors = colours.checked && pool.classes.length ? new Map(pool.classes.map(({ name, color }) => [name, color])) : null;
+    grid.paintAll();
+    legend.replaceChildren(...(grid.colors ? pool.classes : []).map(({ name, color }) => {
+      const item = el("span", {}, name);
+      item.style.setProperty("--border", color);
+      return item;
+    }));
+  }
+
+  // What is shown
+  async function show(changed) {
+    Object.assign(view, changed);
+    sorts.forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.sort === view.sort)));
+    only.hidden = !view.among;
+    const now = { ...view };
+    const load = (start, count) => get(`${base}/crops`, { ...now, start, count });
+    try {
+      const { total } = await load(0, 1);
+      empty.hidden = total > 0;
+      empty.textContent = view.sort === "ask" ? "Nothing to ask: all is marked." : "No crops here.";
+      await grid.reset(load);
+      grid.select([]);
+      later(0);
+    } catch (error) {
+      if (view.sort === "audit" && !state?.audit) {
+        empty.hidden = false;
+        empty.textContent = "No random sample yet: draw one in the panel.";
+        await grid.reset(async () => ({ total: 0, crops: [] }));
+      } else fail(error);
+    }
+  }
+
+  async function showNew() {
+    const ranking = state.newest;
+    if (ranking === view.ranking && view.sort !== "ask") return;
+    queue.add(`${base}/shown`, { ranking }).catch(fail);
+    await show({ ranking });
+    announce("The new order is shown.");
+    await update();
+    grid.focus(0);
+  }
+
+  // Marks
+  function mark(crops, answer) {
+    const before = new Map(crops.map((crop) => [crop, crop.mark]));
+    const changed = crops.filter((crop) => (crop.mark ?? null) !== answer);
+    if (!changed.length) return;
+    changed.forEach((crop) => (crop.mark = answer));
+    grid.paintAll();
+    const words = answer === true ? "relevant" : answer === false ? "not relevant" : "without a mark";
+    announce(changed.length === 1 ? `marked ${words}` : `${changed.length} crops marked ${words}`);
+    const body = { marks: Object.fromEntries(changed.map((crop) => [crop.id, answer])), ranking: view.ranking, sort: view.sort };
+    queue.add(`${base}/mark`, body).then(({ line }) => {
+      if (line === lines + 1) lines = line;
+      later();
+    }, (error) => {
+      changed.forEach((crop) => (crop.mark = before.get(crop)));
+      grid.paintAll();
+      fail(error);
+    });
+  }
+
+  function markChosen(answer) {
+    const crops = grid.chosen();
+    if (crops.length) mark(crops, answer);
+    else grid.markKey(answer);
+  }
+
+  function step(kind) {
+    queue.add(`${base}/${kind}`, {}).then(async ({ line }) => {
+      announce(line ? `${kind} done` : `nothing to ${kind}`);
+      await grid.refresh();
+      await update();
+    }, fail);
+  }
+
+  let setting = 0;
+  function threshold(value, done) {
+    const scale = state.panel.scale;
+    clearTimeout(setting);
+    setting = setTimeout(async () => {
+      try {
+        if (done) {
+          await queue.add(`${base}/threshold`, { value, scale });
+          await update();
+        } else drawEstimate(await get(`${base}/estimate`, { ranking: view.ranking, threshold: value }));
+      } catch (error) {
+        fail(error);
+      }
+    }, done ? 0 : 60);
+  }
+
+  async function drawAudit() {
+    try {
+      if (state.audit && state.audit.answered && state.audit.answered < state.audit.drawn && !confirm("The present sample isn't marked whole. Draw another?")) return;
+      if (state.newest !== view.ranking) await showNew();
+      await queue.add(`${base}/audit`, { size: Number(size.value) });
+      await update();
+      await show({ sort: "audit" });
+      grid.focus(0);
+    } catch (error) {
+      fail(error);
+    }
+  }
+
+  // The state
+  function drawEstimate(given) {
+    if (given.above !== undefined) above.textContent = `${many(given.above, "crop")} at ${Number(bars.slider.value).toFixed(2)} or more`;
+    estimate.replaceChildren(...estimateText(given, state.facts.use));
+  }
+
+  let timer = 0;
+  const later = (delay = 150) => {
+    clearTimeout(timer);
+    timer = setTimeout(() => update().catch(() => later(2000)), delay);
+  };
+
+  async function update() {
+    clearTimeout(timer);
+    const given = await get(base, { by, ranking: view.ranking });
+    if (closed) return;
+    const known = state?.lines ?? given.lines;
+    state = given;
+    byId("title").textContent = given.facts.name;
+    document.title = `${given.facts.name} – find more like it`;
+    undo.disabled = !given.can_undo;
+    redo.disabled = !given.can_redo;
+    marks.textContent = `${given.relevant} ✓   ${given.not_relevant} ✗`;
+    marks.setAttribute("aria-label", `${given.relevant} relevant, ${given.not_relevant} not relevant`);
+    if (view.ranking < 0 && given.newest >= 0 && given.newest >= given.learned) {
+      lines = given.lines;
+      await show({ ranking: given.newest });
+      later(0);
+      return;
+    }
+    // Lines that this tab didn't write: another tab or person has marked something.
+    if (known !== given.lines && lines !== given.lines && !queue.items.length) grid.refresh().catch(fail);
+    lines = given.lines;
+    if (given.panel) drawPanel(given);
+    later(given.newest < given.learned || view.ranking < 0 ? 200 : 2500);
+  }
+
+  function drawPanel(given) {
+    if (document.activeElement !== bars.slider && !bars.slider.matches(":active")) bars.draw(given.panel);
+    drawEstimate({ ...given.estimate, above: given.panel.above });
+    const answers = given.audit && given.audit.answered === given.audit.drawn;
+    learn.hidden = !answers || given.estimate.learned;
+    const { signal: stop, rounds: count } = given.panel.stop;
+    signal.classList.toggle("yes", stop);
+    signal.textContent = stop ? "Stop signal: the last rounds agree on what is relevant. More marks will change little."
+      : `Round ${count}. The signal comes when three rounds in a row, of ten marks or more, agree.`;
+    rounds.replaceChildren(roundsPlot(given.panel.rounds, given.estimate.current ? given.estimate : null));
+    const change = given.changes;
+    const learning = given.newest < given.learned ? "learning …" : "";
+    if (change && change.ranking > view.ranking) {
+      const told = [change.new_marks < 0 ? `${many(-change.new_marks, "mark")} taken back` : many(change.new_marks, "new mark"), `${change.entered} of the first ${change.top} would be new`, `${change.above_before.toLocaleString("en")} → ${change.above.toLocaleString("en")} above the threshold`];
+      changes.replaceChildren(el("span", {}, `${told.join("; ")}. ${learning}`), el("button", { class: "main", id: "show-new", onclick: () => showNew().catch(fail) }, "Show the new order (R)"));
+    } else changes.replaceChildren(el("span", { class: "faint" }, learning || hint(given)));
+  }
+
+  function hint(given) {
+    if (view.sort === "audit") return "Mark every crop of the sample: Y or N. These answers aren't learned from.";
+    if (!given.relevant && !given.not_relevant) return "Mark some of the first crops: Y relevant, N not relevant. The order stays as it is until you ask for the new one.";
+    if (given.panel.scale === "cosine") return given.panel.reason ? `Ranked by cosine: ${given.panel.reason}.` : "Ranked by cosine. A few marks of both kinds make a probe.";
+    return `Ranked by a probe. ${given.panel.reason ? `${given.panel.reason[0].toUpperCase()}${given.panel.reason.slice(1)}.` : ""}`;
+  }
+
+  function keys(event) {
+    if (event.target.closest?.("input, select, textarea") && event.target.type !== "range" && event.target.type !== "checkbox") return;
+    if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z") step(event.shiftKey ? "redo" : "undo");
+    else if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "y") step("redo");
+    else if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+    else if (event.key.toLowerCase() === "r" && state?.newest !== view.ranking) showNew().catch(fail);
+    else return;
+    event.preventDefault();
+  }
+  document.addEventListener("keydown", keys);
+
+  await update();
+  const facts = state.facts;
+  query.append(...facts.query.crops.slice(0, 6).map((crop) => el("img", { src: `/thumb/${crop}/96`, alt: "query crop", title: "query" })),
+    ...facts.query.uploads.map((upload) => el("img", { src: `/uploads/${upload}`, alt: "query image", title: "query" })));
+  return () => {
+    closed = true;
+    clearTimeout(timer);
+    document.removeEventListener("keydown", keys);
+  };
+}
+
