@@ -13,6 +13,10 @@ probe learns from the marks and re-ranks everything.
 
 draws a random sample; marked whole and given back the same way, it tells precision, class size and recall of the ranking.
 
+`--serve` opens a page to mark in; `--export` takes the class home as COCO, YOLO, CropAndWeed, folders, CSV, Parquet, Label
+Studio or TFRecord. `--clusters=4 --where="label_name = 'Maize'"` proposes finer classes, and with `--predictions=p.csv` an audit
+tells how often a model fails.
+
 `--where` searches only crops that meet an SQL condition on the crop table's columns. `--simulate_label=NAME` plays the person
 who marks, by class names, to see what marking would bring; `--simulate_where` does so by an SQL condition. `--evaluate` takes
 every crop as a query in turn. TensorFlow is loaded only for a query image from outside the set.
@@ -24,20 +28,21 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl import app, flags
 
 from data.contact_sheet import Sheet, Tile, draw_sheets
 from data.embeddings import EmbeddingSet
+from data.export import FORMATS, Selection, export, make_card
 from data.files import check_writable, keep_aside, write_json
 from data.images import read_image, write_png
-from data.predictions import with_predictions
+from data.predictions import PREDICTED, confusions, with_predictions
 from data.progress import progress_bar
 from data.provenance import provenance
 from data.results import write_results
@@ -48,7 +53,7 @@ from probe.choosing import POLICIES, choose_marks
 from probe.methods import METHODS
 from probe.metrics import macro, macro_interval, retrieval_quality, wilson_interval
 from probe.search import CosineIndex, Hits
-from probe.transforms import TRANSFORMS, Transform, mean_direction
+from probe.transforms import TRANSFORMS, Transform, confidence_of, mean_direction
 from web.outside import embed_images
 
 if TYPE_CHECKING:
@@ -64,7 +69,7 @@ flags.DEFINE_multi_string(
 )
 flags.DEFINE_string("where", "", "Search only crops that meet this SQL condition, such as \"lighting = 'sunny'\".")
 flags.DEFINE_integer("k", None, "How many results; default: 50, or as many as there are.")
-flags.DEFINE_string("marks", "", "CSV with the columns crop_id and relevant (1 or 0): re-rank by a linear probe.")
+flags.DEFINE_string("marks", "", "CSV with crop_id and relevant (1 or 0), or the folder of a session: re-rank by a linear probe.")
 flags.DEFINE_string("simulate_label", "", "Play a person who marks crops of this class as relevant.")
 flags.DEFINE_string("simulate_where", "", "Play a person who marks crops that meet this SQL condition as relevant.")
 flags.DEFINE_string("count_where", "", "Count the results that meet this SQL condition, instead of the query's class.")
@@ -91,6 +96,13 @@ flags.DEFINE_bool("evaluate", False, "Retrieval quality with every labelled crop
 flags.DEFINE_string("split", "all", "With --evaluate: queries and pool from this split alone.")
 flags.DEFINE_string("images_root", "", "Where the images are now, if the folder has moved since they were embedded.")
 flags.DEFINE_integer("seed", 0, "Of the probe's random crops, audits, clusters and the map.")
+flags.DEFINE_enum("export", None, list(FORMATS), "With marks or --probe: take the class home in this format.")
+flags.DEFINE_string("export_to", "", "With --export: new folder to write; a card goes with it.")
+flags.DEFINE_string("class_name", "", "With --export: name of the class; one that exists is added to.")
+flags.DEFINE_bool("export_marked", False, "With --export: only what is marked as relevant, not all from the threshold on.")
+flags.DEFINE_integer(
+    "clusters", 0, "Propose so many clusters among the crops (of --where) as starting points for finer classes.", 0
+)
 flags.DEFINE_bool("serve", False, "Open the page: mark in a browser, and take the class home.")
 flags.DEFINE_string("sessions", "", "With --serve: folder of the sessions; default: sessions/ beside the embedding set.")
 flags.DEFINE_string("host", "127.0.0.1", "With --serve: address to listen on; beyond this machine, whoever has the URL can mark.")
@@ -236,7 +248,12 @@ def search_with_probe(index: CosineIndex, query: Query | None, marks: Mapping[in
 def read_marks(index: CosineIndex) -> dict[int, bool]:
     from probe.marks import Marks
 
-    stated = Marks.read(FLAGS.marks).relevant
+    if Path(FLAGS.marks).is_dir():  # a session of the page
+        from web.journal import read_session, replay
+
+        stated: Mapping[str, bool] = replay(read_session(FLAGS.marks)[1]).marks
+    else:
+        stated = Marks.read(FLAGS.marks).relevant
     return {int(row): mark for row, mark in zip(index.rows_of(stated, "marks"), stated.values(), strict=True)}
 
 
@@ -392,6 +409,82 @@ def ask(embeddings: EmbeddingSet, index: CosineIndex, result: Result, hidden: np
     print(f"{len(rows)} crops to mark next -> {FLAGS.ask}")
 
 
+def take_home(
+    embeddings: EmbeddingSet,
+    index: CosineIndex,
+    result: Result,
+    threshold: float | None,
+    hidden: Collection[int],
+    estimates: Mapping[str, Any] | None = None,
+) -> None:
+    """Exports the crops from a threshold on, or those marked as relevant; marks overrule the threshold."""
+    direction = result.direction
+    if direction is None:
+        raise ValueError("export needs marks or a probe")
+    if threshold is None and not FLAGS.export_marked:
+        raise ValueError("export needs a threshold, which this ranking by cosine has not: audit it, or give --export_marked")
+    scores = index.scores(direction.coef)[0].astype(np.float64)
+    chosen = np.zeros(len(index), bool) if FLAGS.export_marked else scores >= threshold
+    chosen[list(hidden)] = False
+    chosen[list(result.queries)] = True
+    chosen[np.array(list(result.marks), np.int64)] = list(result.marks.values())
+    rows = np.flatnonzero(chosen)
+    rows = rows[np.lexsort((embeddings.table.ids[rows], -scores[rows]))]
+    shown = confidence_of(scores + direction.intercept) if direction.has_boundary else scores
+    selection = Selection(embeddings.table, rows, shown[rows], FLAGS.class_name, result.marks)
+    selected = "marked" if FLAGS.export_marked else "threshold"
+    facts = {"method": direction.method, "C": direction.C, "transform": index.transform.name}
+    ids = embeddings.table.ids
+    card = make_card(
+        embeddings.meta,
+        FLAGS.query or [str(ids[row]) for row in result.queries],
+        FLAGS.where,
+        selected,
+        {str(ids[row]): answer for row, answer in result.marks.items()},
+        facts,
+        direction.coef,
+        None if threshold is None else {"scale": "score less intercept", "value": threshold},
+        estimates,
+        FLAGS.seed,
+    )
+    report_of = export(selection, FLAGS.export, FLAGS.export_to, card, progress_bar)
+    for line in [*report_of.lines(), *(f"{item.image}: {item.reason}" for item in report_of.skipped)]:
+        print(f"left out: {line}")
+    print(f"{len(rows)} crops of {FLAGS.class_name!r} as {FLAGS.export} -> {FLAGS.export_to} (with card.md)")
+
+
+def propose(embeddings: EmbeddingSet, index: CosineIndex, hidden: np.ndarray) -> None:
+    """Prints clusters among the crops that --where leaves, each with the crop to start from; --sheet draws them."""
+    from probe.clusters import propose_clusters
+
+    rows = np.setdiff1d(np.arange(len(index)), hidden)
+    clusters = propose_clusters(index.unit(rows), rows, FLAGS.clusters, FLAGS.seed)
+    ids = embeddings.table.ids
+    print("cluster  crops  tightness  start from")
+    for number, cluster in enumerate(clusters, 1):
+        print(f"{number:7d}  {len(cluster.rows):5d}  {cluster.tightness:9.2f}  --query={ids[cluster.rows[0]]}")
+    print("Clusters are proposals: search from each with the same --where, mark, and see whether it is a class.")
+    if FLAGS.sheet:
+        sheets = [
+            Sheet(
+                f"cluster {number}: {len(cluster.rows)} crops",
+                [],
+                [Tile.of(embeddings.table, row, "") for row in cluster.rows[:20]],
+            )
+            for number, cluster in enumerate(clusters, 1)
+        ]
+        write_png(FLAGS.sheet, draw_sheets(sheets, embeddings.table.classes, columns=5))
+        print(f"contact sheet -> {FLAGS.sheet}")
+
+
+def report_confusions(embeddings: EmbeddingSet) -> None:
+    """Prints what the predictions of --predictions confuse with what."""
+    predicted = embeddings.table.column(PREDICTED)
+    print(f"{int((predicted != '').sum())} of {len(predicted)} crops have a prediction; most frequent confusions:")
+    for label, name, count in confusions(embeddings.table)[:10]:
+        print(f"{count:6d}  {label or 'unlabelled'} called {name}")
+
+
 def use_probe(embeddings: EmbeddingSet, hidden: np.ndarray) -> None:
     """Ranks by a saved probe; draws an audit of it, or reports what a marked one says."""
     from probe.feedback import apply
@@ -417,6 +510,8 @@ def use_probe(embeddings: EmbeddingSet, hidden: np.ndarray) -> None:
     ranked = apply(index, saved.direction, marks, left_out, FLAGS.k, FLAGS.ascending)
     result = Result(title, ranked.everything, queries, ranked.unmarked, marks, saved.direction)
     report(embeddings, result, find_target(embeddings, None), hidden)
+    if FLAGS.export:
+        take_home(embeddings, index, result, saved.threshold, left_out - set(queries), saved.facts.get("estimates"))
     if FLAGS.out:
         write_list(embeddings, result)
         print(f"results -> {FLAGS.out}")
@@ -430,7 +525,7 @@ def use_probe(embeddings: EmbeddingSet, hidden: np.ndarray) -> None:
 
 def audit(embeddings: EmbeddingSet, index: CosineIndex, saved: SavedProbe, marks: Mapping[int, bool], left_out: set[int]) -> None:
     """Writes a random sample to mark, or, where that is done, what it says of the whole ranking; see probe.estimate."""
-    from probe.estimate import Audit, draw_audit, stratify
+    from probe.estimate import Audit, Interval, draw_audit, stratify
     from probe.marks import Marks
     from probe.saved_probe import hash_of_marks
 
@@ -467,6 +562,10 @@ def audit(embeddings: EmbeddingSet, index: CosineIndex, saved: SavedProbe, marks
     result = Audit(open_rows, strata[open_rows], answers, found, seed=FLAGS.seed)
     print(f"from {len(answers)} crops drawn at random, none of which was learned from; 95 % intervals")
     print(f"class size             {result.size()}")
+    searched = len(open_rows) + sum(row not in left_out for row in marks)
+    size = result.size()
+    rate = Interval(size.estimate / searched, size.low / searched, size.high / searched)
+    print(f"rate                   {rate}   (of the {searched} crops searched)")
     top = min(max(1, deemed), len(open_rows))
     print(f"precision of top {top:5d} {result.precision(top)}   (unmarked crops; the probe deems so many relevant)")
     print(f"recall of top {top:8d} {result.recall(top)}   (with the crops marked as relevant)")
@@ -477,7 +576,12 @@ def audit(embeddings: EmbeddingSet, index: CosineIndex, saved: SavedProbe, marks
     )
     if estimated:
         print(f"  their precision      {result.precision(estimated)}, recall {result.recall(estimated)}")
-        dataclasses.replace(saved, threshold=float(open_scores[estimated - 1])).save(FLAGS.probe)
+        estimates = {"precision": result.precision(estimated), "recall": result.recall(estimated), "size": size, "rate": rate}
+        found_out: dict[str, Any] = {name: dataclasses.asdict(interval) for name, interval in estimates.items()}
+        found_out |= {"of": f"the {estimated} crops from the threshold on that nobody had marked", "confidence": 0.95}
+        found_out["sample"] = len(answers)
+        threshold = float(open_scores[estimated - 1])
+        dataclasses.replace(saved, threshold=threshold, facts={**saved.facts, "estimates": found_out}).save(FLAGS.probe)
         print(f"threshold -> {FLAGS.probe}: --probe={FLAGS.probe} --out=class.csv lists them")
 
 
@@ -532,7 +636,21 @@ def check_flags() -> None:
         raise ValueError("marks must be given with save_probe and ask")
     if FLAGS.compare and not FLAGS.sheet:
         raise ValueError("sheet must be given with compare")
-    if not (FLAGS.evaluate or FLAGS.query or FLAGS.marks or FLAGS.probe or FLAGS.serve):
+    if FLAGS.export and not (FLAGS.marks or simulated or FLAGS.probe):
+        raise ValueError("export needs --marks or --probe, which say what the class is")
+    if FLAGS.export and not (FLAGS.export_to and FLAGS.class_name.strip()):
+        raise ValueError("export needs --export_to, a new folder, and --class_name")
+    if FLAGS.export and Path(FLAGS.export_to).exists():
+        raise ValueError(f"export_to must be a new folder; {FLAGS.export_to!r} exists")
+    if FLAGS.export and FLAGS.audit:
+        raise ValueError("export comes after the audit: give --probe and --export without --audit")
+    if FLAGS.clusters == 1:
+        raise ValueError("clusters must be at least 2; got 1")
+    if FLAGS.serve and (ignored or FLAGS.probe or FLAGS.clusters):
+        raise ValueError(
+            "serve opens the page, where all else is chosen; it takes embeddings, sessions, predictions, host and port"
+        )
+    if not (FLAGS.evaluate or FLAGS.query or FLAGS.marks or FLAGS.probe or FLAGS.serve or FLAGS.clusters or FLAGS.predictions):
         raise ValueError("query must be given (a crop id, or the path of an image), or marks, or --evaluate")
     if FLAGS.marks and simulated:
         raise ValueError(
@@ -570,6 +688,12 @@ def run() -> None:
         return evaluate(embeddings)
     if FLAGS.probe:
         return use_probe(embeddings, hidden)
+    if FLAGS.predictions:
+        report_confusions(embeddings)
+        if not (FLAGS.query or FLAGS.marks):
+            return None
+    if FLAGS.clusters:
+        return propose(embeddings, make_index(embeddings, Transform.fit(FLAGS.transform or "centre", embeddings.vectors)), hidden)
     marked = FLAGS.marks or FLAGS.simulate_label or FLAGS.simulate_where
     index = make_index(embeddings, Transform.fit(FLAGS.transform or "l2", embeddings.vectors))
     query = find_query(embeddings, index, FLAGS.query) if FLAGS.query else None
@@ -591,6 +715,10 @@ def run() -> None:
         save_probe(embeddings, index, results[-1])
     if FLAGS.ask:
         ask(embeddings, index, results[-1], hidden)
+    if FLAGS.export:
+        learned = results[-1].direction
+        threshold = -learned.intercept if learned is not None and learned.has_boundary else None
+        take_home(embeddings, index, results[-1], threshold, hidden.tolist())
     if FLAGS.out:
         write_list(embeddings, results[-1])
         print(f"results -> {FLAGS.out}")

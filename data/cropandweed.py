@@ -56,17 +56,31 @@ class Variant:
 
 @cache
 def variants() -> dict[str, Variant]:
-    """All variants by name, the raw ids first."""
+    """All predefined variants by name, the raw ids first."""
     with open(_TABLES / "cropandweed_labels.csv", newline="", encoding="utf-8") as file:
         labels = [(int(row["label_id"]), row["name"]) for row in csv.DictReader(file)]
     names = distinct_names({label: name for label, name in labels if label != VEGETATION})  # "Hedge mustard" is 54 and 80
     result = {RAW: Variant(RAW, names, {label: label for label in names})}
-    with open(_TABLES / "cropandweed_variants.csv", newline="", encoding="utf-8") as file:
+    return result | _read_variants(_TABLES / "cropandweed_variants.csv")
+
+
+def _read_variants(path: Path) -> dict[str, Variant]:
+    result: dict[str, Variant] = {}
+    with open(path, newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             variant = result.setdefault(row["variant"], Variant(row["variant"], {}, {}))
             variant.names[int(row["label_id"])] = row["name"]
             variant.target.update({int(source): int(row["label_id"]) for source in row["source_label_ids"].split()})
     return result
+
+
+def _own_variants(root: Path) -> dict[str, Variant]:
+    """Variants that the data set itself states in variants.csv, as `data.export` writes it; their boxes have their own ids."""
+    path = root / "variants.csv"
+    try:
+        return _read_variants(path) if path.is_file() else {}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} must have the columns variant, label_id, name and source_label_ids: {error}") from None
 
 
 def is_cropandweed(root: Path) -> bool:
@@ -85,7 +99,7 @@ def read_cropandweed(
 
     Args:
         root: folder with images/ and bboxes/, and labelIds/ and params/ where they are wanted.
-        variant: see `variants`.
+        variant: see `variants`, or one that variants.csv in the root states.
         pool: whether boxes of no class stay, unlabelled: id 255 (tiny, excluded or ambiguous plants), and label ids that the
             variant leaves out. They can be found and marked, but no figure counts them as a class.
         progress: wraps the iteration over images, for a progress bar.
@@ -97,13 +111,14 @@ def read_cropandweed(
         ValueError: unknown variant, missing folders, no box at all, or images of another size than their boxes were drawn on.
     """
     root = Path(root)
-    known = variants()
+    own = _own_variants(root)
+    known = variants() | own
     if variant not in known:
         raise ValueError(f"variant must be one of {', '.join(known)}; got {variant!r}")
     if not (root / "images").is_dir() or not (root / "bboxes").is_dir():
         raise ValueError(f"data must be the folder that holds images/ and bboxes/ of CropAndWeed; {str(root)!r} doesn't")
     report = Report()
-    folder, mapping = _boxes_folder(root, known[variant])
+    folder, mapping = _boxes_folder(root, known[variant], variant in own)
     annotations = {path.stem: path for path in folder.glob("*.csv") if not path.name.startswith(".")}
     files = sorted(path for path in (root / "images").iterdir() if path.suffix.lower() in _IMAGES and not path.name.startswith("."))
     stems = {path.stem for path in files}
@@ -139,7 +154,7 @@ def read_cropandweed(
     return table_of_boxes(root, corners, columns, sizes, report), report
 
 
-def _boxes_folder(root: Path, variant: Variant) -> tuple[Path, dict[int, int]]:
+def _boxes_folder(root: Path, variant: Variant, is_own: bool) -> tuple[Path, dict[int, int]]:
     """The folder to read boxes from, and the map from its ids to the variant's."""
     own = {label: label for label in variant.names}
     choices = [
@@ -148,6 +163,8 @@ def _boxes_folder(root: Path, variant: Variant) -> tuple[Path, dict[int, int]]:
         (root / "bboxes" / f"{variant.name}Eval", own),
         (root / "bboxes" / variant.name, own),
     ]
+    if is_own:  # a class of its own can't be told from the raw ids
+        choices = choices[-1:]
     for folder, mapping in choices:
         if folder.is_dir() and next(folder.glob("*.csv"), None):
             return folder, mapping

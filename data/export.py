@@ -8,11 +8,12 @@ where the format has a place for them.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from data.cropandweed import RAW, VEGETATION, variants
 from data.files import write_atomically, write_json
 from data.images import ImageError, cut_at_most, read_image, write_png
 from data.progress import Progress, no_progress
+from data.provenance import provenance
 from data.report import Report
 
 _LONGEST = 4096  # of an exported crop, in pixels
@@ -103,6 +105,52 @@ def export(
         shutil.rmtree(partial, ignore_errors=True)
         raise
     return report
+
+
+def make_card(
+    meta: Mapping[str, Any],
+    query: Sequence[str],
+    pool: str,
+    selected: str,
+    marks: Mapping[str, bool],
+    probe: Mapping[str, Any],
+    coefficients: np.ndarray,
+    threshold: Mapping[str, Any] | None,
+    estimates: Mapping[str, Any] | None,
+    seed: int,
+) -> dict[str, Any]:
+    """The card of a selection.
+
+    Args:
+        meta: of the embedding set.
+        query: crop ids and uploads.
+        pool: the SQL condition that the search was limited to, "" for none.
+        selected: "threshold" or "marked".
+        marks: crop id -> relevant.
+        probe: how it was learned, for people.
+        coefficients: [d] float, of the direction that everything was ranked by.
+        threshold: scale and value; None where the threshold decided nothing.
+        estimates: of a random sample, for this ranking and threshold; None where there is none.
+        seed: of the session.
+    """
+    if selected == "marked":
+        precision: Any = "not estimated: every crop was marked by a person"
+    else:
+        precision = "not estimated: no random sample was marked for this ranking and threshold"
+    answers = json.dumps(sorted((name, bool(answer)) for name, answer in marks.items()))
+    return {
+        "query": list(query),
+        "pool": pool or "all crops",
+        "selected": selected,
+        "marks": {"relevant": sum(marks.values()), "not_relevant": len(marks) - sum(marks.values())},
+        "marks_hash": hashlib.sha256(answers.encode()).hexdigest(),
+        "probe": dict(probe),
+        "coefficients_hash": hashlib.sha256(np.ascontiguousarray(coefficients, np.float64).tobytes()).hexdigest(),
+        "threshold": dict(threshold) if threshold else "none",
+        "embeddings": {name: meta[name] for name in ("encoder_hash", "sha256", "table_hash")},
+        "estimates": dict(estimates) if estimates and selected != "marked" else {"precision": precision},
+        "provenance": provenance(seed),
+    }
 
 
 def _card_text(facts: Mapping[str, Any]) -> str:

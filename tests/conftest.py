@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
+from data.cropandweed import read_cropandweed
+from data.embeddings import EmbeddingWriter
+from data.images import CropView, cut, read_image
 from data.sample_field import draw_field
+from data.where import rows_where
+from probe.transforms import l2_normalize
 from simclr_tf2.distribute import make_strategy
+from simclr_tf2.encoders import EncoderConfig, make_encoder
 
 # Two devices on one machine, before anything else runs, so that distribution can be tested.
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -50,3 +58,28 @@ def photos(tmp_path: Path) -> Path:
 def field(tmp_path_factory) -> Path:
     """A sample field of eleven images: two sessions and the first image of the next. Not to be changed."""
     return draw_field(tmp_path_factory.mktemp("field"), 11, seed=3)
+
+
+WISH = "species = 'Sugar beet' AND true_leaves BETWEEN 4 AND 6"
+
+
+@pytest.fixture(scope="session")
+def field_set(tmp_path_factory, field: Path) -> Path:
+    """An embedding set of the sample field by a tiny encoder with random weights, whose vectors also tell, with noise, what meets
+    WISH: so that marking has something to find. Not to be changed."""
+    run = tmp_path_factory.mktemp("run")
+    table, _ = read_cropandweed(field)
+    keras.utils.set_random_seed(1)
+    encoder = make_encoder(EncoderConfig("tiny", "random"))
+    encoder.save(run)
+    view = CropView()
+    crops = [np.asarray(cut(read_image(table.path(row)), table.boxes[row], 32, view)) for row in range(len(table))]
+    vectors = l2_normalize(encoder.embed(np.stack(crops)))
+    rng = np.random.default_rng(0)
+    signal = l2_normalize(rng.normal(size=vectors.shape[1]))
+    vectors = vectors + (0.25 * rows_where(table, WISH) + rng.normal(0, 0.06, len(table)))[:, None] * signal
+    identity = {"encoder_hash": encoder.content_hash(), "endpoint": encoder.endpoint, "image_size": 32}
+    writer = EmbeddingWriter(run / "embeddings", table, vectors.shape[1], identity | {"view": dataclasses.asdict(view)})
+    writer.append(vectors.astype(np.float32), np.ones(len(table), bool))
+    writer.finish({"encoder": "tiny", "weights": "../encoder.weights.h5"})
+    return run / "embeddings"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from data.export import Selection
+from data.export import Selection, make_card
 from data.provenance import provenance
 from probe.choosing import choose_marks
 from probe.estimate import Audit, Interval, draw_audit, should_stop, stratify
 from probe.feedback import learn_from, ranking_of
 from probe.methods import Direction
 from probe.metrics import wilson_interval
-from probe.saved_probe import IDENTITY, SavedProbe, hash_of_marks
+from probe.saved_probe import IDENTITY, SavedProbe
 from probe.transforms import confidence_of, mean_direction
 from web.journal import Journal, State
 from web.pool import Pool, Recent
@@ -411,33 +410,26 @@ class LiveSession:
         """What is known of a selection, for `data.export`."""
         ranked, state = self.ranking(number), self.journal.state()
         threshold = self.threshold(ranked, state)
-        meta = self.pool.embeddings.meta
-        estimate = self.estimate(ranked, threshold)
-        card: dict[str, Any] = {
-            "session": self.journal.facts["name"],
-            "query": [*self.journal.facts["query"]["crops"], *self.journal.facts["query"]["uploads"]],
-            "pool": self.journal.facts["pool"] or "all crops",
-            "selected": what,
-            "marks": {"relevant": sum(state.marks.values()), "not_relevant": len(state.marks) - sum(state.marks.values())},
-            "marks_hash": hash_of_marks(state.marks),
-            "probe": {"method": ranked.direction.method, "C": ranked.direction.C, "transform": "centre", "ranking": number},
-            "coefficients_hash": hashlib.sha256(np.ascontiguousarray(ranked.direction.coef).tobytes()).hexdigest(),
-            "threshold": {"scale": ranked.scale, "value": threshold} if what == "threshold" else "none: what was marked",
-            "embeddings": {name: meta[name] for name in ("encoder_hash", "sha256", "table_hash")},
-        }
-        if what == "marked":
-            card["estimated_precision"] = "not estimated: every crop was marked by a person"
-        elif estimate.get("current") and "precision" in estimate:
-            card["estimated_precision"] = {
-                **estimate["precision"],
-                "of": f"the {estimate['count']} crops from the threshold on that nobody had marked",
-                "confidence": 0.95,
-                "sample": estimate["drawn"],
-            }
-            card["estimated_recall"], card["estimated_class_size"] = estimate["recall"], estimate["size"]
-        else:
-            card["estimated_precision"] = "not estimated: no random sample was marked for this ranking"
-        return card | {"provenance": provenance(self.seed)}
+        found = self.estimate(ranked, threshold)
+        estimates = None
+        if found.get("current") and "precision" in found:
+            of = f"{found['count']} crops from the threshold on that nobody had marked"
+            estimates = {name: found[name] for name in ("precision", "recall", "size", "rate")}
+            estimates |= {"of": of, "confidence": 0.95, "sample": found["drawn"]}
+        facts = self.journal.facts
+        card = make_card(
+            self.pool.embeddings.meta,
+            [*facts["query"]["crops"], *facts["query"]["uploads"]],
+            facts["pool"],
+            what,
+            state.marks,
+            {"method": ranked.direction.method, "C": ranked.direction.C, "transform": "centre", "ranking": number},
+            ranked.direction.coef,
+            {"scale": ranked.scale, "value": threshold} if what == "threshold" else None,
+            estimates,
+            self.seed,
+        )
+        return {"session": facts["name"], **card}
 
     def probe(self, number: int) -> SavedProbe:
         """What was learned, as a file that `run_search.py --probe` applies to other embeddings."""
