@@ -68,9 +68,9 @@ class LiveSession:
             if facts["embeddings"]["sha256"] != pool.embeddings.meta["sha256"]:
                 raise ValueError(f"session {facts['name']!r} must be opened with the embeddings it was made with, or duplicated")
             self.rows = pool.rows(facts["query"]["crops"])
-            inside = np.asarray(pool.embeddings.vectors[self.rows], np.float32)
+            inside = np.asarray(pool.embeddings.vectors[np.array(self.rows, np.int64)])
             uploads = [np.load(self.journal.folder / f"{name}.npy", allow_pickle=False) for name in facts["query"]["uploads"]]
-            self.examples = np.concatenate([inside.reshape(len(self.rows), -1), *(vector[None] for vector in uploads)])
+            self.examples = np.concatenate([inside, *(vector[None] for vector in uploads)])
             self.inside = pool.mask(facts["pool"]).copy()
             self.inside[self.rows] = False
         except BaseException:
@@ -156,7 +156,9 @@ class LiveSession:
             if audit is None:
                 raise ValueError("sort audit needs an audit; draw one first")
             return np.array(self.pool.rows(audit["rows"]), np.int64)
-        return self._views.get((number, sort, where.strip(), among), lambda: self._view(number, sort, where, among))
+        line = self.journal.state().audit if sort == "ask" else None  # a sample is never asked for
+        key = (number, sort, where.strip(), among, line and line["n"])
+        return self._views.get(key, lambda: self._view(number, sort, where, among))
 
     def _view(self, number: int, sort: str, where: str, among: str) -> np.ndarray:
         ranked = self.ranking(number)
@@ -175,7 +177,7 @@ class LiveSession:
             closed = np.ones(len(self.pool.index), bool)
             closed[order] = False
             closed[list(marks)] = True
-            closed[self._audited(state)] = True
+            closed[self._audited()] = True
             if closed.all():
                 return np.array([], np.int64)
             known = np.array([*marks, *self.rows], np.int64)
@@ -185,26 +187,25 @@ class LiveSession:
             )
         return order
 
-    def _audited(self, state: State) -> list[int]:
-        """Rows of the audit: they must not be asked for as marks, or it would no longer be apart."""
-        if state.audit is None or any(crop_id in state.marks for crop_id in state.audit["rows"]):
-            return []
-        return self.pool.rows(state.audit["rows"])
+    def _audited(self) -> list[int]:
+        """Rows of the random sample, unless its answers were learned: marks on them would no longer leave it apart."""
+        audit = self.journal.state().audit
+        return [] if audit is None or self._answers_learned() else self.pool.rows(audit["rows"])
 
     # Actions
 
     def mark(self, changes: dict[str, bool | None], by: str, action: str, ranking: int, sort: str) -> int:
         """Writes marks, or, in the view `audit`, answers to it; returns the line's number once it is on the disk."""
-        self.pool.rows(list(changes))
+        rows = self.pool.rows(list(changes))
         if sort == "audit":
             audit = self.journal.state().audit
             if audit is None or not set(changes) <= set(audit["rows"]):
                 raise ValueError("marks in the view audit must be of crops of the audit")
             return self.journal.add("answer", by, action, marks=changes)
-        audit = self.journal.state().audit
-        held = set(audit["rows"]) & set(changes) if audit and not self._answers_learned() else set()
+        held = set(self._audited()) & set(rows)
         if held:
-            raise ValueError(f"crop {sorted(held)[0]} belongs to the random sample, which isn't learned from; mark it there")
+            crop_id = self.pool.table.ids[min(held)]
+            raise ValueError(f"crop {crop_id} belongs to the random sample, which isn't learned from; mark it there")
         number = self.journal.add("mark", by, action, marks=changes, ranking=ranking, sort=sort)
         self.learn()
         return number

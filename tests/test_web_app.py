@@ -1,0 +1,285 @@
+"""The server through Starlette's in-process client: security, pictures, actions."""
+
+import io
+import json
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from data.crop_table import CropTable
+from data.embeddings import EmbeddingSet
+from tests.conftest import WISH
+from web.app import STATIC, UPLOAD_BYTES, Page, make_app
+from web.guard import is_loopback
+from web.outside import embed_upload
+from web.photos import Photos
+from web.pool import Pool, Recent
+from web.sessions import Sessions
+
+TOKEN = "secret-token"
+
+
+@pytest.fixture(scope="module")
+def page(field_set, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sessions")
+    pool = Pool(EmbeddingSet.load(field_set), folder / "cache")
+    return Page(pool, Sessions(pool, folder), Photos(pool.table, folder / "cache" / "thumbnails"))
+
+
+@pytest.fixture(scope="module")
+def client(page):
+    with TestClient(make_app(page, TOKEN), base_url="http://127.0.0.1:8765") as found:
+        assert found.get("/", params={"token": TOKEN}).status_code == 200
+        yield found
+
+
+@pytest.fixture
+def session(client, page):
+    crop = str(page.pool.table.ids[np.flatnonzero(page.pool.mask(WISH))[0]])
+    body = {"name": "t", "use": "collect", "pool": "", "class_name": "beet", "crops": [crop], "uploads": []}
+    return client.post("/api/sessions", json=body).json()["session"]
+
+
+def bare(page, **options):
+    """A client without the cookie."""
+    return TestClient(make_app(page, TOKEN, **options), base_url="http://127.0.0.1:8765", follow_redirects=False)
+
+
+def test_the_token_opens_and_leaves_the_address_bar(page):
+    client = bare(page)
+    for path in ("/", "/api/pool", "/static/main.js", "/thumb/x/96", "/?token=wrong", "/api/pool?token=secret-token"):
+        assert client.get(path).status_code == 403, path
+    answer = client.get("/?token=secret-token")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    cookie = answer.headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    assert client.get("/").status_code == 200
+    other = bare(page)
+    assert other.get("/api/pool", headers={"authorization": f"Bearer {TOKEN}"}).status_code == 200
+    assert other.get("/api/pool", headers={"authorization": "Bearer \u00fc".encode("latin-1")}).status_code == 403
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "user@127.0.0.1:8765", "192.168.1.7:8765", "[::1"])
+def test_a_rebound_host_is_refused(page, host):
+    answer = bare(page).get("/api/pool", headers={"host": host, "authorization": f"Bearer {TOKEN}"})
+    assert answer.status_code == 421
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8765", "localhost:8765", "[::1]:8765"])
+def test_this_machine_may_be_named(page, host):
+    assert bare(page).get("/api/pool", headers={"host": host, "authorization": f"Bearer {TOKEN}"}).status_code == 200
+
+
+def test_beyond_loopback_addresses_may_be_named_but_not_names(page):
+    client = bare(page, local=False, names=frozenset({"lab"}))
+    allowed = {host: client.get("/", headers={"host": host}).status_code for host in ("192.168.1.7:8765", "lab:1", "evil.example")}
+    assert allowed == {"192.168.1.7:8765": 403, "lab:1": 403, "evil.example": 421}  # 403: the token is still asked for
+    assert is_loopback("127.0.0.1")
+    assert is_loopback("::1")
+    assert is_loopback("localhost")
+    assert not is_loopback("0.0.0.0")
+    assert not is_loopback("lab")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://127.0.0.1:9999"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+    ],
+)
+def test_other_sites_cannot_change_anything(client, session, headers):
+    body = {"marks": {}, "by": "x", "action": "y", "ranking": 0, "sort": "best"}
+    assert client.post(f"/api/sessions/{session}/mark", json=body, headers=headers).status_code == 403
+    form = client.post(f"/api/sessions/{session}/undo", content="by=x", headers={"content-type": "text/plain"})
+    assert form.status_code == 415
+
+
+def test_every_answer_has_the_security_headers(client):
+    for path in ("/", "/static/main.js", "/api/pool", "/thumb/none/96", "/nowhere"):
+        headers = client.get(path).headers
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+
+
+def test_crops_are_asked_for_by_id_never_by_path(client, page):
+    for path in (
+        "/thumb/..%2f..%2fetc%2fpasswd/96",
+        "/photo/images%2fsmp-0000-0000.jpg",
+        "/static/..%2fapp.py",
+        "/static/%2e%2e/app.py",
+    ):
+        assert client.get(path).status_code in (400, 404), path
+    crop = page.pool.table.ids[5]
+    image = Image.open(io.BytesIO(client.get(f"/thumb/{crop}/192").content))
+    assert image.size == (192, 192)
+    left, top, right, bottom = page.pool.table.boxes[5]
+    facts = client.get(f"/api/crops/{crop}").json()
+    assert facts["box"] == [left, top, right, bottom]
+    assert (facts["width"], facts["height"]) == (1920, 1088)
+    assert str(crop) in [other["id"] for other in facts["boxes"]]
+    assert max(Image.open(io.BytesIO(client.get(f"/photo/{crop}").content)).size) == 1600
+    assert client.get(f"/thumb/{crop}/97").status_code == 404
+    assert client.get("/api/sessions/..%2f..%2fx").status_code in (400, 404)
+
+
+def test_the_page_loads_nothing_from_elsewhere_and_holds_no_inline_code(client):
+    assert "/static/main.js" in client.get("/").text
+    for path in ("/", *(f"/static/{file.name}" for file in STATIC.glob("*.js"))):
+        text = client.get(path).text
+        for word in ("https://", "//cdn", "innerHTML", "eval(", 'onclick="', 'style="', "<style", "document.write"):
+            assert word not in text.replace("http://www.w3.org", ""), (path, word)
+
+
+def test_marks_undo_and_state(client, page, session):
+    base = f"/api/sessions/{session}"
+    crops = client.get(f"{base}/crops", params={"ranking": 0, "sort": "best", "start": 0, "count": 6}).json()["crops"]
+    ids = [crop["id"] for crop in crops]
+    body = {"marks": {ids[0]: True, ids[1]: False}, "by": "me", "action": "a1", "ranking": 0, "sort": "best"}
+    assert client.post(f"{base}/mark", json=body).json() == {"line": 1}
+    assert client.post(f"{base}/mark", json=body).json() == {"line": 1}  # sent again
+    again = client.get(f"{base}/crops", params={"ranking": 0, "count": 3}).json()["crops"]
+    assert [crop["mark"] for crop in again] == [True, False, None]
+    state = client.get(base, params={"by": "me", "ranking": 0}).json()
+    assert (state["relevant"], state["not_relevant"], state["can_undo"]) == (1, 1, 1)
+    assert client.post(f"{base}/undo", json={"by": "me", "action": "a2"}).json() == {"line": 2}
+    assert client.get(base, params={"by": "me"}).json()["relevant"] == 0
+    assert client.post(f"{base}/redo", json={"by": "me", "action": "a3"}).json() == {"line": 3}
+    lines = (page.sessions.folder / session / "feedback.jsonl").read_text().splitlines()
+    assert [json.loads(line)["kind"] for line in lines] == ["mark", "undo", "redo"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "message"),
+    [
+        ("mark", {"marks": {}, "sort": "best"}, "marks must be an object"),
+        ("mark", {"marks": {"c0": "yes"}, "sort": "best"}, "marks must be an object"),
+        ("mark", {"marks": {"c0": True}, "sort": "best"}, "crop must be one of this embedding set; got 'c0'"),
+        ("mark", {"marks": {"c0": True}, "sort": "x"}, "sort one of"),
+        ("audit", {"size": 5}, "size must be from 10 to 1000; got 5"),
+        ("threshold", {"value": "0.5", "scale": "cosine"}, "value must be a number from -1 to 1"),
+        ("shown", {"ranking": 99}, "ranking must be from 0 to 0; got 99"),
+        ("learn", {}, "audit must have answers"),
+        ("export", {"format": "exe", "ranking": 0}, "format must be one of"),
+        ("export", {"format": "csv", "ranking": 0, "what": "marked", "class_name": " "}, "class_name must be a name"),
+    ],
+)
+def test_bad_requests_are_named(client, session, path, body, message):
+    answer = client.post(f"/api/sessions/{session}/{path}", json=body)
+    assert answer.status_code == 400
+    assert message in answer.json()["error"]
+
+
+def test_bad_questions_are_named(client, session):
+    base = f"/api/sessions/{session}/crops"
+    for parameters, message in [
+        ({"where": "1 = "}, "where must be an SQL condition"),
+        ({"where": "1=1) UNION SELECT 1 FROM read_csv('/etc/passwd'"}, "where must be an SQL condition"),
+        ({"count": 100_000}, "count must be a whole number from 1 to 400"),
+        ({"start": -1}, "start must be a whole number"),
+        ({"ranking": 7}, "ranking must be at most 0"),
+        ({"among": "nope"}, "selection is not known any more"),
+    ]:
+        answer = client.get(base, params=parameters)
+        assert answer.status_code == 400
+        assert message in answer.json()["error"]
+
+
+def test_requests_have_a_limit(client, session):
+    assert client.post("/api/uploads", content=b"x" * (UPLOAD_BYTES + 1)).status_code == 413
+    assert client.post("/api/selections", json={"rows": [0] * 3_000_000}).status_code == 413
+    assert client.post("/api/selections", content=b"[" * 100_000, headers={"content-type": "application/json"}).status_code == 400
+    assert client.post("/api/selections", json={"rows": [10**9]}).status_code == 400
+
+
+def test_an_upload_is_embedded_as_a_crop_is(field_set, page):
+    embeddings = EmbeddingSet.load(field_set)
+    buffer = io.BytesIO()
+    Image.open(embeddings.table.path(0)).save(buffer, "PNG")
+    vector, kept = embed_upload(str(field_set), buffer.getvalue())
+    assert vector.shape == (embeddings.vectors.shape[1],)
+    assert Image.open(io.BytesIO(kept)).size == (1024, 580)
+    name = page.sessions.keep_upload(vector, kept)
+    started = page.sessions.create({"name": "u", "pool": "", "class_name": "", "use": "collect"}, [], [name])
+    session = page.sessions.open(started)
+    cosines = page.pool.index.scores(page.pool.index.transform(vector[None]))[0]
+    assert session.view(0, "best")[0] == int(np.argmax(cosines))
+    assert len(session.view(0, "best")) == len(page.pool.table)  # it is no crop of the set
+    for content, message in [(b"no image", "upload must be an image"), (buffer.getvalue()[:2000], "upload must be an image")]:
+        with pytest.raises(ValueError, match=message):
+            embed_upload(str(field_set), content)
+    bomb = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(bomb, "PNG")
+    assert len(bomb.getvalue()) < 100_000
+    with pytest.raises(ValueError, match="image must have at most 50,000,000 pixels; got 400,000,000"):
+        embed_upload(str(field_set), bomb.getvalue())
+
+
+def test_the_map_and_selections(client, page, session):
+    answer = client.get("/api/map")
+    while answer.status_code == 202:
+        answer = client.get("/api/map")
+    count = len(page.pool.table)
+    places = np.frombuffer(answer.content[: 4 * count], "<u2").reshape(count, 2)
+    assert np.abs(places / 65535 - page.pool.start_map().result()).max() < 1e-4
+    assert (np.frombuffer(answer.content[4 * count :], "<i2") == page.pool.table.class_indices).all()
+    levels = client.get("/api/map/scores", params={"session": session}).content
+    assert len(levels) == 2 * count
+    made = client.post("/api/selections", json={"rows": [3, 4]}).json()
+    assert made["crops"] == page.pool.table.ids[[3, 4]].tolist()
+    part = client.get(f"/api/sessions/{session}/crops", params={"ranking": 0, "among": made["selection"], "count": 9}).json()
+    assert {crop["id"] for crop in part["crops"]} <= set(made["crops"])
+
+
+def test_thumbnails_stay_within_their_limit_on_disk(page, tmp_path):
+    photos = Photos(page.pool.table, tmp_path, limit=60_000)
+    for row in range(60):
+        photos.thumbnail(row, 96)
+    kept = sum(path.stat().st_size for path in tmp_path.rglob("*.jpg"))
+    assert 0 < kept <= 60_000
+    assert kept == photos.bytes_on_disk
+    again = Photos(page.pool.table, tmp_path, limit=60_000)
+    assert again.bytes_on_disk == kept
+    assert again.thumbnail(59, 96) == photos.thumbnail(59, 96)
+
+
+def test_an_image_that_is_gone_costs_only_its_picture(page, tmp_path):
+    photos = Photos(CropTable(tmp_path / "moved", page.pool.table.rows), tmp_path / "cache")
+    lost = Page(page.pool, page.sessions, photos)
+    crop = page.pool.table.ids[0]
+    client = TestClient(make_app(lost, TOKEN), base_url="http://127.0.0.1", headers={"authorization": f"Bearer {TOKEN}"})
+    answer = client.get(f"/thumb/{crop}/96")
+    assert answer.status_code == 404
+    assert "can't be read: no such file" in answer.json()["error"]
+
+
+def test_a_value_is_computed_once_however_many_ask():
+    recent: Recent[int] = Recent(2)
+    calls, barrier = [], threading.Barrier(8)
+
+    def ask():
+        barrier.wait()
+        recent.get("a", lambda: calls.append(1) or len(calls))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert calls == [1]
+    with pytest.raises(ZeroDivisionError):
+        recent.get("b", lambda: 1 // 0)
+    assert recent.get("b", lambda: 5) == 5  # a failure isn't kept
+    recent.get("c", lambda: 6)
+    recent.get("d", lambda: 7)
+    assert recent.get("a", lambda: 9) == 9  # dropped: only two are kept

@@ -1,0 +1,260 @@
+"""A session against the library it is thin over, and the estimates it shows against the truth."""
+
+import json
+
+import numpy as np
+import pytest
+
+from data.embeddings import EmbeddingSet
+from data.export import export, read_card
+from data.where import rows_where
+from probe.feedback import rerank
+from probe.saved_probe import SavedProbe
+from probe.search import CosineIndex
+from probe.transforms import Transform
+from tests.conftest import WISH
+from web.live import LiveSession
+from web.pool import Pool
+from web.sessions import Sessions
+
+
+@pytest.fixture(scope="module")
+def pool(field_set, tmp_path_factory):
+    return Pool(EmbeddingSet.load(field_set), tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def truth(pool):
+    return rows_where(pool.table, WISH)
+
+
+@pytest.fixture
+def sessions(pool, tmp_path):
+    found = Sessions(pool, tmp_path / "sessions")
+    yield found
+    found.close()
+
+
+def started(sessions, pool, truth, condition="", **facts):
+    query = int(np.flatnonzero(truth & pool.mask(condition))[0])
+    facts = {"name": "beets", "pool": condition, "class_name": "beet", "use": "collect", **facts}
+    return sessions.open(sessions.create(facts, [str(pool.table.ids[query])], [])), query
+
+
+def say(session, rows, truth, sort="best", ranking=0):
+    ids = session.pool.table.ids
+    return session.mark({str(ids[row]): bool(truth[row]) for row in rows}, "me", "", ranking, sort)
+
+
+def test_rankings_are_those_of_the_library(sessions, pool, truth):
+    session, query = started(sessions, pool, truth)
+    index = CosineIndex(pool.embeddings.vectors, pool.table.ids, Transform.fit("centre", pool.embeddings.vectors))
+    example = np.asarray(pool.embeddings.vectors[[query]])
+    plain = index.search(index.transform(example)[0], 60, [query])[0]
+    assert session.view(0, "best")[:60].tolist() == plain.rows.tolist()
+    marked = [*session.view(0, "best")[:25].tolist(), *session.view(0, "worst")[:5].tolist()]
+    number = say(session, marked, truth)
+    marks = {row: bool(truth[row]) for row in marked}
+    expected = rerank(index, marks, example, [query], 60)
+    ranked = session.ranking(number)
+    assert session.view(number, "best")[:60].tolist() == expected.everything.rows.tolist()
+    assert ranked.scores[ranked.order[:60]] == pytest.approx(expected.everything.scores, abs=1e-5)
+    assert ranked.scale == "confidence"
+    assert len(ranked.order) == len(pool.table) - 1
+    # An earlier ranking can be made again, whatever came after.
+    session._rankings._values.clear()
+    assert session.ranking(0).order[:60].tolist() == plain.rows.tolist()
+
+
+def test_views_sort_and_filter(sessions, pool, truth):
+    session, query = started(sessions, pool, truth)
+    with pytest.raises(ValueError, match="sort boundary needs a probe"):
+        session.view(0, "boundary")
+    with pytest.raises(ValueError, match="sort audit needs an audit"):
+        session.view(0, "audit")
+    number = say(session, session.view(0, "best")[:30].tolist(), truth)
+    best, worst = session.view(number, "best"), session.view(number, "worst")
+    assert best.tolist() == worst.tolist()[::-1]
+    boundary = session.view(number, "boundary")
+    distance = np.abs(session.ranking(number).scores[boundary] - 0.5)
+    assert (np.diff(distance) >= 0).all()
+    ask = session.view(number, "ask")
+    assert len(ask) == 40
+    assert not {query, *session.marks(session.journal.state())} & set(ask.tolist())
+    sunny = session.view(number, "best", "lighting = 'sunny'")
+    assert set(pool.table.column("lighting")[sunny]) == {"sunny"}
+    assert [row for row in best if pool.table.column("lighting")[row] == "sunny"] == sunny.tolist()
+    some = pool.select(best[5:9].tolist())
+    assert session.view(number, "best", among=some).tolist() == best[5:9].tolist()
+    with pytest.raises(ValueError, match="where must be an SQL condition"):
+        session.view(number, "best", "nonsense = 1")
+    with pytest.raises(ValueError, match="where must leave some crops"):
+        session.view(number, "best", "lighting = 'none'")
+
+
+def test_a_session_of_a_part_of_the_pool_stays_in_it(sessions, pool, truth):
+    session, _ = started(sessions, pool, truth, "lighting = 'sunny'")
+    inside = pool.mask("lighting = 'sunny'")
+    order = session.view(0, "best")
+    assert inside[order].all()
+    assert len(order) == inside.sum() - 1
+    number = say(session, order[:20].tolist(), truth)
+    assert inside[session.selected(session.ranking(number), session.journal.state(), "threshold")].all()
+
+
+def test_an_audit_says_what_the_truth_is_within_its_interval(sessions, pool, truth):
+    session, _ = started(sessions, pool, truth)
+    number = say(session, session.view(0, "best")[:40].tolist(), truth)
+    session.draw_audit(120, "me", "")
+    rows = session.view(number, "audit")
+    marked = set(session.marks(session.journal.state()))
+    assert len(set(rows.tolist())) == 120
+    assert not marked & set(rows.tolist())
+    assert session.estimate(session.ranking(number), 0.5) == {"drawn": 120, "answered": 0}
+    say(session, rows[:119].tolist(), truth, "audit", number)
+    assert "precision" not in session.estimate(session.ranking(number), 0.5)  # never from a part of it
+    say(session, rows[119:].tolist(), truth, "audit", number)
+    assert session.journal.state().learned == number  # not learned from
+    found = session.estimate(session.ranking(number), 0.5)
+    ranked = session.ranking(number)
+    others = np.array([row for row in ranked.order if row not in marked])
+    above = others[ranked.scores[others] >= 0.5]
+    assert found["count"] == len(above)
+    assert found["precision"]["low"] <= truth[above].mean() <= found["precision"]["high"]
+    size = truth.sum() - 1  # without the query
+    assert found["size"]["low"] <= size <= found["size"]["high"]
+    assert found["rate"]["estimate"] == pytest.approx(found["size"]["estimate"] / found["population"])
+    assert found["current"]
+    card = session.card(number, "threshold")
+    assert card["estimates"]["precision"] == found["precision"]
+    # After more marks it is about an earlier order, and the card says so.
+    later = say(session, session.view(number, "ask")[:10].tolist(), truth, "ask", number)
+    assert not session.estimate(session.ranking(later), 0.5)["current"]
+    assert session.card(later, "threshold")["estimates"]["precision"].startswith("not estimated")
+    with pytest.raises(ValueError, match="belongs to the random sample, which isn't learned from"):
+        say(session, rows[:1].tolist(), truth, "best", later)
+    learned = session.learn_answers("me", "")
+    assert len(session.journal.state(learned).marks) == 40 + 10 + 120
+    say(session, rows[:1].tolist(), truth, "best", learned)
+
+
+def test_marks_overrule_the_threshold(sessions, pool, truth, tmp_path):
+    session, query = started(sessions, pool, truth)
+    order = session.view(0, "best")
+    number = say(session, [*order[:20].tolist(), *order[-10:].tolist()], truth)
+    ids = pool.table.ids
+    top = session.view(number, "best")
+    number = session.mark({str(ids[top[0]]): False, str(ids[top[-1]]): True}, "me", "", number, "best")
+    ranked, state = session.ranking(number), session.journal.state()
+    chosen = set(session.selected(ranked, state, "threshold").tolist())
+    assert top[0] not in chosen
+    assert {top[-1], query} <= chosen
+    relevant = {row for row, answer in session.marks(state).items() if answer}
+    assert set(session.selected(ranked, state, "marked").tolist()) == relevant | {query}
+    session.journal.add("threshold", "me", value=0.8, scale="confidence")
+    fewer = session.selected(ranked, session.journal.state(), "threshold")
+    free = [row for row in fewer if row not in session.marks(state) and row != query]
+    assert (ranked.scores[free] >= 0.8).all()
+    export(session.selection(number, "threshold", "beet"), "csv", tmp_path / "csv", session.card(number, "threshold"))
+    card = read_card(tmp_path / "csv")
+    assert card["crops"] == len(fewer)
+    assert card["threshold"] == {"scale": "confidence", "value": 0.8}
+    # A threshold on confidences isn't one on cosines.
+    assert session.threshold(session.ranking(0), session.journal.state()) == pytest.approx(session.ranking(0).scores[order[49]])
+
+
+def test_the_probe_of_a_session_ranks_and_cuts_alike_as_a_file(sessions, pool, truth, tmp_path):
+    session, _ = started(sessions, pool, truth)
+    number = say(session, session.view(0, "best")[:30].tolist(), truth)
+    session.journal.add("threshold", "me", value=0.7, scale="confidence")
+    session.probe(number).save(tmp_path / "probe")
+    saved = SavedProbe.load(tmp_path / "probe")
+    saved.check(pool.embeddings.meta)
+    scores = CosineIndex(pool.embeddings.vectors, pool.table.ids, saved.transform).scores(saved.direction.coef)[0]
+    ranked = session.ranking(number)
+    assert ((scores >= saved.threshold) == (ranked.scores >= 0.7)).mean() > 0.999
+
+
+def test_rounds_and_the_stop_signal(sessions, pool, truth):
+    session, _ = started(sessions, pool, truth)
+    assert session.panel(0)["rounds"] == []
+    number, signals = 0, []
+    for _ in range(8):
+        order = session.view(number, "ask")[:12].tolist()
+        number = say(session, order, truth, "ask", number)
+        session.journal.add("shown", "me", ranking=number)
+        panel = session.panel(number)
+        signals.append(panel["stop"]["signal"])
+        assert panel["stop"]["rounds"] == len(signals)
+    assert signals[0] is False
+    assert panel["rounds"] == []  # nothing was marked under "best"
+    top = [row for row in session.view(number, "best").tolist() if row not in session.marks(session.journal.state())][:10]
+    say(session, top, truth, "best", number)
+    rounds = session.panel(session.journal.state().learned)["rounds"]
+    assert rounds[0]["marked"] == 10
+    assert rounds[0]["relevant"] == truth[top].sum()
+    session.step("undo", "me", "")
+    assert session.panel(session.journal.state().learned)["rounds"] == []
+    assert sum(session.panel(number)["histogram"]) == len(session.view(number, "best"))
+
+
+def test_changes_tell_what_the_new_order_would_show(sessions, pool, truth):
+    session, _ = started(sessions, pool, truth)
+    session._learn()
+    number = say(session, session.view(0, "best")[:30].tolist(), truth)
+    session._learn()
+    changes = session.changes(0)
+    first, then = set(session.view(0, "best")[:50].tolist()), set(session.view(number, "best")[:50].tolist())
+    assert (changes["new_marks"], changes["entered"]) == (30, len(then - first))
+    assert changes["above"] == (session.ranking(number).scores[session.view(number, "best")] >= 0.5).sum()
+
+
+def test_all_marked_as_not_relevant_still_ranks(sessions, pool, truth):
+    session, query = started(sessions, pool, truth)
+    number = session.mark({str(pool.table.ids[query]): False}, "me", "", 0, "best")
+    ranked = session.ranking(number)
+    assert ranked.scale == "cosine"
+    assert "nothing" in ranked.direction.reason or "marks must hold" in ranked.direction.reason
+
+
+def test_sessions_are_listed_renamed_and_duplicated(sessions, pool, truth, field_set, tmp_path):
+    session, _ = started(sessions, pool, truth)
+    name = session.journal.folder.name
+    say(session, session.view(0, "best")[:3].tolist(), truth)
+    sessions.rename(name, {"name": "rüben <b>"})
+    copy = sessions.duplicate(name)
+    listed = {entry["session"]: entry for entry in sessions.listed()}
+    assert listed[copy]["name"] == "rüben <b> (copy)"
+    assert listed[name]["relevant"] + listed[name]["not_relevant"] == 3
+    other = sessions.open(copy)
+    assert other.journal.state().marks == session.journal.state().marks
+    other.step("undo", "someone", "")
+    assert other.journal.state().marks == {}
+    assert len(session.journal.state().marks) == 3
+    # A session of other embeddings can't be opened, but brings its marks along.
+    facts = json.loads((session.journal.folder / "session.json").read_text())
+    facts["embeddings"]["sha256"] = "other"
+    sessions.close()
+    (session.journal.folder / "session.json").write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match="must be opened with the embeddings it was made with, or duplicated"):
+        LiveSession(pool, session.journal.folder)
+    taken = sessions.open(sessions.duplicate(name))
+    assert taken.journal.state().marks == session.journal.state().marks
+    (sessions.folder / "s20260101-00000000").mkdir()
+    (sessions.folder / "s20260101-00000000" / "session.json").write_text("{")
+    assert "error" in {entry["session"]: entry for entry in sessions.listed()}["s20260101-00000000"]
+
+
+def test_bad_starts_are_refused(sessions, pool):
+    facts = {"name": "", "pool": "", "class_name": "", "use": "collect"}
+    with pytest.raises(ValueError, match="query must hold at least one crop"):
+        sessions.create(facts, [], [])
+    with pytest.raises(ValueError, match="crop must be one of this embedding set; got 'c0'"):
+        sessions.create(facts, ["c0"], [])
+    with pytest.raises(ValueError, match="upload must be one that was sent before"):
+        sessions.create(facts, [], ["u-../../etc"])
+    with pytest.raises(ValueError, match="where must be an SQL condition"):
+        sessions.create({**facts, "pool": "1 +"}, [str(pool.table.ids[0])], [])
+    for name in ("../x", "s20260101-00000000", ""):
+        with pytest.raises(ValueError, match="session must be one of those listed"):
+            sessions.open(name)
