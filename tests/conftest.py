@@ -77,7 +77,7 @@ def field_set(tmp_path_factory, field: Path) -> Path:
     vectors = l2_normalize(encoder.embed(np.stack(crops)))
     rng = np.random.default_rng(0)
     signal = l2_normalize(rng.normal(size=vectors.shape[1]))
-    vectors = vectors + (0.25 * rows_where(table, WISH) + rng.normal(0, 0.06, len(table)))[:, None] * signal
+    vectors = vectors + (0.1 * rows_where(table, WISH) + rng.normal(0, 0.05, len(table)))[:, None] * signal
     identity = {"encoder_hash": encoder.content_hash(), "endpoint": encoder.endpoint, "image_size": 32}
     writer = EmbeddingWriter(run / "embeddings", table, vectors.shape[1], identity | {"view": dataclasses.asdict(view)})
     writer.append(vectors.astype(np.float32), np.ones(len(table), bool))

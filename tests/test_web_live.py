@@ -141,7 +141,7 @@ def test_an_audit_says_what_the_truth_is_within_its_interval(sessions, pool, tru
 def test_marks_overrule_the_threshold(sessions, pool, truth, tmp_path):
     session, query = started(sessions, pool, truth)
     order = session.view(0, "best")
-    number = say(session, [*order[:20].tolist(), *order[-10:].tolist()], truth)
+    number = say(session, [*order[:60].tolist(), *order[-10:].tolist()], truth)
     ids = pool.table.ids
     top = session.view(number, "best")
     number = session.mark({str(ids[top[0]]): False, str(ids[top[-1]]): True}, "me", "", number, "best")

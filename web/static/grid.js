@@ -28,21 +28,27 @@ export class Grid {
     this.zoom = 128;
     this.colors = null;
     this.lines = new Map();
+    [this.pages, this.total, this.current, this.selected] = [new Map(), 0, 0, new Set()];
     new ResizeObserver(() => this.resize()).observe(this.element);
-    this.reset(async () => ({ total: 0, crops: [] }));
   }
 
-  /** Shows another list, from its beginning. load(start, count) gives {total, crops}. */
+  /** Shows another list, from its beginning. load(start, count) gives {total, crops}; if it fails, the list stays. */
   async reset(load) {
-    this.load = load;
-    this.pages = new Map();
-    this.total = 0;
+    const asked = (this.asked = {});
+    this.element.setAttribute("aria-busy", "true");
+    try {
+      const { total, crops } = await load(0, PAGE);
+      if (asked !== this.asked) return; // another list has been asked for since
+      this.view = asked;
+      this.load = load;
+      this.pages = new Map([[0, { crops, promise: Promise.resolve() }]]);
+      this.total = total;
+    } finally {
+      if (asked === this.asked) this.element.setAttribute("aria-busy", "false");
+    }
     this.current = 0;
-    this.selected = new Set();
     this.clear();
-    const view = (this.view = {});
-    await this.page(0);
-    if (view !== this.view) return;
+    this.select([]);
     this.element.scrollTop = 0;
     this.resize();
   }
@@ -158,6 +164,8 @@ export class Grid {
     const middle = this.firstLine() + screen / 2;
     order.sort((a, b) => Math.abs(a - middle) - Math.abs(b - middle));
     for (const number of order) if (!this.lines.has(number)) this.drawLine(number);
+    // By Tab one gets to the current crop; to the grid itself only while that crop isn't in the document.
+    this.element.tabIndex = this.cell(this.current) ? -1 : 0;
     const pages = [Math.floor(first * this.columns / PAGE), Math.floor(last * this.columns / PAGE)];
     for (let number = pages[0]; number <= pages[1]; number++) this.page(number);
   }
@@ -171,7 +179,9 @@ export class Grid {
     }
     const line = el("div", { class: "line", role: "row", "aria-rowindex": number + 1 }, ...cells);
     line.style.top = `${number * this.lineHeight + EDGE}px`;
-    this.space.append(line);
+    // In order, for those who read the document from the top.
+    const after = [...this.lines.keys()].filter((other) => other > number);
+    this.space.insertBefore(line, after.length ? this.lines.get(Math.min(...after)) : null);
     this.lines.set(number, line);
   }
 

@@ -77,15 +77,12 @@ function collect(pool, open, preset) {
     onerror: fail,
   });
   grid.zoom = 88;
-  let where = preset.where || "";
   const show = (condition) => {
-    where = condition;
-    const part = (start, count) => get("/api/browse", { where, start, count });
-    part(0, 1).then(() => (grid.reset(part), grid.select([])), fail);
+    grid.reset((start, count) => get("/api/browse", { where: condition, start, count })).catch(fail);
   };
   const bar = filterBar(pool.columns, show);
-  bar.condition.value = where;
-  show(where);
+  bar.condition.value = preset.where || "";
+  show(bar.condition.value);
 
   function draw() {
     chosen.replaceChildren(...picked.slice(0, 8).map(({ id }) => el("img", { src: `/thumb/${id}/96`, alt: "" })),

@@ -113,11 +113,9 @@ export async function workScreen(pool, session) {
     const now = { ...view };
     const load = (start, count) => get(`${base}/crops`, { ...now, start, count });
     try {
-      const { total } = await load(0, 1);
-      empty.hidden = total > 0;
-      empty.textContent = view.sort === "ask" ? "Nothing to ask: all is marked." : "No crops here.";
       await grid.reset(load);
-      grid.select([]);
+      empty.hidden = grid.total > 0;
+      empty.textContent = view.sort === "ask" ? "Nothing to ask: all is marked." : "No crops here.";
       later(0);
     } catch (error) {
       if (view.sort === "audit" && !state?.audit) {
@@ -129,8 +127,14 @@ export async function workScreen(pool, session) {
   }
 
   async function showNew() {
+    // Marks that are on their way belong to it.
+    await update();
+    for (let tries = 0; tries < 100 && (queue.items.length || state.newest < state.learned); tries++) {
+      await new Promise((resolve) => setTimeout(resolve, 60));
+      await update();
+    }
     const ranking = state.newest;
-    if (ranking === view.ranking && view.sort !== "ask") return;
+    if (ranking === view.ranking) return;
     queue.add(`${base}/shown`, { ranking }).catch(fail);
     await show({ ranking });
     announce("The new order is shown.");
@@ -268,7 +272,7 @@ export async function workScreen(pool, session) {
     if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z") step(event.shiftKey ? "redo" : "undo");
     else if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "y") step("redo");
     else if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
-    else if (event.key.toLowerCase() === "r" && state?.newest !== view.ranking) showNew().catch(fail);
+    else if (event.key.toLowerCase() === "r" && state) showNew().catch(fail);
     else return;
     event.preventDefault();
   }
