@@ -4,7 +4,7 @@ DATA ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo reproduce test test-slow lint format clean
+.PHONY: demo reproduce test test-slow lint format clean browser
 
 demo: $(VENV)/user  ## the whole path on the sample field, or on your images: make demo DATA=<source>
 	$(RUN) -m benchmarks.demo $(if $(DATA),--data="$(DATA)")
@@ -12,11 +12,17 @@ demo: $(VENV)/user  ## the whole path on the sample field, or on your images: ma
 reproduce: $(VENV)/user  ## the post's three steps, counted over 20 queries: a table and demo/report.html
 	$(RUN) -m benchmarks.blog $(if $(DATA),--data="$(DATA)")
 
-test: $(VENV)/developer  ## everything but the slow tests
+test: $(VENV)/developer browser  ## everything but the slow tests
 	$(RUN) -m pytest -m "not slow"
 
 test-slow: $(VENV)/developer  ## the slow tests alone
 	$(RUN) -m pytest -m slow
+
+# Tests of the page drive a Chromium: the one that is there, or else the system's package, or else Playwright's own.
+browser: $(VENV)/developer
+	@command -v chromium chromium-browser google-chrome >/dev/null || test -n "$$CHROMIUM" || \
+	  (test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq chromium >/dev/null) || \
+	  $(RUN) -m playwright install chromium
 
 lint: $(VENV)/developer
 	$(VENV)/bin/ruff check .

@@ -101,11 +101,12 @@ class CosineIndex:
         constant = np.zeros(len(raw), np.float32) if mean is None else (raw @ mean).astype(np.float32)
         raw = raw.astype(np.float32)
         result = np.empty((len(raw), len(self)), np.float32)
-        scale, shift = self._scales or (np.empty(len(self), np.float32), np.empty(len(self), np.float32))
+        known = self._scales  # looked up once: another thread may be in its first pass too
+        scale, shift = known or (np.empty(len(self), np.float32), np.empty(len(self), np.float32))
         for start in range(0, len(self), _BLOCK):
             rows = slice(start, start + _BLOCK)
             block = np.asarray(self.vectors[rows], np.float32)
-            if self._scales is None:
+            if known is None:
                 scale[rows], shift[rows] = self._scales_of(block)
             products = (block @ raw[0])[None] if len(raw) == 1 else raw @ block.T
             result[:, rows] = products * scale[rows] - constant[:, None] * shift[rows]

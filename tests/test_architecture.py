@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("data", "simclr_tf2", "probe", "benchmarks")
+PACKAGES = ("data", "simclr_tf2", "probe", "web", "benchmarks")
 
 
 def imports_of(path: Path) -> set[str]:
@@ -38,13 +38,22 @@ def test_only_the_pipeline_of_data_imports_tensorflow():
     assert users == {"pipeline.py"}
 
 
+def test_the_page_is_over_probe_and_data_and_embeds_in_one_place():
+    for path in (ROOT / "web").glob("*.py"):
+        assert "benchmarks" not in packages_used(path), path
+        assert "simclr_tf2" not in packages_used(path) or path.name == "outside.py", path
+
+
 def test_library_code_reads_no_flags():
-    for package in ("data", "simclr_tf2", "probe"):
+    for package in ("data", "simclr_tf2", "probe", "web"):
         for path in (ROOT / package).glob("*.py"):
             assert not {"absl.flags", "absl.app"} & imports_of(path), path
 
 
-@pytest.mark.parametrize("statement", ["import probe.feedback, probe.metrics, probe.marks, data.embeddings", "import run_search"])
+@pytest.mark.parametrize(
+    "statement",
+    ["import probe.feedback, probe.metrics, probe.marks, data.embeddings", "import run_search", "import web.serve, data.export"],
+)
 def test_searching_does_not_load_tensorflow(statement):
     check = f"import sys; {statement}; assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
     subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=True)

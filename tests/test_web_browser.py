@@ -93,9 +93,10 @@ def free_port():
 @pytest.fixture(scope="module")
 def browser():
     path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.fail("these tests need Chromium: `apt-get install chromium`, or its path in CHROMIUM", pytrace=False)
     with sync_playwright() as playwright:
+        path = path or playwright.chromium.executable_path  # what `playwright install chromium` leaves
+        if not Path(path).exists():
+            pytest.fail("these tests need Chromium: `make browser`, or its path in CHROMIUM", pytrace=False)
         found = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield found
         found.close()

@@ -11,8 +11,9 @@ import tempfile
 import threading
 import zipfile
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,13 +35,14 @@ from web.guard import Guard
 from web.live import SORTS, LiveSession
 from web.outside import embed_upload, export_selection
 from web.photos import SIZES, Photos
-from web.pool import Pool
+from web.pool import Pool, give_way
 from web.sessions import USES, Sessions
 
 STATIC = Path(__file__).parent / "static"
 UPLOAD_BYTES = 20_000_000
 JSON_BYTES = 5_000_000
 PAGE = 400  # crops in one answer, at most
+FIRST = 60  # crops on the first screen, about
 AUDIT_SIZE = (10, 1000)
 _NEVER_CHANGES = {"cache-control": "private, max-age=31536000, immutable"}
 
@@ -55,6 +57,7 @@ class Page:
         self._worker: ProcessPoolExecutor | None = None
         self._worker_lock = threading.Lock()
         self._limits: dict[str, anyio.CapacityLimiter] = {}
+        self._cutters = ThreadPoolExecutor(os.cpu_count() or 2, "picture", partial(give_way, 5))
 
     def routes(self) -> list[Route | Mount]:
         one = "/api/sessions/{session}"
@@ -91,11 +94,20 @@ class Page:
             Route(f"{one}/probe", self.save_probe, methods=["POST"]),
         ]
 
+    def warm_up(self) -> None:
+        """Does what the first screen and the first ranking will ask for, in their order."""
+        give_way(10)
+        self.pool.facts  # noqa: B018  computed once
+        first = [self._cutters.submit(self.photos.thumbnail, int(row), SIZES[0]) for row in self.pool.shuffled[:FIRST]]
+        wait(first)
+        self.pool.index.scores(np.zeros(self.pool.index.width))  # lengths of all vectors, which it keeps
+        import probe.linear_probe  # noqa: F401  brings scikit-learn, which takes a second to import
+
     # Ways of working
 
     async def _in_thread(self, kind: str, work: Callable[[], Result]) -> Result:
-        """Runs blocking work in a thread; at most so many of a kind at once that pictures never hold up a mark."""
-        limits = {"picture": os.cpu_count() or 2, "mark": 8, "work": 8}
+        """Runs blocking work in a thread; at most so many of a kind at once that nothing holds up a mark."""
+        limits = {"mark": 8, "work": 8}
         limiter = self._limits.setdefault(kind, anyio.CapacityLimiter(limits[kind]))
         return await anyio.to_thread.run_sync(work, limiter=limiter)
 
@@ -114,6 +126,7 @@ class Page:
             raise HTTPException(500, "the worker process died, perhaps for lack of memory; nothing was lost, try again") from None
 
     async def close(self) -> None:
+        self._cutters.shutdown(wait=False, cancel_futures=True)
         if self._worker is not None:
             self._worker.shutdown(wait=False, cancel_futures=True)
         await anyio.to_thread.run_sync(self.sessions.close)
@@ -133,22 +146,9 @@ class Page:
         return FileResponse(STATIC / "index.html", headers={"cache-control": "no-cache"})
 
     async def describe(self, request: Request) -> Response:
-        def work() -> dict[str, Any]:
-            meta = self.pool.embeddings.meta
-            return {
-                "folder": str(self.pool.embeddings.folder),
-                "crops": len(self.pool.table),
-                "images": len(set(self.pool.table.column("image"))),
-                "encoder": meta.get("encoder", ""),
-                "classes": [{"name": name, "color": color} for name, color in self.pool.colors()],
-                "columns": self.pool.columns(),
-                "confusions": self.pool.confusions(),
-                "formats": [name for name in FORMATS if name != "cropandweed" or "label_id" in self.pool.table.rows.column_names],
-                "sizes": SIZES,
-                "sorts": SORTS,
-            }
-
-        return JSONResponse(await self._in_thread("work", work))
+        facts = await self._in_thread("work", lambda: self.pool.facts)
+        formats = [name for name in FORMATS if name != "cropandweed" or "label_id" in self.pool.table.rows.column_names]
+        return JSONResponse({**facts, "formats": formats, "sizes": SIZES})
 
     async def browse(self, request: Request) -> Response:
         """Crops that meet a condition, shuffled always alike, so that the first screen shows what there is."""
@@ -178,7 +178,7 @@ class Page:
 
     async def _picture(self, work: Callable[[], Result]) -> Result:
         try:
-            return await self._in_thread("picture", work)
+            return await asyncio.get_running_loop().run_in_executor(self._cutters, work)
         except ImageError as error:
             raise HTTPException(404, f"the image can't be read: {error.reason}") from None
 
@@ -303,6 +303,7 @@ class Page:
                 "lines": len(journal.lines),
                 "learned": state.learned,
                 "newest": session.newest,
+                "trouble": session.trouble,
                 "can_undo": len(done),
                 "can_redo": len(undone),
                 "relevant": sum(state.marks.values()),

@@ -21,7 +21,7 @@ from probe.metrics import wilson_interval
 from probe.saved_probe import IDENTITY, SavedProbe
 from probe.transforms import confidence_of, mean_direction
 from web.journal import Journal, State
-from web.pool import Pool, Recent
+from web.pool import Pool, Recent, give_way
 
 SORTS = ("best", "ask", "boundary", "worst", "audit")
 ASK = 40  # crops that the sort `ask` shows
@@ -82,7 +82,8 @@ class LiveSession:
         self._panels: Recent[dict[str, Any]] = Recent(4)
         self._decisions: Recent[np.ndarray | None] = Recent(64)
         self._newest = -1
-        self._learner = ThreadPoolExecutor(1, "learn")
+        self.trouble = ""  # why the last ranking couldn't be made
+        self._learner = ThreadPoolExecutor(1, "learn", partial(give_way, 10))
         self._pending = threading.Event()
 
     def close(self) -> None:
@@ -125,7 +126,12 @@ class LiveSession:
     def _learn(self) -> None:
         self._pending.clear()  # what is marked from here on asks again
         number = self.journal.state().learned
-        self._panel(self.ranking(number))
+        try:
+            self._panel(self.ranking(number))
+        except Exception as error:
+            self.trouble = f"the marks are saved, but nothing could be learned from them: {error}"
+            raise
+        self.trouble = ""
         self._newest = max(self._newest, number)
 
     @property
@@ -313,7 +319,14 @@ class LiveSession:
         result["rate"] = _shown(Interval(share.estimate / total, share.low / total, share.high / total))
         count = int((judged.scores[audit.order] >= threshold).sum())
         if judged.scale == ranked.scale and count:
-            result |= {"count": count, "precision": _shown(audit.precision(count)), "recall": _shown(audit.recall(count))}
+            precision = audit.precision(count)
+            result |= {"count": count, "precision": _shown(precision), "recall": _shown(audit.recall(count))}
+            # What is marked as relevant, and the query, are certain.
+            certain = sum(self.marks(self.journal.state(judged.number)).values()) + len(self.rows)
+            shares = [
+                (certain + count * share) / (certain + count) for share in (precision.estimate, precision.low, precision.high)
+            ]
+            result |= {"taken": certain + count, "precision_of_taken": _shown(Interval(*shares))}
         return result
 
     def panel(self, number: int) -> dict[str, Any]:
@@ -415,7 +428,7 @@ class LiveSession:
         estimates = None
         if found.get("current") and "precision" in found:
             of = f"{found['count']} crops from the threshold on that nobody had marked"
-            estimates = {name: found[name] for name in ("precision", "recall", "size", "rate")}
+            estimates = {name: found[name] for name in ("precision", "precision_of_taken", "recall", "size", "rate")}
             estimates |= {"of": of, "confidence": 0.95, "sample": found["drawn"]}
         facts = self.journal.facts
         card = make_card(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
+import sys
 import threading
 import webbrowser
 from pathlib import Path
 
 import uvicorn
+from threadpoolctl import threadpool_limits
 
 from data.embeddings import EmbeddingSet
 from data.files import check_writable
@@ -66,6 +69,9 @@ def serve(
             "you trust."
         )
     print(f"{len(pool.table):,} crops. Sessions are kept in {folder}. Ctrl-C ends.\n\n  {url}\n", flush=True)
+    threadpool_limits(max(1, (os.cpu_count() or 2) // 2), user_api="blas")  # a ranking leaves room for marks and pictures
+    sys.setswitchinterval(0.001)
+    threading.Thread(target=page.warm_up, daemon=True).start()  # while the browser opens
     server = uvicorn.Server(
         uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=3, server_header=False, lifespan="on")
     )

@@ -40,7 +40,7 @@ export async function getBytes(path, parameters = {}) {
 }
 
 export async function send(path, body, method = "POST") {
-  const options = { method, headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
+  const options = { method, headers: { "content-type": "application/json" }, body: JSON.stringify(body), priority: "high" };
   return (await answerOf(await fetch(path, options))).json();
 }
 

@@ -6,6 +6,19 @@ const PAGE = 200;
 const GAP = 6;
 const EDGE = 8;
 
+function fetchPictures(line) {
+  for (const picture of line.querySelectorAll("img[data-src]")) {
+    picture.src = picture.dataset.src;
+    picture.removeAttribute("data-src");
+  }
+}
+
+/** Takes a line away; pictures on their way are given up, or those of a long scroll would hold up the ones on the screen. */
+function remove(line) {
+  for (const picture of line.querySelectorAll("img")) if (!picture.complete) picture.removeAttribute("src");
+  line.remove();
+}
+
 export class Grid {
   /**
    * @param {object} options
@@ -103,7 +116,7 @@ export class Grid {
   }
 
   clear() {
-    this.space.replaceChildren();
+    for (const line of this.lines.values()) remove(line);
     this.lines.clear();
   }
 
@@ -154,7 +167,7 @@ export class Grid {
     const last = Math.min(Math.ceil(this.total / this.columns), this.firstLine() + 2 * screen);
     for (const [number, line] of this.lines) {
       if ((number < first || number >= last) && !line.contains(document.activeElement)) {
-        line.remove();
+        remove(line);
         this.lines.delete(number);
       }
     }
@@ -164,6 +177,11 @@ export class Grid {
     const middle = this.firstLine() + screen / 2;
     order.sort((a, b) => Math.abs(a - middle) - Math.abs(b - middle));
     for (const number of order) if (!this.lines.has(number)) this.drawLine(number);
+    // Pictures of what is on the screen at once; of what is near it when the scrolling has come to rest.
+    const [from, to] = this.visible();
+    for (const [number, line] of this.lines) if ((number + 1) * this.columns > from && number * this.columns < to) fetchPictures(line);
+    clearTimeout(this.resting);
+    this.resting = setTimeout(() => this.lines.forEach(fetchPictures), 150);
     // By Tab one gets to the current crop; to the grid itself only while that crop isn't in the document.
     this.element.tabIndex = this.cell(this.current) ? -1 : 0;
     const pages = [Math.floor(first * this.columns / PAGE), Math.floor(last * this.columns / PAGE)];
@@ -190,7 +208,7 @@ export class Grid {
     const needed = this.zoom * (window.devicePixelRatio || 1);
     const sizes = this.options.sizes;
     const size = sizes.find((side) => side >= needed) || sizes[sizes.length - 1];
-    const picture = el("img", { src: `/thumb/${crop.id}/${size}`, alt: "", draggable: false, decoding: "async" });
+    const picture = el("img", { alt: "", draggable: false, decoding: "async", "data-src": `/thumb/${crop.id}/${size}` });
     picture.addEventListener("error", () => picture.replaceWith(el("span", { class: "broken" }, "can't be read")));
     const score = crop.score == null ? "" : crop.score.toFixed(3);
     const thumbs = !this.options.marks ? null : el("span", { class: "thumbs" },

@@ -221,6 +221,7 @@ export async function workScreen(pool, session) {
     clearTimeout(timer);
     const given = await get(base, { by, ranking: view.ranking });
     if (closed) return;
+    if (given.trouble && given.trouble !== state?.trouble) fail(new Error(given.trouble));
     const known = state?.lines ?? given.lines;
     state = given;
     byId("title").textContent = given.facts.name;
@@ -239,7 +240,7 @@ export async function workScreen(pool, session) {
     if (known !== given.lines && lines !== given.lines && !queue.items.length) grid.refresh().catch(fail);
     lines = given.lines;
     if (given.panel) drawPanel(given);
-    later(given.newest < given.learned || view.ranking < 0 ? 200 : 2500);
+    later(given.newest < given.learned || view.ranking < 0 ? 60 : 2500);
   }
 
   function drawPanel(given) {
