@@ -20,7 +20,7 @@ test-slow: $(VENV)/developer  ## the slow tests alone
 
 # Tests of the page drive a Chromium: the one that is there, or else the system's package, or else Playwright's own.
 browser: $(VENV)/developer
-	@command -v chromium chromium-browser google-chrome >/dev/null || test -n "$$CHROMIUM" || \
+	@test -n "$$CHROMIUM" || command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
 	  (test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq chromium >/dev/null) || \
 	  $(RUN) -m playwright install chromium
 

@@ -197,7 +197,6 @@ def picture(page, name):
 @pytest.mark.timeout(200)
 def test_ten_minutes_from_an_example_to_a_class(server, open_page, truth, tmp_path):
     page = open_page(server.url)
-    picture(page, "page_start.jpg")
     start(page, wished(truth))
     before = relevant_of_first(page, truth)
     mark_by_keys(page, truth, 20)
@@ -216,7 +215,6 @@ def test_ten_minutes_from_an_example_to_a_class(server, open_page, truth, tmp_pa
         expect(page.locator(".changes")).to_contain_text("Ranked by a probe")
     page.get_by_role("button", name="Best", exact=True).click()
     expect(page.locator("#estimate")).to_contain_text("is not known yet")
-    picture(page, "page_marking.jpg")
 
     page.get_by_role("button", name="Draw a random sample").click()
     expect(page.locator("#estimate")).to_contain_text("0 of 60")
@@ -240,9 +238,9 @@ def test_ten_minutes_from_an_example_to_a_class(server, open_page, truth, tmp_pa
     dialog = page.locator("#take-home")
     dialog.get_by_label("format").select_option("coco")
     expect(dialog).to_contain_text("The card will say: precision")
+    picture(page, "page_take_home.jpg")
     dialog.get_by_role("button", name="Write it").click()
     expect(dialog).to_contain_text("Download as .zip")
-    picture(page, "page_take_home.jpg")
     with page.expect_download() as download:
         dialog.get_by_role("link", name="Download as .zip").click()
     with zipfile.ZipFile(download.value.path()) as archive:

@@ -101,7 +101,9 @@ class Page:
         first = [self._cutters.submit(self.photos.thumbnail, int(row), SIZES[0]) for row in self.pool.shuffled[:FIRST]]
         wait(first)
         self.pool.index.scores(np.zeros(self.pool.index.width))  # lengths of all vectors, which it keeps
-        import probe.linear_probe  # noqa: F401  brings scikit-learn, which takes a second to import
+        from probe.linear_probe import LinearProbe  # scikit-learn takes a second to import
+
+        LinearProbe().fit(np.eye(4), np.array([True, True, False, False]))
 
     # Ways of working
 

@@ -25,7 +25,8 @@ export function takeHome(pool, session, state, ranking, renamed) {
   const result = el("div", { role: "status" });
   const estimate = state.estimate;
   const known = estimate.current && estimate.precision;
-  const note = known ? `The card will say: precision ${(100 * estimate.precision.estimate).toFixed(0)} %, 95 % interval ${(100 * estimate.precision.low).toFixed(0)} to ${(100 * estimate.precision.high).toFixed(0)} %.`
+  const range = ({ estimate: middle, low, high }) => `${(100 * middle).toFixed(0)} % (95 % interval ${(100 * low).toFixed(0)} to ${(100 * high).toFixed(0)})`;
+  const note = known ? `The card will say: precision ${range(estimate.precision_of_taken)}; of the crops nobody marked, ${range(estimate.precision)}.`
     : "The card will say that the precision was not estimated: no random sample has been marked for this order.";
   const go = el("button", { class: "main" }, "Write it");
 
