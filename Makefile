@@ -1,6 +1,7 @@
 # Set-up is part of every target: the first call creates .venv and installs what is needed.
 PYTHON ?= python3
 DATA ?=
+JOBS ?= 2
 VENV := .venv
 RUN := $(VENV)/bin/python
 
@@ -13,7 +14,7 @@ reproduce: $(VENV)/user  ## the post's three steps, counted over 20 queries: a t
 	$(RUN) -m benchmarks.blog $(if $(DATA),--data="$(DATA)")
 
 test: $(VENV)/developer browser  ## everything but the slow tests
-	$(RUN) -m pytest -m "not slow"
+	$(RUN) -m pytest -m "not slow" -n $(JOBS) --dist loadfile
 
 test-slow: $(VENV)/developer  ## the slow tests alone
 	$(RUN) -m pytest -m slow

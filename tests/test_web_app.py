@@ -232,7 +232,9 @@ def test_the_map_and_selections(client, page, session):
     count = len(page.pool.table)
     places = np.frombuffer(answer.content[: 4 * count], "<u2").reshape(count, 2)
     assert np.abs(places / 65535 - page.pool.start_map().result()).max() < 1e-4
-    assert (np.frombuffer(answer.content[4 * count :], "<i2") == page.pool.table.class_indices).all()
+    assert (np.frombuffer(answer.content[4 * count : 6 * count], "<i2") == page.pool.table.class_indices).all()
+    recordings = np.frombuffer(answer.content[6 * count :], "<u2")
+    assert len(set(zip(recordings.tolist(), page.pool.table.column("session"), strict=True))) == len(set(recordings.tolist()))
     levels = client.get("/api/map/scores", params={"session": session}).content
     assert len(levels) == 2 * count
     made = client.post("/api/selections", json={"rows": [3, 4]}).json()

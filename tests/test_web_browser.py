@@ -455,6 +455,8 @@ def test_filters_sorts_the_map_and_sizes(server, open_page, truth):
     canvas = page.locator("#map canvas")
     expect(page.locator("#map")).to_contain_text(re.compile(rf"{len(truth)} crops"))
     picture(page, "page_map.jpg")
+    for colour in ("recording", "score", "mark"):
+        page.get_by_label("colour by").select_option(colour)
     box = canvas.bounding_box()
     page.mouse.move(box["x"] + 5, box["y"] + 5)
     page.mouse.down()

@@ -197,14 +197,14 @@ class Page:
         return Response(content, media_type="image/jpeg", headers=_NEVER_CHANGES)
 
     async def map(self, request: Request) -> Response:
-        """Places [N, 2] as uint16, then classes [N] as int16 (-1: unlabelled); 202 while it is being laid out."""
+        """Places [N, 2] as uint16, classes [N] as int16 (-1: unlabelled), sessions [N] as uint16; 202 while it is laid out."""
         future = self.pool.start_map()
         if not future.done():
             await asyncio.wait([asyncio.wrap_future(future)], timeout=1)
         if not future.done():
             return JSONResponse({"state": "laying out"}, 202)
         places = (future.result() * 65535).round().clip(0, 65535).astype("<u2")
-        content = places.tobytes() + self.pool.table.class_indices.astype("<i2").tobytes()
+        content = places.tobytes() + self.pool.table.class_indices.astype("<i2").tobytes() + self.pool.recordings.tobytes()
         return Response(content, media_type="application/octet-stream")
 
     async def map_scores(self, request: Request) -> Response:

@@ -162,6 +162,12 @@ class Pool:
         return places
 
     @cached_property
+    def recordings(self) -> np.ndarray:
+        """The number of each crop's recording session, [N] uint16."""
+        _, numbers = np.unique(self.table.column("session").astype(str), return_inverse=True)
+        return (numbers % 2**16).astype("<u2")
+
+    @cached_property
     def facts(self) -> dict[str, Any]:
         """What the page tells of the pool: sizes, classes with their colours, columns to filter by, confusions."""
         colors = class_colors(self.table.classes)

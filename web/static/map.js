@@ -10,7 +10,7 @@ export async function openMap(pool, session, actions) {
   const dialog = byId("map");
   const canvas = el("canvas", { tabIndex: 0, role: "application", "aria-label": "Map. Arrow keys move the cross, Enter picks the crop under it." });
   const colour = el("select", { "aria-label": "colour by" },
-    ...[["label", "class"], ["score", "score"], ["mark", "mark"]].filter(([value]) => session || value === "label").map(([value, name]) => el("option", { value }, `colour: ${name}`)));
+    ...[["label", "class"], ["recording", "recording session"], ["score", "score"], ["mark", "mark"]].filter(([value]) => session || ["label", "recording"].includes(value)).map(([value, name]) => el("option", { value }, `colour: ${name}`)));
   const state = el("span", { class: "faint", role: "status" }, "laying out the map; the first time this takes a minute …");
   const peek = el("div", { class: "peek", "aria-live": "polite" });
   const controls = el("div", { class: "row" }, colour, state, el("button", { onclick: () => dialog.close() }, "Close"));
@@ -25,7 +25,7 @@ export async function openMap(pool, session, actions) {
   };
 
   let content = null;
-  let places, labels, scores, marks;
+  let places, labels, recordings, scores, marks;
   const cross = { x: 0.5, y: 0.5 };
   let lasso = [];
   let caught = [];
@@ -42,6 +42,7 @@ export async function openMap(pool, session, actions) {
 
   function colourOf(row) {
     if (colour.value === "mark") return MARKS[marks[row]];
+    if (colour.value === "recording") return `hsl(${(recordings[row] * 137.5) % 360} 65% ${40 + 8 * (recordings[row] % 3)}%)`;
     if (colour.value === "score") return `hsl(${240 - (240 * scores[row]) / 255} 75% 50%)`;
     return colours[labels[row]] || "#8a8f8c";
   }
@@ -166,6 +167,7 @@ export async function openMap(pool, session, actions) {
     if (!open) return;
     places = new Uint16Array(content, 0, 2 * pool.crops);
     labels = new Int16Array(content, 4 * pool.crops, pool.crops);
+    recordings = new Uint16Array(content, 6 * pool.crops, pool.crops);
     if (session) {
       const levels = await getBytes("/api/map/scores", { session });
       scores = new Uint8Array(levels, 0, pool.crops);
