@@ -248,13 +248,26 @@ def search_with_probe(index: CosineIndex, query: Query | None, marks: Mapping[in
 def read_marks(index: CosineIndex) -> dict[int, bool]:
     from probe.marks import Marks
 
-    if Path(FLAGS.marks).is_dir():  # a session of the page
+    if Path(FLAGS.marks).is_dir():
         from web.journal import read_session, replay
 
         stated: Mapping[str, bool] = replay(read_session(FLAGS.marks)[1]).marks
     else:
         stated = Marks.read(FLAGS.marks).relevant
     return {int(row): mark for row, mark in zip(index.rows_of(stated, "marks"), stated.values(), strict=True)}
+
+
+def take_up_session() -> None:
+    """With a session of the page as --marks: its query and its part of the pool, where no other ones are given."""
+    from web.journal import read_facts
+
+    facts = read_facts(Path(FLAGS.marks))
+    if not FLAGS.query and facts["query"]["crops"]:
+        FLAGS["query"].value = list(facts["query"]["crops"])
+    if not FLAGS.where and facts["pool"]:
+        FLAGS["where"].value = facts["pool"]
+    query = ", ".join(FLAGS.query) or "none (its uploads are left out)"
+    print(f"session {facts['name']!r}: query {query}; pool {FLAGS.where or 'all crops'}")
 
 
 def simulate_marks(index: CosineIndex, query: Query, target: Target) -> dict[int, bool]:
@@ -561,7 +574,7 @@ def audit(embeddings: EmbeddingSet, index: CosineIndex, saved: SavedProbe, marks
     found = sum(answer for row, answer in marks.items() if row not in left_out)
     result = Audit(open_rows, strata[open_rows], answers, found, seed=FLAGS.seed)
     print(f"from {len(answers)} crops drawn at random, none of which was learned from; 95 % intervals")
-    print(f"class size             {result.size()}")
+    print(f"class size             {result.size()}   (without the query)")
     searched = len(open_rows) + sum(row not in left_out for row in marks)
     size = result.size()
     rate = Interval(size.estimate / searched, size.low / searched, size.high / searched)
@@ -682,6 +695,8 @@ def run() -> None:
         return serve(embeddings, FLAGS.sessions, FLAGS.host, FLAGS.port, FLAGS.browser, FLAGS.predictions, FLAGS.seed)
     if FLAGS.predictions:
         embeddings = dataclasses.replace(embeddings, table=with_predictions(embeddings.table, FLAGS.predictions))
+    if FLAGS.marks and Path(FLAGS.marks).is_dir():
+        take_up_session()
     hidden = hidden_rows(embeddings)
     if FLAGS.evaluate:
         choose_k(len(embeddings.table) - 1)

@@ -18,6 +18,7 @@ from data.files import read_text
 PREDICTED, SCORE = "predicted", "predicted_score"
 OVERLAP = 0.5  # intersection over union from which a predicted box is taken for a crop's
 _NAMES = ("predicted", "prediction", "predicted_label", "pred", "label", "class")
+_TEXTS = ("crop_id", "image", *_NAMES)
 _SCORES = ("predicted_score", "score", "confidence", "probability")
 
 
@@ -59,9 +60,12 @@ def confusions(table: CropTable) -> list[tuple[str, str, int]]:
 
 
 def _from_csv(table: CropTable, path: Path) -> dict[int, tuple[str, float | None]]:
-    read_text(path)  # refuses another encoding
     try:
-        stated = pyarrow.csv.read_csv(path, convert_options=pyarrow.csv.ConvertOptions(column_types={"crop_id": pa.string()}))
+        header = read_text(path).split("\n", 1)[0]
+        texts = {name.strip().strip('"'): pa.string() for name in header.split(",") if name.strip().strip('"').lower() in _TEXTS}
+        # Only what is empty is missing: a class may be called NA.
+        convert = pyarrow.csv.ConvertOptions(column_types=texts, null_values=[""], strings_can_be_null=True)
+        stated = pyarrow.csv.read_csv(path, convert_options=convert)
     except pa.ArrowInvalid as error:
         raise ValueError(f"predictions must be a CSV file with a header; {str(path)!r} isn't: {error}") from None
     columns = {name.strip().lower(): stated.column(name).to_pylist() for name in stated.column_names}
@@ -73,6 +77,9 @@ def _from_csv(table: CropTable, path: Path) -> dict[int, tuple[str, float | None
         )
     score = next((columns[found] for found in _SCORES if found in columns), [None] * len(stated))
     places = _places(table, columns, str(path))
+    wrong = next((value for value in score if value is not None and not isinstance(value, (int, float))), None)
+    if wrong is not None:
+        raise ValueError(f"predictions must have numbers as scores; {str(path)!r} has {wrong!r}")
     values = zip(places, columns[name], score, strict=True)
     return {
         place: (str(value), None if sure is None else float(sure)) for place, value, sure in values if place is not None and value
@@ -110,6 +117,8 @@ def _from_coco(table: CropTable, path: Path, categories: Mapping[int, str]) -> d
         found = [
             (item["image_id"], item["category_id"], [float(side) for side in item["bbox"]], item.get("score")) for item in results
         ]
+        if any(len(box) != 4 for _, _, box, _ in found):
+            raise ValueError("a bbox has other than four numbers")
     except (ValueError, KeyError, TypeError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(

@@ -37,8 +37,11 @@ def rows_where(table: CropTable, condition: str, argument: str = "where") -> np.
             reason = " ".join(str(error).split("LINE 1")[0].split())
             columns = ", ".join(f'"{name}"' if name in ("left", "right") else name for name in table.rows.column_names)
             raise ValueError(f"{argument} must be an SQL condition on the columns {columns}; got {condition!r}: {reason}") from None
+    found = np.asarray(found, np.int64)
+    if len(np.unique(found)) != len(found) or (len(found) and not 0 <= found.min() <= found.max() < len(table)):
+        raise ValueError(f"{argument} must be a single SQL condition; got {condition!r}")
     if not len(found):
         raise ValueError(f"{argument} must leave some crops; none of {len(table):,} meets {condition!r}")
     mask = np.zeros(len(table), bool)
-    mask[np.asarray(found, np.int64)] = True
+    mask[found] = True
     return mask

@@ -146,8 +146,8 @@ def test_marks_undo_and_state(client, page, session):
     crops = client.get(f"{base}/crops", params={"ranking": 0, "sort": "best", "start": 0, "count": 6}).json()["crops"]
     ids = [crop["id"] for crop in crops]
     body = {"marks": {ids[0]: True, ids[1]: False}, "by": "me", "action": "a1", "ranking": 0, "sort": "best"}
-    assert client.post(f"{base}/mark", json=body).json() == {"line": 1}
-    assert client.post(f"{base}/mark", json=body).json() == {"line": 1}  # sent again
+    assert client.post(f"{base}/mark", json=body).json() == {"line": 1, "left_out": []}
+    assert client.post(f"{base}/mark", json=body).json() == {"line": 1, "left_out": []}  # sent again
     again = client.get(f"{base}/crops", params={"ranking": 0, "count": 3}).json()["crops"]
     assert [crop["mark"] for crop in again] == [True, False, None]
     state = client.get(base, params={"by": "me", "ranking": 0}).json()
@@ -189,10 +189,17 @@ def test_bad_questions_are_named(client, session):
         ({"start": -1}, "start must be a whole number"),
         ({"ranking": 7}, "ranking must be at most 0"),
         ({"among": "nope"}, "selection is not known any more"),
+        ({"where": "1=1) UNION ALL SELECT 99999999 FROM crops WHERE (1=1"}, "where must be a single SQL condition"),
     ]:
         answer = client.get(base, params=parameters)
         assert answer.status_code == 400
         assert message in answer.json()["error"]
+
+
+def test_a_session_that_is_not_here_is_told_from_a_bad_request(client):
+    """So that the page keeps marks for the server that has it."""
+    body = {"marks": {"c0": True}, "by": "me", "action": "a", "ranking": 0, "sort": "best"}
+    assert client.post("/api/sessions/s20260101-00000000/mark", json=body).status_code == 404
 
 
 def test_requests_have_a_limit(client, session):

@@ -43,7 +43,7 @@ def started(sessions, pool, truth, condition="", **facts):
 
 def say(session, rows, truth, sort="best", ranking=0):
     ids = session.pool.table.ids
-    return session.mark({str(ids[row]): bool(truth[row]) for row in rows}, "me", "", ranking, sort)
+    return session.mark({str(ids[row]): bool(truth[row]) for row in rows}, "me", "", ranking, sort)[0]
 
 
 def test_rankings_are_those_of_the_library(sessions, pool, truth):
@@ -103,7 +103,7 @@ def test_a_session_of_a_part_of_the_pool_stays_in_it(sessions, pool, truth):
 
 
 def test_an_audit_says_what_the_truth_is_within_its_interval(sessions, pool, truth):
-    session, _ = started(sessions, pool, truth)
+    session, query = started(sessions, pool, truth)
     number = say(session, session.view(0, "best")[:40].tolist(), truth)
     session.draw_audit(120, "me", "")
     rows = session.view(number, "audit")
@@ -121,9 +121,14 @@ def test_an_audit_says_what_the_truth_is_within_its_interval(sessions, pool, tru
     above = others[ranked.scores[others] >= 0.5]
     assert found["count"] == len(above)
     assert found["precision"]["low"] <= truth[above].mean() <= found["precision"]["high"]
-    size = truth.sum() - 1  # without the query
-    assert found["size"]["low"] <= size <= found["size"]["high"]
-    assert found["rate"]["estimate"] == pytest.approx(found["size"]["estimate"] / found["population"])
+    assert found["size"]["low"] <= truth.sum() <= found["size"]["high"]
+    assert found["population"] == len(pool.table)
+    assert found["rate"]["estimate"] == pytest.approx(found["size"]["estimate"] / len(pool.table))
+    certain = {query, *(row for row in marked if truth[row])}
+    taken = truth[[*certain, *above]].mean()
+    assert found["taken"] == len(certain) + len(above)
+    assert found["precision_of_taken"]["low"] - 1e-9 <= taken <= found["precision_of_taken"]["high"] + 1e-9
+    assert set(session.selected(ranked, session.journal.state(), "threshold").tolist()) == {*certain, *above.tolist()}
     assert found["current"]
     card = session.card(number, "threshold")
     assert card["estimates"]["precision"] == found["precision"]
@@ -136,6 +141,44 @@ def test_an_audit_says_what_the_truth_is_within_its_interval(sessions, pool, tru
     learned = session.learn_answers("me", "")
     assert len(session.journal.state(learned).marks) == 40 + 10 + 120
     say(session, rows[:1].tolist(), truth, "best", learned)
+    # An answer that is corrected now is learned from at once, and undone as one.
+    first = str(pool.table.ids[rows[0]])
+    session.mark({first: not truth[rows[0]]}, "me", "", learned, "audit")
+    state = session.journal.state()
+    assert state.marks[first] == state.answers[first] == (not truth[rows[0]])
+    session.step("undo", "me", "")
+    state = session.journal.state()
+    assert state.marks[first] == state.answers[first] == truth[rows[0]]
+
+
+def test_an_audit_of_everything_is_the_truth_whatever_was_marked_before(sessions, pool, truth):
+    """With every crop known, no interval is left, and the rate is over all crops of the session, marked as not relevant too."""
+    condition = "label_name = 'Red-root amaranth' OR species = 'Sugar beet'"
+    session, _ = started(sessions, pool, truth, condition)
+    inside = pool.mask(condition)
+    number = say(session, session.view(0, "worst")[:15].tolist(), truth)
+    session.draw_audit(1000, "me", "")
+    say(session, session.view(number, "audit").tolist(), truth, "audit", number)
+    found = session.estimate(session.ranking(number), 0.0)
+    assert found["population"] == inside.sum()
+    share = truth[inside].mean()
+    assert found["rate"] == pytest.approx({"estimate": share, "low": share, "high": share})
+    assert found["size"]["low"] == found["size"]["high"] == truth[inside].sum()
+
+
+def test_sampled_crops_are_left_out_of_a_batch(sessions, pool, truth):
+    session, _ = started(sessions, pool, truth)
+    session.draw_audit(30, "me", "")
+    held = session.view(0, "audit")[:2].tolist()
+    free = [row for row in session.view(0, "best")[:40].tolist() if row not in session.sampled()][:3]
+    ids = pool.table.ids
+    _, left_out = session.mark({str(ids[row]): True for row in held + free}, "me", "", 0, "best")
+    assert left_out == [str(ids[row]) for row in held]
+    assert set(session.journal.state().marks) == {str(ids[row]) for row in free}
+    say(session, held, truth, "audit")
+    session.draw_audit(30, "me", "")
+    session.step("undo", "me", "")  # answers to the sample before can't be seen: the marks are what is undone
+    assert session.journal.state().marks == {}
 
 
 def test_marks_overrule_the_threshold(sessions, pool, truth, tmp_path):
@@ -144,7 +187,7 @@ def test_marks_overrule_the_threshold(sessions, pool, truth, tmp_path):
     number = say(session, [*order[:60].tolist(), *order[-10:].tolist()], truth)
     ids = pool.table.ids
     top = session.view(number, "best")
-    number = session.mark({str(ids[top[0]]): False, str(ids[top[-1]]): True}, "me", "", number, "best")
+    number, _ = session.mark({str(ids[top[0]]): False, str(ids[top[-1]]): True}, "me", "", number, "best")
     ranked, state = session.ranking(number), session.journal.state()
     chosen = set(session.selected(ranked, state, "threshold").tolist())
     assert top[0] not in chosen
@@ -206,12 +249,12 @@ def test_changes_tell_what_the_new_order_would_show(sessions, pool, truth):
     changes = session.changes(0)
     first, then = set(session.view(0, "best")[:50].tolist()), set(session.view(number, "best")[:50].tolist())
     assert (changes["new_marks"], changes["entered"]) == (30, len(then - first))
-    assert changes["above"] == (session.ranking(number).scores[session.view(number, "best")] >= 0.5).sum()
+    assert changes["taken"] == len(session.selected(session.ranking(number), session.journal.state(), "threshold"))
 
 
 def test_all_marked_as_not_relevant_still_ranks(sessions, pool, truth):
     session, query = started(sessions, pool, truth)
-    number = session.mark({str(pool.table.ids[query]): False}, "me", "", 0, "best")
+    number, _ = session.mark({str(pool.table.ids[query]): False}, "me", "", 0, "best")
     ranked = session.ranking(number)
     assert ranked.scale == "cosine"
     assert "nothing" in ranked.direction.reason or "marks must hold" in ranked.direction.reason

@@ -36,7 +36,7 @@ from web.live import SORTS, LiveSession
 from web.outside import embed_upload, export_selection
 from web.photos import SIZES, Photos
 from web.pool import Pool, give_way
-from web.sessions import USES, Sessions
+from web.sessions import USES, Sessions, UnknownSession
 
 STATIC = Path(__file__).parent / "static"
 UPLOAD_BYTES = 20_000_000
@@ -334,6 +334,7 @@ class Page:
             rows = session.view(number, sort or "best", where, among)
             state, ranked, table = session.journal.state(), session.ranking(number), self.pool.table
             known = state.answers if sort == "audit" else state.marks
+            sampled = set() if sort == "audit" else set(session.sampled())
             part = rows[start : start + count].tolist()
             labels = table.column("label_name")
             crops = [
@@ -342,6 +343,7 @@ class Page:
                     "score": None if sort == "audit" else float(ranked.scores[row]),  # a sample is judged blindly
                     "label": str(labels[row]),
                     "mark": known.get(crop_id),
+                    "sampled": row in sampled,
                 }
                 for row in part
             ]
@@ -358,8 +360,9 @@ class Page:
         ranking, sort = body.get("ranking", 0), _text(body, "sort")
         if not isinstance(ranking, int) or sort not in SORTS:
             raise HTTPException(400, f"ranking must be a number and sort one of {', '.join(SORTS)}")
-        line = await self._in_thread("mark", lambda: self._session(request).mark(answers, by, action, ranking, sort))
-        return JSONResponse({"line": line})
+        mark = lambda: self._session(request).mark(answers, by, action, ranking, sort)  # noqa: E731
+        line, left_out = await self._in_thread("mark", mark)
+        return JSONResponse({"line": line, "left_out": left_out})
 
     async def undo(self, request: Request) -> Response:
         return await self._step(request, "undo")
@@ -411,8 +414,8 @@ class Page:
         def work() -> dict[str, Any]:
             session = self._session(request)
             ranked = session.ranking(min(number, len(session.journal.lines)))
-            above = int((ranked.scores[ranked.order] >= value).sum())
-            return {"above": above, **session.estimate(ranked, value)}
+            chosen = session.selected(ranked, session.journal.state(), "threshold", value)
+            return {"would_take": len(chosen), **session.estimate(ranked, value)}
 
         return JSONResponse(await self._in_thread("work", work))
 
@@ -545,7 +548,8 @@ async def _explain(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
     if isinstance(error, (ValueError, RuntimeError)):
-        return JSONResponse({"error": str(error)}, 400)
+        status = 404 if isinstance(error, UnknownSession) else 409 if isinstance(error, RuntimeError) else 400
+        return JSONResponse({"error": str(error)}, status)
     if isinstance(error, OSError):
         return JSONResponse({"error": f"the disk: {error.strerror or error}"}, 507)
     return JSONResponse({"error": "an error of the program; see the terminal"}, 500)

@@ -20,7 +20,7 @@ from data.files import exclusive, write_json
 from data.provenance import now
 
 SESSION, FEEDBACK = "session.json", "feedback.jsonl"
-UNDOABLE = ("mark", "answer", "learn")
+UNDOABLE = ("mark", "answer", "learn", "correct")
 FORMAT = 1
 
 
@@ -62,12 +62,12 @@ def replay(lines: Sequence[Mapping[str, Any]]) -> State:
             target = {"marks": {}}
         elif line["n"] in undone:
             target = {"marks": {}}
-        if kind in ("mark", "learn"):
+        if kind in ("mark", "learn", "correct"):
             _mark(state.marks, target["marks"])
             state.learned = line["n"]
-        elif kind == "answer":
+        if kind in ("answer", "correct"):
             _mark(state.answers, target["marks"])
-        elif kind == "audit":
+        if kind == "audit":
             state.audit, state.answers = dict(line), {}
         elif kind == "threshold":
             state.threshold = dict(line)
@@ -134,7 +134,7 @@ class Journal:
         """Writes a line and returns its number, once it is on the disk.
 
         Args:
-            kind: mark, answer, learn, undo, redo, audit, threshold or shown.
+            kind: mark, answer, learn, correct (an answer that was learned from), undo, redo, audit, threshold or shown.
             by: who did it: one browser tab.
             action: an id of the action; a repeated one (sent again after a broken connection) is not written again.
             facts: the rest of the line.
@@ -186,10 +186,14 @@ class Journal:
         """What this person can undo and redo: line numbers, the next one last."""
         mine: dict[bool, list[int]] = {True: [], False: []}  # whether it is of this sitting
         undone: list[int] = []
+        answers = {line["n"] for line in self.lines if line["kind"] in ("answer", "correct")}
         for line in self.lines:
             own = line["by"] == by and line["n"] > self._own_from
             earlier = line["n"] <= self._own_from
-            if line["kind"] in UNDOABLE and (own or earlier):
+            if line["kind"] == "audit":  # answers to the sample before it can't be seen any more
+                for stack in (*mine.values(), undone):
+                    stack[:] = [number for number in stack if number not in answers]
+            elif line["kind"] in UNDOABLE and (own or earlier):
                 mine[own].append(line["n"])
                 undone.clear()
             elif line["kind"] == "undo" and (own or earlier or line["of"] in mine[False]):

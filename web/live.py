@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from data.export import Selection, make_card
+from data.predictions import PREDICTED
 from data.provenance import provenance
 from probe.choosing import choose_marks
 from probe.estimate import Audit, Interval, draw_audit, should_stop, stratify
@@ -71,7 +72,10 @@ class LiveSession:
             inside = np.asarray(pool.embeddings.vectors[np.array(self.rows, np.int64)])
             uploads = [np.load(self.journal.folder / f"{name}.npy", allow_pickle=False) for name in facts["query"]["uploads"]]
             self.examples = np.concatenate([inside, *(vector[None] for vector in uploads)])
-            self.inside = pool.mask(facts["pool"]).copy()
+            if PREDICTED in facts["pool"] and PREDICTED not in pool.table.rows.column_names:
+                raise ValueError(f"session {facts['name']!r} is about predictions: start the program with --predictions")
+            self.members = pool.mask(facts["pool"])
+            self.inside = self.members.copy()
             self.inside[self.rows] = False
         except BaseException:
             self.journal.close()
@@ -183,7 +187,7 @@ class LiveSession:
             closed = np.ones(len(self.pool.index), bool)
             closed[order] = False
             closed[list(marks)] = True
-            closed[self._audited()] = True
+            closed[self.sampled()] = True
             if closed.all():
                 return np.array([], np.int64)
             known = np.array([*marks, *self.rows], np.int64)
@@ -193,28 +197,37 @@ class LiveSession:
             )
         return order
 
-    def _audited(self) -> list[int]:
+    def sampled(self) -> list[int]:
         """Rows of the random sample, unless its answers were learned: marks on them would no longer leave it apart."""
         audit = self.journal.state().audit
         return [] if audit is None or self._answers_learned() else self.pool.rows(audit["rows"])
 
     # Actions
 
-    def mark(self, changes: dict[str, bool | None], by: str, action: str, ranking: int, sort: str) -> int:
-        """Writes marks, or, in the view `audit`, answers to it; returns the line's number once it is on the disk."""
+    def mark(self, changes: dict[str, bool | None], by: str, action: str, ranking: int, sort: str) -> tuple[int, list[str]]:
+        """Writes marks, or, in the view `audit`, answers to it.
+
+        Returns:
+            The line's number, once it is on the disk, and the crops that were left out: those of a random sample that isn't learned
+            from are marked in its own view alone.
+        """
         rows = self.pool.rows(list(changes))
+        audit = self.journal.state().audit
         if sort == "audit":
-            audit = self.journal.state().audit
             if audit is None or not set(changes) <= set(audit["rows"]):
                 raise ValueError("marks in the view audit must be of crops of the audit")
-            return self.journal.add("answer", by, action, marks=changes)
-        held = set(self._audited()) & set(rows)
-        if held:
-            crop_id = self.pool.table.ids[min(held)]
-            raise ValueError(f"crop {crop_id} belongs to the random sample, which isn't learned from; mark it there")
-        number = self.journal.add("mark", by, action, marks=changes, ranking=ranking, sort=sort)
+            if not self._answers_learned():
+                return self.journal.add("answer", by, action, marks=changes), []
+            number, left_out = self.journal.add("correct", by, action, marks=changes), []
+        else:
+            held = set(self.sampled())
+            left_out = [crop_id for crop_id, row in zip(changes, rows, strict=True) if row in held]
+            kept = {crop_id: answer for crop_id, answer in changes.items() if crop_id not in left_out}
+            if not kept:
+                raise ValueError("the crop belongs to the random sample, which isn't learned from: mark it under Random sample")
+            number = self.journal.add("mark", by, action, marks=kept, ranking=ranking, sort=sort)
         self.learn()
-        return number
+        return number, left_out
 
     def _answers_learned(self) -> bool:
         state = self.journal.state()
@@ -232,6 +245,8 @@ class LiveSession:
         closed = self._closed(state)
         strata = self._strata(ranked, closed)
         available = int((strata >= 0).sum())
+        if not available:
+            raise ValueError("a random sample needs crops that nobody marked; all are marked")
         seed = self.seed + len(self.journal.lines)
         rows = draw_audit(strata, min(size, available), seed)
         rows = np.random.default_rng(seed).permutation(rows)  # an order that tells nothing about the score
@@ -277,8 +292,13 @@ class LiveSession:
         strata = self._strata(ranked, closed)
         open_rows = ranked.order[~closed[ranked.order]]
         answers = {self.pool.row_of[crop_id]: answer for crop_id, answer in state.answers.items()}
-        found = sum(answer for row, answer in self.marks(before).items() if self.inside[row])
-        return Audit(open_rows, strata[open_rows], answers, found, seed=self.seed), ranked
+        return Audit(open_rows, strata[open_rows], answers, len(self._certain(before)), seed=self.seed), ranked
+
+    def _certain(self, state: State) -> list[int]:
+        """Rows of the session's pool that are known to be relevant: marked so, or of the query and not marked otherwise."""
+        marks = self.marks(state)
+        relevant = {row for row, answer in marks.items() if answer}
+        return [row for row in relevant | {row for row in self.rows if row not in marks} if self.members[row]]
 
     def threshold(self, ranked: Ranked, state: State) -> float:
         """The score from which a crop counts: as set, if it was on the same scale; otherwise confidence 0.5, or the first 50."""
@@ -289,7 +309,7 @@ class LiveSession:
             return 0.5
         return float(ranked.scores[ranked.order[min(TOP, len(ranked.order)) - 1]]) if len(ranked.order) else 0.0
 
-    def selected(self, ranked: Ranked, state: State, what: str) -> np.ndarray:
+    def selected(self, ranked: Ranked, state: State, what: str, threshold: float | None = None) -> np.ndarray:
         """Rows to take home, best first: `marked`, or `threshold`: those from the threshold on, and marks overrule it.
 
         The query's own crops are relevant unless marked otherwise, so they are always among them.
@@ -297,12 +317,13 @@ class LiveSession:
         marks = self.marks(state)
         chosen = np.zeros(len(self.pool.index), bool)
         if what == "threshold":
-            chosen[ranked.order] = ranked.scores[ranked.order] >= self.threshold(ranked, state)
+            least = self.threshold(ranked, state) if threshold is None else threshold
+            chosen[ranked.order] = ranked.scores[ranked.order] >= least
         chosen[self.rows] = True
         rows = np.array(list(marks), np.int64)
         chosen[rows] = list(marks.values())
         every = np.flatnonzero(chosen)
-        return every[np.lexsort((self.pool.table.ids[every], -ranked.scores[every]))]
+        return every[np.argsort(-ranked.scores[every], kind="stable")]
 
     def estimate(self, ranked: Ranked, threshold: float) -> dict[str, Any]:
         """What the audit says of the crops from a threshold on; without one, or for another ranking, why it says nothing."""
@@ -313,20 +334,14 @@ class LiveSession:
             return result
         audit, judged = known
         result |= {"ranking": judged.number, "current": judged.number == ranked.number, "learned": self._answers_learned()}
-        result |= {"size": _shown(audit.size()), "population": len(audit.order) + audit.known}
-        share = audit.size()
-        total = max(1, len(audit.order) + audit.known)
-        result["rate"] = _shown(Interval(share.estimate / total, share.low / total, share.high / total))
+        size, population = audit.size(), int(self.members.sum())
+        result |= {"size": _shown(size), "population": population, "rate": _shown(_scaled(size, 1 / population))}
         count = int((judged.scores[audit.order] >= threshold).sum())
         if judged.scale == ranked.scale and count:
-            precision = audit.precision(count)
+            precision, certain = audit.precision(count), audit.known
+            taken = Interval(*(certain + count * share for share in (precision.estimate, precision.low, precision.high)))
             result |= {"count": count, "precision": _shown(precision), "recall": _shown(audit.recall(count))}
-            # What is marked as relevant, and the query, are certain.
-            certain = sum(self.marks(self.journal.state(judged.number)).values()) + len(self.rows)
-            shares = [
-                (certain + count * share) / (certain + count) for share in (precision.estimate, precision.low, precision.high)
-            ]
-            result |= {"taken": certain + count, "precision_of_taken": _shown(Interval(*shares))}
+            result |= {"taken": certain + count, "precision_of_taken": _shown(_scaled(taken, 1 / (certain + count)))}
         return result
 
     def panel(self, number: int) -> dict[str, Any]:
@@ -354,7 +369,8 @@ class LiveSession:
             "high": max(high, low + 1e-6),
             "histogram": counts.tolist(),
             "threshold": self.threshold(ranked, state),
-            "above": int((scores >= self.threshold(ranked, state)).sum()),
+            "taken": len(self.selected(ranked, state, "threshold")),
+            "marked": len(self.selected(ranked, state, "marked")),
             "rounds": self._rounds(state),
             "stop": self._stop(state),
         }
@@ -406,8 +422,8 @@ class LiveSession:
             "new_marks": len(self.journal.state(after.number).marks) - len(self.journal.state(shown).marks),
             "entered": sum(row not in first for row in after.order[:TOP].tolist()),
             "top": min(TOP, len(after.order)),
-            "above_before": int((before.scores[before.order] >= self.threshold(before, state)).sum()),
-            "above": int((after.scores[after.order] >= self.threshold(after, state)).sum()),
+            "taken_before": len(self.selected(before, state, "threshold")),
+            "taken": len(self.selected(after, state, "threshold")),
         }
 
     # Taking it home
@@ -456,6 +472,10 @@ class LiveSession:
         facts = {"title": f"session {self.journal.facts['name']}", "provenance": provenance(self.seed)}
         queries = tuple(self.journal.facts["query"]["crops"])
         return SavedProbe(self.pool.index.transform, ranked.direction, identity, dict(state.marks), queries, threshold, facts)
+
+
+def _scaled(interval: Interval, factor: float) -> Interval:
+    return Interval(interval.estimate * factor, interval.low * factor, interval.high * factor)
 
 
 def _shown(interval: Interval) -> dict[str, float]:

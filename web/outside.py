@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from data.embeddings import EmbeddingSet
 from data.images import CropView, ImageError, cut, read_image
@@ -66,6 +66,8 @@ def embed_upload(folder: str, content: bytes) -> tuple[np.ndarray, bytes]:
         if pixels > MOST_PIXELS:
             raise ValueError(f"image must have at most {MOST_PIXELS:,} pixels; got {pixels:,}")
         image = read_image(io.BytesIO(content))
+    except UnidentifiedImageError:
+        raise ValueError("upload must be an image; it is of no kind that can be read, such as JPEG or PNG") from None
     except (ImageError, OSError, SyntaxError) as error:
         raise ValueError(f"upload must be an image; it can't be read: {getattr(error, 'reason', error)}") from None
     embeddings, encoder = _loaded(folder)

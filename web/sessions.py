@@ -23,6 +23,10 @@ _ID = re.compile(r"s\d{8}-[0-9a-f]{8}")
 _UPLOAD = re.compile(r"u-[0-9a-f]{16}")
 
 
+class UnknownSession(ValueError):
+    """There is no session of that id here."""
+
+
 class Sessions:
     """The sessions below a folder.
 
@@ -45,7 +49,7 @@ class Sessions:
     def _path(self, name: str) -> Path:
         path = self.folder / name
         if not _ID.fullmatch(name) or not (path / SESSION).is_file():
-            raise ValueError(f"session must be one of those listed; got {name!r}")
+            raise UnknownSession(f"session must be one of those listed; got {name!r}")
         return path
 
     def open(self, name: str) -> LiveSession:

@@ -15,6 +15,15 @@ export function randomName() {
 
 export class Refused extends Error {}
 
+/** fetch, with words for people where no server answers. */
+async function ask(path, options) {
+  try {
+    return await fetch(path, options);
+  } catch {
+    throw new Error("the server doesn't answer; marks are kept in this browser until it does");
+  }
+}
+
 async function answerOf(response) {
   if (response.ok) return response;
   const text = await response.text();
@@ -31,35 +40,37 @@ async function answerOf(response) {
 
 export async function get(path, parameters = {}) {
   const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== "" && value !== undefined));
-  return (await answerOf(await fetch(`${path}?${query}`))).json();
+  return (await answerOf(await ask(`${path}?${query}`))).json();
 }
 
 export async function getBytes(path, parameters = {}) {
-  const response = await answerOf(await fetch(`${path}?${new URLSearchParams(parameters)}`));
+  const response = await answerOf(await ask(`${path}?${new URLSearchParams(parameters)}`));
   return response.status === 202 ? null : response.arrayBuffer();
 }
 
 export async function send(path, body, method = "POST") {
   const options = { method, headers: { "content-type": "application/json" }, body: JSON.stringify(body), priority: "high" };
-  return (await answerOf(await fetch(path, options))).json();
+  return (await answerOf(await ask(path, options))).json();
 }
 
 export async function sendFile(path, file) {
-  return (await answerOf(await fetch(path, { method: "POST", body: file }))).json();
+  return (await answerOf(await ask(path, { method: "POST", body: file }))).json();
 }
 
 /**
  * Actions in order, each sent until the server has it. They are kept in localStorage until they are acknowledged; each has an
- * id, so one that is sent twice counts once.
+ * id, so one that is sent twice counts once. Those of sessions that this server doesn't have, or may not write to, are kept for
+ * the one that does: all servers on a port share one localStorage.
  */
 class Queue {
   constructor() {
-    // Its own key for each tab, so that two tabs don't overwrite each other's; those of closed tabs are taken over.
-    this.key = `unsent ${by}`;
+    // Its own key for each page, so that two tabs don't overwrite each other's; those of closed tabs are taken over.
+    this.key = `unsent ${by} ${randomName()}`;
     this.items = [];
+    this.kept = []; // for another server
     for (const key of Object.keys(localStorage).filter((name) => name.startsWith("unsent "))) {
       this.items.push(...JSON.parse(localStorage.getItem(key) || "[]"));
-      if (key !== this.key) localStorage.removeItem(key);
+      localStorage.removeItem(key);
     }
     this.listeners = new Map();
     this.store();
@@ -67,12 +78,14 @@ class Queue {
   }
 
   store() {
-    if (this.items.length) localStorage.setItem(this.key, JSON.stringify(this.items));
+    const unsent = [...this.kept, ...this.items];
+    if (unsent.length) localStorage.setItem(this.key, JSON.stringify(unsent));
     else localStorage.removeItem(this.key);
     const status = byId("saved");
     status.classList.toggle("waiting", Boolean(this.trouble));
     const waiting = this.items.length;
-    status.textContent = this.trouble ? `${waiting} not saved yet: the server doesn't answer. Trying again …` : waiting ? "saving …" : this.sent ? "saved" : "";
+    const kept = this.kept.length ? ` (${this.kept.length} of another server's sessions are kept for it)` : "";
+    status.textContent = (this.trouble ? `${waiting} not saved yet: the server doesn't answer. Trying again …` : waiting ? "saving …" : this.sent ? "saved" : "") + kept;
   }
 
   /** Adds an action; resolves to the server's answer, rejects if it refuses. */
@@ -104,12 +117,11 @@ class Queue {
           await new Promise((resolve) => setTimeout(resolve, 1000));
           continue;
         }
-        if (error.status === 403) {
-          // Another server has taken this one's place: its marks are kept until its URL is opened.
-          this.trouble = true;
+        if ([403, 404, 409].includes(error.status)) {
+          this.kept.push(this.items.shift());
+          this.trouble = false;
           this.store();
           fail(error);
-          await new Promise((resolve) => setTimeout(resolve, 5000));
           continue;
         }
         this.trouble = false;

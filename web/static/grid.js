@@ -1,10 +1,11 @@
 // A grid of crops of any length: only what is on the screen, and a screen before and after it, is in the document.
 
-import { el } from "./dom.js";
+import { announce, el } from "./dom.js";
 
 const PAGE = 200;
 const GAP = 6;
 const EDGE = 8;
+const MOST = 2000; // crops in a selection
 
 function fetchPictures(line) {
   for (const picture of line.querySelectorAll("img[data-src]")) {
@@ -23,7 +24,8 @@ export class Grid {
   /**
    * @param {object} options
    *   label: what the grid is, for screen readers; sizes: sides of thumbnails there are;
-   *   marks: whether crops can be marked; onmark(crops, answer), onopen(index), onselect(crops).
+   *   marks: whether crops can be marked; onmark(crops, answer), onopen(index), onselect(count);
+   *   onpick(crop) and picked(id) instead, where crops are picked one by one.
    */
   constructor(options) {
     this.options = options;
@@ -125,6 +127,7 @@ export class Grid {
     const focused = this.element.contains(document.activeElement) && document.activeElement !== this.element;
     this.clear();
     this.draw();
+    this.element.dispatchEvent(new Event("marks"));
     if (focused) this.focus(this.current);
   }
 
@@ -237,11 +240,12 @@ export class Grid {
     if (!crop) return;
     cell.classList.toggle("yes", crop.mark === true);
     cell.classList.toggle("no", crop.mark === false);
-    cell.setAttribute("aria-selected", this.selected.has(index));
+    cell.classList.toggle("sampled", Boolean(crop.sampled));
+    cell.setAttribute("aria-selected", this.options.picked ? this.options.picked(crop.id) : this.selected.has(index));
     const border = this.colors?.get(crop.label) || (this.colors && crop.label === "" ? "#969696" : "");
     if (border) cell.style.setProperty("--border", border);
     else cell.style.removeProperty("--border");
-    const mark = crop.mark === true ? ", marked relevant" : crop.mark === false ? ", marked not relevant" : "";
+    const mark = crop.mark === true ? ", marked relevant" : crop.mark === false ? ", marked not relevant" : crop.sampled ? ", in the random sample" : "";
     const score = crop.score == null ? "" : `, score ${crop.score.toFixed(3)}`;
     cell.setAttribute("aria-label", `${index + 1}. ${crop.label || "no class"}${score}${mark}`);
   }
@@ -251,6 +255,7 @@ export class Grid {
   }
 
   paintAll() {
+    this.element.dispatchEvent(new Event("marks"));
     for (const line of this.lines.values()) for (const cell of line.children) this.paint(cell, Number(cell.dataset.index));
   }
 
@@ -278,22 +283,33 @@ export class Grid {
   select(indices) {
     this.selected = new Set(indices);
     this.paintAll();
-    this.options.onselect?.(this.chosen());
+    this.options.onselect?.(this.selected.size);
   }
 
-  /** Crops of the selection, by place; pages that aren't loaded any more are left out. */
-  chosen() {
-    return [...this.selected].sort((a, b) => a - b).map((index) => this.crop(index)).filter(Boolean);
+  /** Crops of the selection, by place; asks for those that were never on the screen. */
+  async chosen() {
+    const indices = [...this.selected].sort((a, b) => a - b);
+    const crops = [];
+    for (const index of indices) {
+      if (!this.crop(index)) await this.page(Math.floor(index / PAGE));
+      if (this.crop(index)) crops.push(this.crop(index));
+    }
+    return crops;
   }
 
   range(from, to) {
-    const [first, last] = from < to ? [from, to] : [to, from];
+    let [first, last] = from < to ? [from, to] : [to, from];
+    if (last - first >= MOST) {
+      [first, last] = from < to ? [from, from + MOST - 1] : [from - MOST + 1, from];
+      announce(`at most ${MOST} crops are selected at once`);
+    }
     return Array.from({ length: last - first + 1 }, (_, place) => first + place);
   }
 
   click(event, index) {
-    if (event.shiftKey) this.select(this.range(this.anchor ?? this.current, index));
-    else if (event.ctrlKey || event.metaKey || this.options.picking) {
+    if (this.options.onpick) this.options.onpick(this.crop(index));
+    else if (event.shiftKey) this.select(this.range(this.anchor ?? this.current, index));
+    else if (event.ctrlKey || event.metaKey) {
       const chosen = new Set(this.selected);
       if (!chosen.delete(index)) chosen.add(index);
       this.select(chosen);
@@ -310,7 +326,8 @@ export class Grid {
     event.stopPropagation();
     const crop = this.crop(index);
     const several = this.selected.has(index) && this.selected.size > 1;
-    this.options.onmark?.(several ? this.chosen() : [crop], crop.mark === answer && !several ? null : answer);
+    if (several) this.markSelection(answer);
+    else this.options.onmark?.([crop], crop.mark === answer ? null : answer);
     this.setCurrent(index);
     this.cell(index)?.focus({ preventScroll: true });
   }
@@ -320,12 +337,18 @@ export class Grid {
     if (last > first) this.select(this.range(first, last - 1));
   }
 
+  /** Marks all that is selected, as one action. */
+  async markSelection(answer) {
+    const view = this.view;
+    const crops = await this.chosen();
+    if (view === this.view && crops.length) this.options.onmark?.(crops, answer);
+  }
+
+  /** Marks the selection, or the current crop, and goes on to the next. */
   markKey(answer) {
-    const chosen = this.chosen();
-    const crops = chosen.length ? chosen : [this.crop(this.current)].filter(Boolean);
-    if (!crops.length) return;
-    const last = chosen.length ? Math.max(...this.selected) : this.current;
-    this.options.onmark?.(crops, answer);
+    const last = this.selected.size ? Math.max(...this.selected) : this.current;
+    if (this.selected.size) this.markSelection(answer);
+    else if (this.crop(last)) this.options.onmark?.([this.crop(last)], answer);
     this.select([]);
     if (last + 1 < this.total) this.focus(last + 1);
   }
@@ -342,18 +365,19 @@ export class Grid {
         event.preventDefault();
         return;
       }
-      if (event.shiftKey) {
+      if (event.shiftKey && !this.options.onpick) {
         this.anchor = this.selected.size ? this.anchor ?? this.current : this.current;
         this.select(this.range(this.anchor, to));
-      } else if (this.selected.size && !this.options.picking) this.select([]);
+      } else if (this.selected.size) this.select([]);
       this.focus(to);
     } else if (key === "Enter" && !onButton) this.options.onopen?.(this.current);
+    else if (key === " " && !onButton && this.options.onpick) this.options.onpick(this.crop(this.current));
     else if (key === " " && !onButton) {
       const chosen = new Set(this.selected);
       if (!chosen.delete(this.current)) chosen.add(this.current);
       this.select(chosen);
       this.anchor = this.current;
-    } else if (key === "a") this.selectVisible();
+    } else if (key === "a" && !this.options.onpick) this.selectVisible();
     else if (key === "Escape" && this.selected.size) this.select([]);
     else if (this.options.marks && (key === "y" || key === "1")) this.markKey(true);
     else if (this.options.marks && (key === "n" || key === "0")) this.markKey(false);

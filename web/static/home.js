@@ -20,8 +20,8 @@ export function takeHome(pool, session, state, ranking, renamed) {
   const name = el("input", { value: state.facts.class_name || state.facts.name, "aria-label": "name of the class", class: "grow", maxLength: 200 });
   const format = el("select", { "aria-label": "format" }, ...pool.formats.map((kind) => el("option", { value: kind }, FORMATS[kind] || kind)));
   const what = el("select", { "aria-label": "which crops" },
-    el("option", { value: "threshold" }, `from the threshold on, and what is marked relevant: about ${many(state.panel.above, "crop")}`),
-    el("option", { value: "marked" }, `only what is marked relevant: ${many(state.relevant, "crop")}, and the query`));
+    el("option", { value: "threshold" }, `from the threshold on, and what is marked relevant: ${many(state.panel.taken, "crop")}`),
+    el("option", { value: "marked" }, `only what is marked relevant, and the query: ${many(state.panel.marked, "crop")}`));
   const result = el("div", { role: "status" });
   const estimate = state.estimate;
   const known = estimate.current && estimate.precision;

@@ -19,19 +19,30 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "?" && !event.target.closest("input, textarea")) byId("help").showModal();
 });
 
-let leave = null;
-async function route() {
-  leave?.();
-  leave = null;
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  (document.querySelector(".cell[tabindex='0'], .grid") || byId("main")).focus();
+});
+
+let shown = new AbortController(); // of the screen that is shown; what belongs to an earlier one stops
+async function route(signal) {
   const session = decodeURIComponent(location.hash.slice(1));
   const pool = await get("/api/pool");
-  if (session) leave = await workScreen(pool, session);
-  else await startScreen(pool, (name) => (location.hash = name));
+  if (signal.aborted) return;
+  document.title = "Find more like it";
+  if (session) await workScreen(pool, session, signal);
+  else await startScreen(pool, (name) => !signal.aborted && (location.hash = name));
 }
 
-const go = () => route().catch((error) => {
+const go = () => {
+  shown.abort();
+  shown = new AbortController();
+  const { signal } = shown;
+  route(signal).catch((error) => signal.aborted || explain(error));
+};
+const explain = (error) => {
   byId("main").replaceChildren(el("div", { class: "start" }, el("p", {}, error.message), el("button", { onclick: () => (location.hash = "") }, "All sessions")));
   fail(error);
-});
+};
 addEventListener("hashchange", go);
 go();

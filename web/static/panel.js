@@ -32,9 +32,17 @@ export function histogram(onchange) {
     onchange(Number(slider.value), false);
   }
 
-  picture.addEventListener("pointerdown", (event) => (picture.setPointerCapture(event.pointerId), drag(event)));
+  let held = false; // while it is dragged nothing else moves it
+  picture.addEventListener("pointerdown", (event) => {
+    held = true;
+    picture.setPointerCapture(event.pointerId);
+    drag(event);
+  });
   picture.addEventListener("pointermove", drag);
-  picture.addEventListener("pointerup", () => onchange(Number(slider.value), true));
+  for (const end of ["pointerup", "pointercancel"]) picture.addEventListener(end, () => {
+    if (held) onchange(Number(slider.value), true);
+    held = false;
+  });
   slider.addEventListener("input", () => (place(), onchange(Number(slider.value), false)));
   slider.addEventListener("change", () => onchange(Number(slider.value), true));
 
@@ -54,7 +62,9 @@ export function histogram(onchange) {
     }));
     place();
   }
-  return { element: el("div", {}, picture, slider), draw, slider };
+  const dragged = () => held || slider.matches(":active");
+  const busy = () => dragged() || document.activeElement === slider;
+  return { element: el("div", {}, picture, slider), draw, slider, dragged, busy };
 }
 
 /** Share of relevant ones among what was marked under "best", by round; and the random sample's precision. */
@@ -87,7 +97,7 @@ export function estimateText(estimate, use) {
   }
   if (estimate.precision) {
     parts.push(el("p", {}, el("span", { class: "big" }, range(estimate.precision, percent)),
-      el("br"), `precision of ${many(estimate.count, "unmarked crop")} above the threshold`));
+      el("br"), `precision of ${many(estimate.count, "crop")} above the threshold that nobody had marked`));
     parts.push(el("p", {}, `${range(estimate.precision_of_taken, percent)} with the marked ones: ${many(estimate.taken, "crop")} in all`));
     parts.push(el("p", {}, `finds ${range(estimate.recall, percent)} of the class`));
   }

@@ -7,20 +7,26 @@ import { byId, el, fail, svg } from "./dom.js";
 export async function openCrop(grid, index) {
   const dialog = byId("crop");
   let at = index;
+  let known = {}; // what the server said of the crop that is shown
+  const box = el("div");
+  dialog.replaceChildren(box);
 
   async function draw() {
     const crop = grid.crop(at);
     if (!crop) return;
-    const box = el("div", {}, el("p", { class: "faint" }, "loading …"));
-    dialog.replaceChildren(box);
-    if (!dialog.open) dialog.showModal();
-    let found;
-    try {
-      found = await get(`/api/crops/${crop.id}`);
-    } catch (error) {
-      found = { facts: { crop_id: crop.id }, error };
+    if (known.id !== crop.id) {
+      box.replaceChildren(el("p", { class: "faint" }, "loading …"));
+      if (!dialog.open) dialog.showModal();
+      let facts;
+      try {
+        facts = await get(`/api/crops/${crop.id}`);
+      } catch (error) {
+        facts = { facts: { crop_id: crop.id }, error };
+      }
+      if (grid.crop(at) !== crop) return;
+      known = { id: crop.id, ...facts };
     }
-    if (grid.crop(at) !== crop) return;
+    const found = known;
     const picture = found.error ? el("p", {}, found.error.message) : el("div", { class: "photo" },
       el("img", { src: `/photo/${crop.id}`, alt: "the photo", width: found.width, height: found.height }),
       svg("svg", { viewBox: `0 0 ${found.width} ${found.height}`, preserveAspectRatio: "none", "aria-hidden": "true" },
@@ -29,11 +35,7 @@ export async function openCrop(grid, index) {
     if (picked) picked.style.height = "auto";
     const marked = crop.mark === true ? "relevant" : crop.mark === false ? "not relevant" : "not marked";
     const facts = Object.entries(found.facts).filter(([, value]) => value !== null);
-    const mark = (answer) => {
-      grid.options.onmark([crop], answer);
-      crop.mark = answer;
-      draw();
-    };
+    const mark = (answer) => grid.options.onmark([crop], crop.mark === answer ? null : answer);
     box.replaceChildren(
       picture,
       el("div", { class: "row" },
@@ -62,10 +64,14 @@ export async function openCrop(grid, index) {
     else if (event.key === "ArrowLeft") step(-1);
     else if (grid.options.marks && ["y", "1"].includes(event.key.toLowerCase())) (grid.options.onmark([grid.crop(at)], true), step(1));
     else if (grid.options.marks && ["n", "0"].includes(event.key.toLowerCase())) (grid.options.onmark([grid.crop(at)], false), step(1));
+    else if (grid.options.marks && event.key.toLowerCase() === "u") grid.options.onmark([grid.crop(at)], null);
     else return;
     event.preventDefault();
   };
+  const redraw = () => draw().catch(fail);
+  grid.element.addEventListener("marks", redraw);
   dialog.onclose = () => {
+    grid.element.removeEventListener("marks", redraw);
     dialog.replaceChildren();
     grid.focus(at);
   };

@@ -64,15 +64,15 @@ function entry(session, open, draw) {
 /** Picking examples from the crops, an upload or the map. */
 function collect(pool, open, preset) {
   const uploads = [];
+  const picked = new Map(); // id -> crop; kept when another filter is applied
   const name = el("input", { placeholder: "name of the new class", "aria-label": "name of the new class", value: preset.name || "", class: "grow", maxLength: 200 });
   const chosen = el("span", { class: "row query", "aria-live": "polite" });
   const go = el("button", { class: "main", disabled: true, onclick: start }, "Start from these");
-  let picked = [];
   const grid = new Grid({
     label: "All crops: pick one or more examples",
     sizes: pool.sizes,
-    picking: true,
-    onselect: (crops) => ((picked = crops), draw()),
+    picked: (id) => picked.has(id),
+    onpick: (crop) => pick(crop),
     onopen: (index) => openCrop(grid, index),
     onerror: fail,
   });
@@ -84,11 +84,20 @@ function collect(pool, open, preset) {
   bar.condition.value = preset.where || "";
   show(bar.condition.value);
 
+  function pick(crop) {
+    if (!picked.delete(crop.id)) picked.set(crop.id, crop);
+    grid.paintAll();
+    draw();
+  }
+
   function draw() {
-    chosen.replaceChildren(...picked.slice(0, 8).map(({ id }) => el("img", { src: `/thumb/${id}/96`, alt: "" })),
-      ...uploads.map((upload) => el("img", { src: `/uploads/${upload}`, alt: "uploaded image" })),
-      picked.length + uploads.length ? many(picked.length + uploads.length, "example") : "Click one crop or more that show what you look for.");
-    go.disabled = !(picked.length + uploads.length);
+    const count = picked.size + uploads.length;
+    const example = (src, name, remove) => el("button", { class: "plain", title: "take it off", "aria-label": `take off ${name}`, onclick: remove }, el("img", { src, alt: "" }));
+    chosen.replaceChildren(
+      ...[...picked.values()].slice(0, 12).map((crop) => example(`/thumb/${crop.id}/96`, crop.label || "example", () => pick(crop))),
+      ...uploads.map((upload, place) => example(`/uploads/${upload}`, "uploaded image", () => (uploads.splice(place, 1), draw()))),
+      count ? many(count, "example") : "Click one crop or more that show what you look for.");
+    go.disabled = !count;
   }
 
   async function upload(event) {
@@ -107,9 +116,10 @@ function collect(pool, open, preset) {
   async function start() {
     go.disabled = true;
     try {
-      const label = new Set(picked.map((crop) => crop.label)).size === 1 ? picked[0]?.label : "";
+      const labels = new Set([...picked.values()].map((crop) => crop.label));
+      const label = labels.size === 1 ? [...labels][0] : "";
       const title = name.value.trim() || (label ? `like ${label}` : "new class");
-      const body = { name: title, class_name: name.value.trim(), use: preset.use || "collect", pool: preset.pool || "", crops: picked.map(({ id }) => id), uploads };
+      const body = { name: title, class_name: name.value.trim(), use: preset.use || "collect", pool: preset.pool || "", crops: [...picked.keys()], uploads };
       open((await send("/api/sessions", body)).session);
     } catch (error) {
       fail(error);
@@ -121,8 +131,9 @@ function collect(pool, open, preset) {
   return [
     el("div", { class: "row" }, chosen, name, go,
       el("label", { class: "row" }, "or an image of yours ", el("input", { type: "file", accept: "image/*", onchange: upload })),
-      el("button", { onclick: () => openMap(pool, "", [{ name: "Start from these", most: 20, act: (ids) => {
-        picked = ids.map((id) => ({ id, label: "" }));
+      el("button", { onclick: () => openMap(pool, "", [{ name: "Take these as examples", most: 20, act: (ids) => {
+        ids.forEach((id) => picked.set(id, { id, label: "" }));
+        grid.paintAll();
         draw();
       } }]).catch(fail) }, "Map")),
     bar, el("div", { class: "pick" }, grid.element),
@@ -148,6 +159,7 @@ function split(pool, done) {
         el("span", { class: "faint" }, "Clusters are proposals. Check each by marking before you believe it.")));
       async function make() {
         try {
+          if (!names.some((input) => input.value.trim())) throw new Error("name at least one of the clusters");
           for (const [number, cluster] of clusters.entries()) {
             const name = names[number].value.trim();
             if (name) await send("/api/sessions", { name, class_name: name, use: "split", pool: where, crops: cluster.examples.slice(0, 3), uploads: [] });

@@ -17,12 +17,12 @@ const SORTS = [
   ["audit", "Random sample", "marked whole, it tells how good the list is; it isn't learned from"],
 ];
 
-export async function workScreen(pool, session) {
+/** Shows a session until the signal says that another screen has taken its place. */
+export async function workScreen(pool, session, signal) {
   const base = `/api/sessions/${session}`;
   const view = { ranking: -1, sort: "best", where: "", among: "" };
   let state = null;
   let lines = 0; // of the journal, as far as this tab knows what is in them
-  let closed = false;
 
   const grid = new Grid({
     label: "Crops",
@@ -30,9 +30,7 @@ export async function workScreen(pool, session) {
     marks: true,
     onmark: mark,
     onopen: (index) => openCrop(grid, index),
-    onselect: (crops) => {
-      chosen.textContent = crops.length > 1 ? `${crops.length} selected` : "";
-    },
+    onselect: (count) => (chosen.textContent = count > 1 ? `${count} selected` : ""),
     onerror: fail,
   });
   grid.element.classList.toggle("touch", matchMedia("(hover: none)").matches);
@@ -79,18 +77,21 @@ export async function workScreen(pool, session) {
   const size = el("input", { type: "number", min: 10, max: 1000, value: 60, "aria-label": "size of the random sample" });
   const draw = el("button", { onclick: drawAudit }, "Draw a random sample");
   const learn = el("button", { hidden: true, onclick: () => queue.add(`${base}/learn`, {}).then(update, fail) }, "Learn from its answers too");
-  const signal = el("p", { class: "signal", id: "signal" });
+  const stopping = el("p", { class: "signal", id: "signal" });
   const rounds = el("div");
   const legend = el("div", { class: "legend" });
   const take = el("button", { class: "main", onclick: () => state?.panel && takeHome(pool, session, state, view.ranking, (name) => (state.facts.class_name = name)) }, "Take it home …");
-  const panel = el("aside", { "aria-label": "What is known" }, el("details", { open: innerWidth >= 800 },
+  const wide = matchMedia("(min-width: 801px)");
+  const details = el("details", { open: wide.matches },
     el("summary", {}, "What is known, and taking it home"), marks, take,
     el("h3", {}, "Scores and threshold"), bars.element, above,
     el("h3", {}, "How good is it?"), estimate, el("div", { class: "row" }, draw, size), learn,
-    el("h3", {}, "When to stop"), signal,
+    el("h3", {}, "When to stop"), stopping,
     el("h3", {}, "Precision over rounds, %"), rounds,
     el("small", {}, "Green: of the crops you marked under Best, the share that was relevant, judged before the probe learned them. Blue: from the random sample."),
-    el("h3", {}, "Classes"), legend));
+    el("h3", {}, "Classes"), legend);
+  const panel = el("aside", { "aria-label": "What is known" }, details);
+  wide.addEventListener("change", () => (details.open = wide.matches), { signal });
 
   byId("main").replaceChildren(el("div", { class: "work" }, bar, changes, el("div", { class: "area" }, filter, empty, grid.element), panel));
   paintColours();
@@ -106,24 +107,24 @@ export async function workScreen(pool, session) {
   }
 
   // What is shown
+  /** Changes the view; if the server can't give it, the old one stays. Returns whether it could. */
   async function show(changed) {
-    Object.assign(view, changed);
-    sorts.forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.sort === view.sort)));
-    only.hidden = !view.among;
-    const now = { ...view };
-    const load = (start, count) => get(`${base}/crops`, { ...now, start, count });
+    const now = { ...view, ...changed };
+    const noSample = now.sort === "audit" && !state?.audit;
+    const load = noSample ? async () => ({ total: 0, crops: [] }) : (start, count) => get(`${base}/crops`, { ...now, start, count });
     try {
       await grid.reset(load);
-      empty.hidden = grid.total > 0;
-      empty.textContent = view.sort === "ask" ? "Nothing to ask: all is marked." : "No crops here.";
-      later(0);
     } catch (error) {
-      if (view.sort === "audit" && !state?.audit) {
-        empty.hidden = false;
-        empty.textContent = "No random sample yet: draw one in the panel.";
-        await grid.reset(async () => ({ total: 0, crops: [] }));
-      } else fail(error);
+      fail(error);
+      return false;
     }
+    Object.assign(view, now);
+    sorts.forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.sort === view.sort)));
+    only.hidden = !view.among;
+    empty.hidden = grid.total > 0;
+    empty.textContent = noSample ? "No random sample yet: draw one in the panel." : view.sort === "ask" ? "Nothing to ask: all is marked." : "No crops here.";
+    later(0);
+    return true;
   }
 
   async function showNew() {
@@ -135,8 +136,8 @@ export async function workScreen(pool, session) {
     }
     const ranking = state.newest;
     if (ranking === view.ranking) return;
+    if (!(await show({ ranking }))) return;
     queue.add(`${base}/shown`, { ranking }).catch(fail);
-    await show({ ranking });
     announce("The new order is shown.");
     await update();
     grid.focus(0);
@@ -145,14 +146,17 @@ export async function workScreen(pool, session) {
   // Marks
   function mark(crops, answer) {
     const before = new Map(crops.map((crop) => [crop, crop.mark]));
-    const changed = crops.filter((crop) => (crop.mark ?? null) !== answer);
+    const sampled = view.sort === "audit" ? [] : crops.filter((crop) => crop.sampled);
+    const changed = crops.filter((crop) => (crop.mark ?? null) !== answer && !sampled.includes(crop));
+    if (sampled.length) fail(new Error(`${many(sampled.length, "crop")} (dashed) left out: of the random sample, which isn't learned from. Mark under Random sample.`));
     if (!changed.length) return;
     changed.forEach((crop) => (crop.mark = answer));
     grid.paintAll();
     const words = answer === true ? "relevant" : answer === false ? "not relevant" : "without a mark";
     announce(changed.length === 1 ? `marked ${words}` : `${changed.length} crops marked ${words}`);
     const body = { marks: Object.fromEntries(changed.map((crop) => [crop.id, answer])), ranking: view.ranking, sort: view.sort };
-    queue.add(`${base}/mark`, body).then(({ line }) => {
+    queue.add(`${base}/mark`, body).then(({ line, left_out }) => {
+      if (left_out.length) grid.refresh().catch(fail); // a sample was drawn elsewhere meanwhile
       if (line === lines + 1) lines = line;
       later();
     }, (error) => {
@@ -163,8 +167,7 @@ export async function workScreen(pool, session) {
   }
 
   function markChosen(answer) {
-    const crops = grid.chosen();
-    if (crops.length) mark(crops, answer);
+    if (grid.selected.size) grid.markSelection(answer);
     else grid.markKey(answer);
   }
 
@@ -194,7 +197,10 @@ export async function workScreen(pool, session) {
 
   async function drawAudit() {
     try {
-      if (state.audit && state.audit.answered && state.audit.answered < state.audit.drawn && !confirm("The present sample isn't marked whole. Draw another?")) return;
+      const { audit } = state;
+      const whole = audit && audit.answered === audit.drawn;
+      const question = whole ? "The answers of the present sample haven't been learned from. Draw another all the same?" : "The present sample isn't marked whole. Draw another?";
+      if (audit?.answered && !state.estimate.learned && !confirm(question)) return;
       if (state.newest !== view.ranking) await showNew();
       await queue.add(`${base}/audit`, { size: Number(size.value) });
       await update();
@@ -207,20 +213,20 @@ export async function workScreen(pool, session) {
 
   // The state
   function drawEstimate(given) {
-    if (given.above !== undefined) above.textContent = `${many(given.above, "crop")} at ${Number(bars.slider.value).toFixed(2)} or more`;
+    if (given.would_take !== undefined) above.textContent = `${many(given.would_take, "crop")} to take home: at ${Number(bars.slider.value).toFixed(2)} or more, less what is ✗, with what is ✓`;
     estimate.replaceChildren(...estimateText(given, state.facts.use));
   }
 
   let timer = 0;
   const later = (delay = 150) => {
     clearTimeout(timer);
-    timer = setTimeout(() => update().catch(() => later(2000)), delay);
+    if (!signal.aborted) timer = setTimeout(() => update().catch(() => later(2000)), delay);
   };
 
   async function update() {
     clearTimeout(timer);
     const given = await get(base, { by, ranking: view.ranking });
-    if (closed) return;
+    if (signal.aborted) return;
     if (given.trouble && given.trouble !== state?.trouble) fail(new Error(given.trouble));
     const known = state?.lines ?? given.lines;
     state = given;
@@ -244,24 +250,25 @@ export async function workScreen(pool, session) {
   }
 
   function drawPanel(given) {
-    if (document.activeElement !== bars.slider && !bars.slider.matches(":active")) bars.draw(given.panel);
-    drawEstimate({ ...given.estimate, above: given.panel.above });
+    if (!bars.busy()) bars.draw(given.panel);
+    if (!bars.dragged()) drawEstimate({ ...given.estimate, would_take: given.panel.taken });
     const answers = given.audit && given.audit.answered === given.audit.drawn;
     learn.hidden = !answers || given.estimate.learned;
     const { signal: stop, rounds: count } = given.panel.stop;
-    signal.classList.toggle("yes", stop);
-    signal.textContent = stop ? "Stop signal: the last rounds agree on what is relevant. More marks will change little."
+    stopping.classList.toggle("yes", stop);
+    stopping.textContent = stop ? "Stop signal: the last rounds agree on what is relevant. More marks will change little."
       : `Round ${count}. The signal comes when three rounds in a row, of ten marks or more, agree.`;
     rounds.replaceChildren(roundsPlot(given.panel.rounds, given.estimate.current ? given.estimate : null));
     const change = given.changes;
     const learning = given.newest < given.learned ? "learning …" : "";
     if (change && change.ranking > view.ranking) {
-      const told = [change.new_marks < 0 ? `${many(-change.new_marks, "mark")} taken back` : many(change.new_marks, "new mark"), `${change.entered} of the first ${change.top} would be new`, `${change.above_before.toLocaleString("en")} → ${change.above.toLocaleString("en")} above the threshold`];
+      const told = [change.new_marks < 0 ? `${many(-change.new_marks, "mark")} taken back` : many(change.new_marks, "new mark"), `${change.entered} of the first ${change.top} would be new`, `${change.taken_before.toLocaleString("en")} → ${change.taken.toLocaleString("en")} to take home`];
       changes.replaceChildren(el("span", {}, `${told.join("; ")}. ${learning}`), el("button", { class: "main", id: "show-new", onclick: () => showNew().catch(fail) }, "Show the new order (R)"));
     } else changes.replaceChildren(el("span", { class: "faint" }, learning || hint(given)));
   }
 
   function hint(given) {
+    if (view.sort === "audit" && given.estimate.learned) return "The answers of this sample have been learned from.";
     if (view.sort === "audit") return "Mark every crop of the sample: Y or N. These answers aren't learned from.";
     if (!given.relevant && !given.not_relevant) return "Mark some of the first crops: Y relevant, N not relevant. The order stays as it is until you ask for the new one.";
     if (given.panel.scale === "cosine") return given.panel.reason ? `Ranked by cosine: ${given.panel.reason}.` : "Ranked by cosine. A few marks of both kinds make a probe.";
@@ -277,16 +284,13 @@ export async function workScreen(pool, session) {
     else return;
     event.preventDefault();
   }
-  document.addEventListener("keydown", keys);
+  document.addEventListener("keydown", keys, { signal });
+  signal.addEventListener("abort", () => clearTimeout(timer));
 
   await update();
+  if (signal.aborted) return;
   const facts = state.facts;
   query.append(...facts.query.crops.slice(0, 6).map((crop) => el("img", { src: `/thumb/${crop}/96`, alt: "query crop", title: "query" })),
     ...facts.query.uploads.map((upload) => el("img", { src: `/uploads/${upload}`, alt: "query image", title: "query" })));
-  return () => {
-    closed = true;
-    clearTimeout(timer);
-    document.removeEventListener("keydown", keys);
-  };
 }
 
