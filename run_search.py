@@ -524,7 +524,10 @@ def use_probe(embeddings: EmbeddingSet, hidden: np.ndarray) -> None:
     result = Result(title, ranked.everything, queries, ranked.unmarked, marks, saved.direction)
     report(embeddings, result, find_target(embeddings, None), hidden)
     if FLAGS.export:
-        take_home(embeddings, index, result, saved.threshold, left_out - set(queries), saved.facts.get("estimates"))
+        estimates = saved.facts.get("estimates", {})
+        if (estimates.get("where"), estimates.get("embeddings")) != (FLAGS.where, embeddings.meta["sha256"]):
+            estimates = None  # of other crops
+        take_home(embeddings, index, result, saved.threshold, left_out - set(queries), estimates)
     if FLAGS.out:
         write_list(embeddings, result)
         print(f"results -> {FLAGS.out}")
@@ -592,7 +595,7 @@ def audit(embeddings: EmbeddingSet, index: CosineIndex, saved: SavedProbe, marks
         estimates = {"precision": result.precision(estimated), "recall": result.recall(estimated), "size": size, "rate": rate}
         found_out: dict[str, Any] = {name: dataclasses.asdict(interval) for name, interval in estimates.items()}
         found_out |= {"of": f"the {estimated} crops from the threshold on that nobody had marked", "confidence": 0.95}
-        found_out["sample"] = len(answers)
+        found_out |= {"sample": len(answers), "where": FLAGS.where, "embeddings": embeddings.meta["sha256"]}
         threshold = float(open_scores[estimated - 1])
         dataclasses.replace(saved, threshold=threshold, facts={**saved.facts, "estimates": found_out}).save(FLAGS.probe)
         print(f"threshold -> {FLAGS.probe}: --probe={FLAGS.probe} --out=class.csv lists them")

@@ -29,6 +29,7 @@ from data.progress import Progress, no_progress
 from data.provenance import provenance
 from data.report import Report
 
+LONGEST_NAME = 100  # of a class; it becomes a file name
 _LONGEST = 4096  # of an exported crop, in pixels
 
 
@@ -53,8 +54,9 @@ class Selection:
     def __post_init__(self) -> None:
         if not len(self.rows):
             raise ValueError("selection must hold at least one crop; no crop is marked as relevant or reaches the threshold")
-        if not self.class_name.strip() or any(ord(letter) < 32 for letter in self.class_name):
-            raise ValueError(f"class_name must be a name, without line breaks; got {self.class_name!r}")
+        if not 0 < len(self.class_name.strip()) <= LONGEST_NAME or any(ord(letter) < 32 for letter in self.class_name):
+            most = f"of at most {LONGEST_NAME} letters, without line breaks"
+            raise ValueError(f"class_name must be a name {most}; got {self.class_name!r}")
 
     @property
     def against(self) -> list[int]:
@@ -282,7 +284,7 @@ def _coco(selection: Selection, folder: Path, report: Report, progress: Progress
 
 
 def _yolo(selection: Selection, folder: Path, report: Report, progress: Progress) -> None:
-    """images/ (links to the originals, copies where links aren't possible), labels/ and data.yaml."""
+    """images/ (links to the originals, copies where links aren't possible), labels/, data.yaml, and lists by split where known."""
     import yaml
 
     table, classes = selection.table, selection.class_of_all()
@@ -293,6 +295,7 @@ def _yolo(selection: Selection, folder: Path, report: Report, progress: Progress
     (folder / "images").mkdir()
     (folder / "labels").mkdir()
     stems: set[str] = set()
+    splits: dict[str, str] = {}
     for image, rows in progress(by_image.items(), unit="image", desc="export"):
         name = files[image.removeprefix("images/")]
         if not (table.root / image).is_file():
@@ -302,6 +305,7 @@ def _yolo(selection: Selection, folder: Path, report: Report, progress: Progress
             name = f"_{name}"
         stems.add(Path(name).stem)
         _link(table.root / image, folder / "images" / name)
+        splits[name] = str(table.column("split")[rows[0]])
         width, height = sizes[image]
         lines = []
         for row in rows:
@@ -313,7 +317,14 @@ def _yolo(selection: Selection, folder: Path, report: Report, progress: Progress
         label = folder / "labels" / f"{Path(name).stem}.txt"
         label.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     report.count("boxes of no class", sum(not name for name in classes))
-    content = {"path": ".", "train": "images", "val": "images", "names": dict(enumerate(names))}
+    # Relative to the file itself, as long as it states no `path`.
+    places = {"train": "images", "val": "images"}
+    if {"train", "validation"} <= set(splits.values()):
+        for name, split in (("train", "train"), ("val", "validation")):
+            listed = [f"./images/{file}\n" for file, of in splits.items() if of == split]
+            (folder / f"{name}.txt").write_text("".join(listed), encoding="utf-8")
+            places[name] = f"{name}.txt"
+    content = {**places, "names": dict(enumerate(names))}
     (folder / "data.yaml").write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
 
 

@@ -22,19 +22,18 @@ _TEXTS = ("crop_id", "image", *_NAMES)
 _SCORES = ("predicted_score", "score", "confidence", "probability")
 
 
-def with_predictions(table: CropTable, path: str | Path, categories: Mapping[int, str] | None = None) -> CropTable:
+def with_predictions(table: CropTable, path: str | Path) -> CropTable:
     """Adds the columns `predicted` (str, "" where nothing was predicted) and `predicted_score` (float, null there).
 
     A CSV has one row a crop: `crop_id`, or `image` (whole images, or with left, top, right, bottom), then `predicted` and, where
     known, `score`. A JSON file is of COCO results (a list of image_id, category_id, bbox, score); each crop takes the box that
-    overlaps it most, if by half or more (intersection over union), and of equal ones the surest. image_id is the image's path,
-    its file name with or without its ending, or, if a number, its place in the sorted list of images, from 0 or from 1 (whichever
-    the file's ids fit); category_id is looked up in `categories`, or in a COCO file beside it.
+    overlaps it most, if by half or more (intersection over union), and of equal ones the surest. What their ids mean is said by a
+    COCO file (images, categories) in the same folder, or by the file itself; without one, image_id must be the image's path or file
+    name, with or without its ending, and category_id is taken for the label id of the crops' source.
 
     Args:
         table: the crops.
         path: .csv or .json.
-        categories: id -> class name, for COCO results; default: the ids as text where they aren't found in the table's columns.
 
     Raises:
         ValueError: the file isn't as described, or no row of it belongs to any crop.
@@ -42,7 +41,7 @@ def with_predictions(table: CropTable, path: str | Path, categories: Mapping[int
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"predictions must be a .csv or .json file; there is no file {str(path)!r}")
-    rows = _from_csv(table, path) if path.suffix.lower() == ".csv" else _from_coco(table, path, categories or {})
+    rows = _from_csv(table, path) if path.suffix.lower() == ".csv" else _from_coco(table, path)
     if not rows:
         raise ValueError(f"predictions must be about crops of this set; no row of {str(path)!r} is")
     names = [rows[row][0] if row in rows else "" for row in range(len(table))]
@@ -108,28 +107,32 @@ def _places(table: CropTable, columns: Mapping[str, Sequence[Any]], path: str) -
     return [of_image.get(image) for image in images]
 
 
-def _from_coco(table: CropTable, path: Path, categories: Mapping[int, str]) -> dict[int, tuple[str, float | None]]:
+def _from_coco(table: CropTable, path: Path) -> dict[int, tuple[str, float | None]]:
     try:
-        results = json.loads(read_text(path))
-        if isinstance(results, dict):
-            categories = {item["id"]: str(item["name"]) for item in results.get("categories", [])} | dict(categories)
-            results = results["annotations"]
+        content = json.loads(read_text(path))
+        results = content["annotations"] if isinstance(content, dict) else content
         found = [
             (item["image_id"], item["category_id"], [float(side) for side in item["bbox"]], item.get("score")) for item in results
         ]
         if any(len(box) != 4 for _, _, box, _ in found):
             raise ValueError("a bbox has other than four numbers")
+        stated = content if isinstance(content, dict) and "images" in content else _beside(path, {item[0] for item in found})
+        files = {item["id"]: plain_path(item["file_name"]) for item in stated["images"]}
+        names = {item["id"]: str(item["name"]) for item in stated["categories"]} or _category_names(table)
     except (ValueError, KeyError, TypeError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(
             f"predictions must be COCO results (image_id, category_id, bbox, score); {str(path)!r} isn't: {reason}"
         ) from None
-    image_of = _images(table, [item[0] for item in found])
+    image_of: dict[str, str] = {}
+    for image in sorted(set(table.column("image"))):
+        image_of |= dict.fromkeys((Path(image).stem, Path(image).name, image), image)
     by_image: dict[str, list[tuple[int, list[float], float | None]]] = {}
     for image_id, category, box, score in found:
-        if image_id in image_of:
-            by_image.setdefault(image_of[image_id], []).append((category, box, score))
-    names = _category_names(table) | dict(categories)
+        file = files.get(image_id, str(image_id))
+        image = image_of.get(file, image_of.get(Path(file).name))
+        if image is not None:
+            by_image.setdefault(image, []).append((category, box, score))
     rows: dict[int, tuple[str, float | None]] = {}
     for row, image in enumerate(table.column("image")):
         given = by_image.get(image, [])
@@ -139,6 +142,24 @@ def _from_coco(table: CropTable, path: Path, categories: Mapping[int, str]) -> d
             category, _, score = given[best]
             rows[row] = (names.get(category, str(category)), score)
     return rows
+
+
+def _beside(path: Path, image_ids: set[Any]) -> dict[str, Any]:
+    """The COCO file that results were made for: one in the same folder whose images have all of their ids."""
+    for other in sorted(path.parent.glob("*.json")):
+        try:
+            content = json.loads(read_text(other)) if other != path else None
+            known = {item["id"] for item in content["images"]} if isinstance(content, dict) and content["categories"] else set()
+        except (ValueError, KeyError, TypeError):
+            continue
+        if image_ids <= known:
+            assert content is not None
+            return content
+    if any(isinstance(image_id, int) for image_id in image_ids):
+        raise ValueError(
+            "its image_id are numbers, which say nothing without the COCO file (images, categories) they belong to; put it beside"
+        )
+    return {"images": [], "categories": []}
 
 
 def overlap(first: Sequence[float], second: Sequence[float]) -> float:
@@ -156,22 +177,3 @@ def _category_names(table: CropTable) -> dict[int, str]:
     source = "label_id" if "label_id" in table.rows.column_names else "label"
     pairs = zip(table.column(source), table.column("label_name"), strict=True)
     return {int(label): str(name) for label, name in pairs if name}
-
-
-def _images(table: CropTable, stated: Sequence[Any]) -> dict[Any, str]:
-    """image_id -> image, by path, file name, stem, or place in the sorted list."""
-    images = sorted(set(table.column("image")))
-    known: dict[Any, str] = {}
-    for image in images:
-        for key in (Path(image).stem, Path(image).name, image):
-            known[key] = image
-    numbers = [key for key in stated if isinstance(key, int)]
-    if numbers:
-        first = 0 if 0 in numbers else 1
-        if not set(numbers) <= set(range(first, first + len(images))):
-            raise ValueError(
-                f"predictions must name images by path, or number them from 0 or 1 in the order of their names; "
-                f"got {min(numbers)} to {max(numbers)} for {len(images)} images"
-            )
-        known |= {number: images[number - first] for number in set(numbers)}
-    return {key: known[key] for key in stated if key in known}

@@ -32,7 +32,10 @@ def rows_where(table: CropTable, condition: str, argument: str = "where") -> np.
         connection.register("crops", rows)
         connection.execute("SET enable_external_access = false")  # a condition never opens another file
         try:
-            found = connection.execute(f'SELECT "{_ROW}" FROM crops WHERE ({condition}\n)').fetchnumpy()[_ROW]
+            statement = f'SELECT "{_ROW}" FROM crops WHERE ({condition}\n)'
+            if len(duckdb.extract_statements(statement)) != 1:
+                raise duckdb.ParserException("several statements")
+            found = connection.execute(statement).fetchnumpy()[_ROW]
         except duckdb.Error as error:
             reason = " ".join(str(error).split("LINE 1")[0].split())
             columns = ", ".join(f'"{name}"' if name in ("left", "right") else name for name in table.rows.column_names)

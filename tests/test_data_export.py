@@ -112,6 +112,7 @@ def test_yolo_is_read_by_globox_and_by_our_reader(selection, tmp_path):
         if box.label == number
     )
     assert found == boxes(selection.table, selection.rows)
+    assert "path" not in yaml.safe_load((folder / "data.yaml").read_text())  # so that its own folder counts
     table, _ = read_yolo(folder)
     assert boxes(table, np.flatnonzero(table.column("label_name") == NAME)) == found
 
@@ -221,7 +222,7 @@ def test_hostile_names_stay_names(field, tmp_path):
     folder, _ = written(selection, "cropandweed", tmp_path)
     with open(folder / "variants.csv", newline="") as file:
         assert {row["variant"] for row in csv.DictReader(file)} == {"XScriptAlert1Script"}
-    with pytest.raises(ValueError, match="class_name must be a name, without line breaks"):
+    with pytest.raises(ValueError, match="class_name must be a name of at most 100 letters, without line breaks"):
         Selection(table, np.array([0]), np.array([1.0]), "a\nb", {})
     with pytest.raises(ValueError, match="selection must hold at least one crop"):
         Selection(table, np.array([], int), np.array([]), "a", {})

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from data.cropandweed import read_cropandweed
+from data.export import Selection, export
 from data.predictions import confusions, overlap, with_predictions
 from data.where import rows_where
 
@@ -54,11 +55,37 @@ def test_coco_results_go_to_the_box_they_overlap_most(table, tmp_path):
     found = with_predictions(table, path)
     assert found.column("predicted")[7] == table.column("label_name")[label]
     assert found.column("predicted_score")[7] == 0.8
-    named = with_predictions(table, path, {known: "green roof"})
-    assert named.column("predicted")[7] == "green roof"
-    numbers = [{**item, "image_id": sorted(set(table.column("image"))).index(table.column("image")[7]) + 1} for item in results]
-    path.write_text(json.dumps(numbers))
-    assert with_predictions(table, path).column("predicted")[7] == found.column("predicted")[7]
+    # Numbers mean what a COCO file beside says, and nothing without one.
+    images = sorted(set(table.column("image")), reverse=True)
+    number = {image: 100 + place for place, image in enumerate(images)}
+    numbered = [{**item, "image_id": number[table.column("image")[7]]} for item in results]
+    path.write_text(json.dumps(numbered))
+    with pytest.raises(ValueError, match="its image_id are numbers"):
+        with_predictions(table, path)
+    coco = {"images": [{"id": place, "file_name": image} for image, place in number.items()]}
+    coco["categories"] = [{"id": known, "name": "green roof"}]
+    (tmp_path / "instances.json").write_text(json.dumps(coco | {"annotations": []}))
+    assert with_predictions(table, path).column("predicted")[7] == "green roof"
+    (tmp_path / "instances.json").unlink()
+    path.write_text(json.dumps(coco | {"annotations": numbered}))
+    assert with_predictions(table, path).column("predicted")[7] == "green roof"
+
+
+def test_a_perfect_detector_on_our_own_coco_export_agrees_with_every_label(table, tmp_path):
+    export(Selection(table, np.array([0]), np.array([1.0]), "new class", {}), "coco", tmp_path / "coco", {})
+    annotations = json.loads((tmp_path / "coco" / "annotations.json").read_text())["annotations"]
+    results = [{name: item[name] for name in ("image_id", "category_id", "bbox")} | {"score": 1.0} for item in annotations]
+    (tmp_path / "coco" / "results.json").write_text(json.dumps(results))
+    found = with_predictions(table, tmp_path / "coco" / "results.json").column("predicted")
+    labels = table.column("label_name")
+    labelled = (labels != "") & (np.arange(len(table)) > 0)
+    assert (found[labelled] == labels[labelled]).mean() > 0.99  # but for boxes that others cover
+
+
+def test_numbers_and_na_are_classes_too(table, tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text(f"crop_id,predicted,score\n{table.ids[3]},0,0.5\n{table.ids[4]},NA,0.5\n{table.ids[5]},,0.5\n")
+    assert with_predictions(table, path).column("predicted")[3:6].tolist() == ["0", "NA", ""]
 
 
 def test_overlap_is_intersection_over_union():
@@ -73,7 +100,8 @@ def test_overlap_is_intersection_over_union():
         ("p.csv", "crop_id,predicted\nc1,a\n", "no row of .* is"),
         ("p.json", '[{"image_id": 1}]', "it lacks 'category_id'"),
         ("p.json", "{", "predictions must be COCO results"),
-        ("p.json", '[{"image_id": 5000, "category_id": 1, "bbox": [0, 0, 1, 1]}]', "number them from 0 or 1"),
+        ("p.json", '[{"image_id": "a", "category_id": 1, "bbox": [0, 0]}]', "a bbox has other than four numbers"),
+        ("p.csv", "crop_id,predicted,score\nc1,a,high\n", "predictions must have numbers as scores; .* has 'high'"),
     ],
 )
 def test_bad_files_are_named(table, tmp_path, name, text, message):

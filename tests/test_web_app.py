@@ -53,11 +53,14 @@ def test_the_token_opens_and_leaves_the_address_bar(page):
     for path in ("/", "/api/pool", "/static/main.js", "/thumb/x/96", "/?token=wrong", "/api/pool?token=secret-token"):
         assert client.get(path).status_code == 403, path
     answer = client.get("/?token=secret-token")
-    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    assert 'http-equiv="refresh" content="0;url=/"' in answer.text
     cookie = answer.headers["set-cookie"].lower()
     assert "httponly" in cookie
     assert "samesite=strict" in cookie
     assert client.get("/").status_code == 200
+    token = answer.headers["set-cookie"].partition(";")[0]
+    for foreign in ('x={"a":1}; ', "x=hello world; ", "flag; "):  # other servers' cookies come along
+        assert bare(page).get("/", headers={"cookie": foreign + token}).status_code == 200
     other = bare(page)
     assert other.get("/api/pool", headers={"authorization": f"Bearer {TOKEN}"}).status_code == 200
     assert other.get("/api/pool", headers={"authorization": "Bearer \u00fc".encode("latin-1")}).status_code == 403
@@ -189,6 +192,7 @@ def test_bad_questions_are_named(client, session):
         ({"start": -1}, "start must be a whole number"),
         ({"ranking": 7}, "ranking must be at most 0"),
         ({"among": "nope"}, "selection is not known any more"),
+        ({"where": "true); SELECT (1"}, "where must be an SQL condition"),
         ({"where": "1=1) UNION ALL SELECT 99999999 FROM crops WHERE (1=1"}, "where must be a single SQL condition"),
     ]:
         answer = client.get(base, params=parameters)

@@ -58,7 +58,7 @@ class Server:
 
     def alive(self, url):
         try:
-            return httpx2.get(url).status_code == 303
+            return httpx2.get(url).status_code == 200
         except httpx2.TransportError:
             return False
 
@@ -289,6 +289,16 @@ def test_undo_redo_and_a_reload(server, open_page, truth):
     page.keyboard.press("Control+z")
     expect(page.locator(".work .cell.yes, .work .cell.no")).to_have_count(4)
     assert len(server.marks()) == 4
+    page.keyboard.press("Escape")
+    cells.first.focus()
+    page.keyboard.press("Shift+End")  # what was never on the screen is marked too
+    expect(page.locator(".bar")).to_contain_text(f"{len(truth) - 1} selected")
+    page.keyboard.press("n")
+    expect(page.locator("#marks")).to_contain_text(f"{len(truth) - 1} ✗")
+    assert len(server.marks()) == len(truth) - 1
+    page.keyboard.press("Control+z")
+    expect(page.locator("#marks")).to_have_text(re.compile(r"[0-4] ✓\s+[0-4] ✗"))
+    page.keyboard.press("Home")
     page.keyboard.press("a")
     visible = page.locator(".work .cell[aria-selected=true]").count()
     assert visible > 10
@@ -322,6 +332,34 @@ def test_a_kill_in_mid_marking_loses_nothing(serve, field_set, tmp_path, open_pa
     expect(page.get_by_role("button", name="Redo")).to_be_enabled()
     assert len(again.marks()) == 7
     open_page.problems[:] = [text for text in open_page.problems if "ERR_CONNECTION" not in text]  # the server was dead
+
+
+@pytest.mark.timeout(200)
+def test_marks_wait_for_the_server_that_has_their_session(serve, field_set, tmp_path, open_page, truth):
+    """All servers share a port by default, and with it what a browser keeps."""
+    first = serve(field_set, tmp_path / "first")
+    page = open_page(first.url)
+    start(page, wished(truth))
+    expect(page.locator(".work .cell").first).to_be_visible()
+    first.kill()
+    page.locator(".work .cell").first.focus()
+    page.keyboard.press("y")
+    page.keyboard.press("n")
+    expect(page.locator("#saved")).to_contain_text("2 not saved yet")
+    context = page.context
+    page.close()
+    other = serve(field_set, tmp_path / "other", port=first.port)
+    page = open_page(other.url, context=context)
+    expect(page.locator("#saved")).to_contain_text("2 of another server's sessions are kept for it")
+    page.close()
+    other.kill()
+    again = serve(field_set, tmp_path / "first", port=first.port)
+    assert again.marks() == {}
+    page = open_page(again.url, context=context)
+    saved(page)
+    assert list(again.marks().values()) == [True, False]
+    expected = ("ERR_CONNECTION", "404")  # no server, and then one that hasn't the session
+    open_page.problems[:] = [text for text in open_page.problems if not any(part in text for part in expected)]
 
 
 @pytest.mark.timeout(200)

@@ -301,3 +301,64 @@ def test_bad_starts_are_refused(sessions, pool):
     for name in ("../x", "s20260101-00000000", ""):
         with pytest.raises(ValueError, match="session must be one of those listed"):
             sessions.open(name)
+
+
+def test_marks_made_while_a_sample_is_drawn_are_not_in_it(sessions, pool, truth):
+    """Ranking takes a while; what others mark meanwhile must not end up in a sample that was drawn without knowing."""
+    session, _ = started(sessions, pool, truth)
+    ranking, others = session.ranking, session.view(0, "best")[:60].tolist()
+
+    def slow(number):
+        ranked = ranking(number)
+        if others:
+            rows, others[:] = list(others), []
+            say(session, rows, truth)
+        return ranked
+
+    session.ranking = slow
+    session.draw_audit(100, "me", "")
+    state = session.journal.state()
+    assert len(state.marks) == 60
+    assert not set(state.marks) & set(state.audit["rows"])
+    assert state.audit["ranking"] == state.learned
+
+
+def test_redo_brings_no_marks_into_a_sample(sessions, pool, truth):
+    session, _ = started(sessions, pool, truth)
+    say(session, session.view(0, "best")[:300].tolist(), truth)
+    session.step("undo", "me", "")
+    session.draw_audit(100, "me", "")
+    with pytest.raises(ValueError, match="those marks can't be brought back"):
+        session.step("redo", "me", "")
+    assert session.journal.state().marks == {}
+    assert len(session.sampled()) == 100
+
+
+def test_a_session_about_predictions_needs_the_same_ones(field_set, sessions, pool, truth, tmp_path):
+    first, other = tmp_path / "1.csv", tmp_path / "2.csv"
+    for path, rows in ((first, range(40)), (other, range(20, 60))):
+        path.write_text("crop_id,predicted\n" + "".join(f"{pool.table.ids[row]},X\n" for row in rows))
+    embeddings = EmbeddingSet.load(field_set)
+    facts = {"name": "X", "pool": "predicted = 'X'", "class_name": "", "use": "failures"}
+    predicted = Sessions(Pool(embeddings, tmp_path, first), sessions.folder)
+    name = predicted.create(facts, [str(pool.table.ids[3])], [])
+    assert predicted.open(name).estimate(predicted.open(name).ranking(0), 0.0) == {"drawn": 0, "answered": 0}
+    predicted.close()
+    with pytest.raises(ValueError, match="session 'X' must be opened with its own predictions"):
+        Sessions(Pool(embeddings, tmp_path, other), sessions.folder).open(name)
+    with pytest.raises(ValueError, match="session 'X' is about predictions: start the program with --predictions"):
+        sessions.open(name)
+    again = Sessions(Pool(embeddings, tmp_path, first), sessions.folder)
+    assert len(again.open(name).view(0, "best")) == 39
+    again.close()
+
+
+def test_a_round_counts_the_last_answer_and_nothing_undone(sessions, pool, truth):
+    session, _ = started(sessions, pool, truth)
+    rows = session.view(0, "best")[:10].tolist()
+    say(session, rows, ~truth)
+    say(session, rows, truth)  # slips, put right
+    assert session.panel(0)["rounds"][0]["relevant"] == truth[rows].sum()
+    for kind in ("undo", "undo", "redo", "undo"):
+        session.step(kind, "me", "")
+    assert session.panel(0)["rounds"] == []

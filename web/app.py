@@ -7,8 +7,8 @@ import contextlib
 import json
 import multiprocessing
 import os
-import tempfile
 import threading
+import uuid
 import zipfile
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, wait
@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 import anyio.to_thread
 import numpy as np
 from starlette.applications import Starlette
-from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -446,11 +445,8 @@ class Page:
             selection = session.selection(min(number, len(session.journal.lines)), what, class_name)
             folder = session.journal.folder / "exports"
             folder.mkdir(exist_ok=True)
-            stamp = now()[:19].replace(":", "").replace("-", "")
-            name = f"{safe_name(class_name)}-{kind}-{stamp}"
-            place = next(
-                path for path in (folder / f"{name}{end}" for end in ["", *(f"-{n}" for n in range(2, 1000))]) if not path.exists()
-            )
+            name = f"{safe_name(class_name)}-{kind}-{now()[:19].replace(':', '').replace('-', '')}-{uuid.uuid4().hex[:4]}"
+            place = folder / name
             return selection, kind, str(place), session.card(number, what)
 
         arguments = await self._in_thread("work", prepare)
@@ -467,16 +463,17 @@ class Page:
             chosen = next((path for path in folder.glob("*") if path.name == name and path.is_dir()), None)
             if chosen is None:
                 raise HTTPException(404, "there is no such export")
-            handle, path = tempfile.mkstemp(suffix=".zip")
-            os.close(handle)
-            with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-                for file in sorted(chosen.rglob("*")):
-                    if file.is_file():
-                        archive.write(file, f"{name}/{file.relative_to(chosen).as_posix()}")
-            return Path(path)
+            path = chosen.with_name(f"{name}.zip")  # stays there: the same export is asked for again after a broken download
+            if not path.is_file():
+                partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+                with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+                    for file in sorted(chosen.rglob("*")):
+                        if file.is_file():
+                            archive.write(file, f"{name}/{file.relative_to(chosen).as_posix()}")
+                partial.replace(path)
+            return path
 
-        path = await self._in_thread("work", pack)
-        return FileResponse(path, filename=f"{name}.zip", background=BackgroundTask(path.unlink, missing_ok=True))
+        return FileResponse(await self._in_thread("work", pack), filename=f"{name}.zip")
 
     async def save_probe(self, request: Request) -> Response:
         body = await _body(request)

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from http.cookies import SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from starlette.responses import JSONResponse, RedirectResponse
+from starlette.requests import cookie_parser
+from starlette.responses import HTMLResponse, JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
 HEADERS = {
@@ -69,7 +69,7 @@ class Guard:
         answer = self._refusal(scope)
         await (answer or self.app)(scope, receive, guarded)
 
-    def _refusal(self, scope: Scope) -> JSONResponse | RedirectResponse | None:
+    def _refusal(self, scope: Scope) -> JSONResponse | HTMLResponse | None:
         """What to answer instead of the application; None where the request is in order."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         host = headers.get("host", "")
@@ -78,16 +78,16 @@ class Guard:
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
         cookie = f"token_{(scope.get('server') or ('', 0))[1]}"  # browsers share cookies between the ports of a host
         if scope["path"] == "/" and scope["method"] in _SAFE and given and self._matches(given):
-            response = RedirectResponse("/", 303)  # the token leaves the address bar
+            # The token leaves the address bar. A page and not a redirect, after which the browser wouldn't send a strict cookie to
+            # those who came from elsewhere.
+            response = HTMLResponse(
+                '<!doctype html><meta http-equiv="refresh" content="0;url=/"><link rel="icon" href="/static/icon.svg">'
+            )
             response.set_cookie(cookie, self.token, httponly=True, samesite="strict", path="/")
             response.headers["cache-control"] = "no-store"
             return response
-        jar: SimpleCookie = SimpleCookie()
-        try:
-            jar.load(headers.get("cookie", ""))
-        except Exception:  # whatever a hostile cookie header raises
-            jar = SimpleCookie()
-        carried = jar[cookie].value if cookie in jar else headers.get("authorization", "").removeprefix("Bearer ")
+        jar = cookie_parser(headers.get("cookie", ""))
+        carried = jar[cookie] if cookie in jar else headers.get("authorization", "").removeprefix("Bearer ")
         if not self._matches(carried):
             return JSONResponse(
                 {"error": "the token is missing or wrong: open the URL that the server printed when it started"}, 403

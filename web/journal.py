@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 import uuid
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,8 @@ class State:
         threshold: the line that set it, or None.
         learned: number of the last line that changed the marks: the name of the ranking that comes of them.
         shown: the rankings that were shown, in order, without repetitions; a round of marking lies between two.
+        sample_learned: whether the answers to the audit were learned from.
+        undone: numbers of the lines that were taken back.
     """
 
     marks: dict[str, bool] = field(default_factory=dict)
@@ -43,6 +46,8 @@ class State:
     threshold: dict[str, Any] | None = None
     learned: int = 0
     shown: list[int] = field(default_factory=lambda: [0])
+    sample_learned: bool = False
+    undone: set[int] = field(default_factory=set)
 
 
 def replay(lines: Sequence[Mapping[str, Any]]) -> State:
@@ -53,7 +58,7 @@ def replay(lines: Sequence[Mapping[str, Any]]) -> State:
             undone.add(line["of"])
         elif line["kind"] == "redo":
             undone.discard(line["of"])
-    state = State()
+    state = State(undone=undone)
     kinds = {line["n"]: line["kind"] for line in lines}
     for line in lines:
         kind, target = line["kind"], line
@@ -65,10 +70,12 @@ def replay(lines: Sequence[Mapping[str, Any]]) -> State:
         if kind in ("mark", "learn", "correct"):
             _mark(state.marks, target["marks"])
             state.learned = line["n"]
+        if line["kind"] == "learn" and line["n"] not in undone:
+            state.sample_learned = True
         if kind in ("answer", "correct"):
             _mark(state.answers, target["marks"])
         if kind == "audit":
-            state.audit, state.answers = dict(line), {}
+            state.audit, state.answers, state.sample_learned = dict(line), {}, False
         elif kind == "threshold":
             state.threshold = dict(line)
         elif kind == "shown" and line["ranking"] not in state.shown:
@@ -230,10 +237,17 @@ def read_session(folder: str | Path) -> tuple[dict[str, Any], list[dict[str, Any
     return read_facts(Path(folder)), _read_lines(Path(folder) / FEEDBACK, mend=False)
 
 
-def create_session(folder: Path, facts: Mapping[str, Any], lines: Sequence[Mapping[str, Any]] = ()) -> str:
-    """Writes a new session below `folder` and returns its id. session.json goes last: a folder without it is no session."""
+def create_session(
+    folder: Path, facts: Mapping[str, Any], lines: Sequence[Mapping[str, Any]] = (), files: Sequence[Path] = ()
+) -> str:
+    """Writes a new session below `folder`, with copies of some files, and returns its id.
+
+    session.json goes last: a folder without it is no session.
+    """
     name = f"s{now()[:10].replace('-', '')}-{uuid.uuid4().hex[:8]}"
     (folder / name).mkdir(parents=True)
+    for path in files:
+        shutil.copyfile(path, folder / name / path.name)
     with open(folder / name / FEEDBACK, "wb") as file:
         for line in lines:
             file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")

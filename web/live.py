@@ -75,6 +75,10 @@ class LiveSession:
             if PREDICTED in facts["pool"] and PREDICTED not in pool.table.rows.column_names:
                 raise ValueError(f"session {facts['name']!r} is about predictions: start the program with --predictions")
             self.members = pool.mask(facts["pool"])
+            if facts.get("pool_hash", pool.hash_of(facts["pool"])) != pool.hash_of(facts["pool"]):
+                raise ValueError(
+                    f"session {facts['name']!r} must be opened with its own predictions: its condition means other crops"
+                )
             self.inside = self.members.copy()
             self.inside[self.rows] = False
         except BaseException:
@@ -85,6 +89,7 @@ class LiveSession:
         self._views: Recent[np.ndarray] = Recent(16)
         self._panels: Recent[dict[str, Any]] = Recent(4)
         self._decisions: Recent[np.ndarray | None] = Recent(64)
+        self._acting = threading.Lock()  # what is checked before a line is written still holds when it is
         self._newest = -1
         self.trouble = ""  # why the last ranking couldn't be made
         self._learner = ThreadPoolExecutor(1, "learn", partial(give_way, 10))
@@ -199,8 +204,8 @@ class LiveSession:
 
     def sampled(self) -> list[int]:
         """Rows of the random sample, unless its answers were learned: marks on them would no longer leave it apart."""
-        audit = self.journal.state().audit
-        return [] if audit is None or self._answers_learned() else self.pool.rows(audit["rows"])
+        state = self.journal.state()
+        return [] if state.audit is None or state.sample_learned else self.pool.rows(state.audit["rows"])
 
     # Actions
 
@@ -211,54 +216,72 @@ class LiveSession:
             The line's number, once it is on the disk, and the crops that were left out: those of a random sample that isn't learned
             from are marked in its own view alone.
         """
-        rows = self.pool.rows(list(changes))
-        audit = self.journal.state().audit
-        if sort == "audit":
-            if audit is None or not set(changes) <= set(audit["rows"]):
-                raise ValueError("marks in the view audit must be of crops of the audit")
-            if not self._answers_learned():
-                return self.journal.add("answer", by, action, marks=changes), []
-            number, left_out = self.journal.add("correct", by, action, marks=changes), []
-        else:
-            held = set(self.sampled())
-            left_out = [crop_id for crop_id, row in zip(changes, rows, strict=True) if row in held]
-            kept = {crop_id: answer for crop_id, answer in changes.items() if crop_id not in left_out}
-            if not kept:
-                raise ValueError("the crop belongs to the random sample, which isn't learned from: mark it under Random sample")
-            number = self.journal.add("mark", by, action, marks=kept, ranking=ranking, sort=sort)
+        with self._acting:
+            number, left_out = self._mark(changes, by, action, ranking, sort)
         self.learn()
         return number, left_out
 
-    def _answers_learned(self) -> bool:
+    def _mark(self, changes: dict[str, bool | None], by: str, action: str, ranking: int, sort: str) -> tuple[int, list[str]]:
+        rows = self.pool.rows(list(changes))
         state = self.journal.state()
-        return state.audit is not None and any(crop_id in state.marks for crop_id in state.audit["rows"])
+        audit = state.audit
+        if sort == "audit":
+            if audit is None or not set(changes) <= set(audit["rows"]):
+                raise ValueError("marks in the view audit must be of crops of the audit")
+            return self.journal.add("correct" if state.sample_learned else "answer", by, action, marks=changes), []
+        held = set(self.sampled())
+        left_out = [crop_id for crop_id, row in zip(changes, rows, strict=True) if row in held]
+        kept = {crop_id: answer for crop_id, answer in changes.items() if crop_id not in left_out}
+        if not kept:
+            raise ValueError("the crop belongs to the random sample, which isn't learned from: mark it under Random sample")
+        return self.journal.add("mark", by, action, marks=kept, ranking=ranking, sort=sort), left_out
 
     def step(self, kind: str, by: str, action: str) -> int | None:
-        number = self.journal.undo(by, action) if kind == "undo" else self.journal.redo(by, action)
+        """Undoes or redoes this person's last action; None where there is nothing to.
+
+        Raises:
+            ValueError: redoing would mark crops of a random sample that has been drawn since.
+        """
+        with self._acting:
+            if kind == "redo":
+                back = self.journal.steps(by)[1][-1:]
+                line = self.journal.lines[back[0] - 1] if back else None
+                held = set(self.sampled())
+                if line and line["kind"] == "mark" and any(self.pool.row_of.get(crop_id) in held for crop_id in line["marks"]):
+                    raise ValueError(
+                        "those marks can't be brought back: a random sample that holds some of the crops was drawn since"
+                    )
+            number = self.journal.undo(by, action) if kind == "undo" else self.journal.redo(by, action)
         self.learn()
         return number
 
     def draw_audit(self, size: int, by: str, action: str) -> int:
         """Draws a random sample of the crops that nobody marked, for the newest ranking; see `probe.estimate`."""
-        state = self.journal.state()
-        ranked = self.ranking(state.learned)
-        closed = self._closed(state)
-        strata = self._strata(ranked, closed)
-        available = int((strata >= 0).sum())
-        if not available:
-            raise ValueError("a random sample needs crops that nobody marked; all are marked")
-        seed = self.seed + len(self.journal.lines)
-        rows = draw_audit(strata, min(size, available), seed)
-        rows = np.random.default_rng(seed).permutation(rows)  # an order that tells nothing about the score
-        ids = [str(crop_id) for crop_id in self.pool.table.ids[rows]]
-        return self.journal.add("audit", by, action, rows=ids, ranking=ranked.number, seed=seed)
+        while True:
+            number = self.journal.state().learned
+            ranked = self.ranking(number)  # may take a while, so others mark on meanwhile
+            with self._acting:
+                state = self.journal.state()
+                if state.learned != number:
+                    continue
+                closed = self._closed(state)
+                strata = self._strata(ranked, closed)
+                available = int((strata >= 0).sum())
+                if not available:
+                    raise ValueError("a random sample needs crops that nobody marked; all are marked")
+                seed = self.seed + len(self.journal.lines)
+                rows = draw_audit(strata, min(size, available), seed)
+                rows = np.random.default_rng(seed).permutation(rows)  # an order that tells nothing about the score
+                ids = [str(crop_id) for crop_id in self.pool.table.ids[rows]]
+                return self.journal.add("audit", by, action, rows=ids, ranking=number, seed=seed)
 
     def learn_answers(self, by: str, action: str) -> int:
         """Turns the audit's answers into marks; what it says stays true of the ranking it was drawn for."""
-        state = self.journal.state()
-        if not state.answers:
-            raise ValueError("audit must have answers to learn from")
-        number = self.journal.add("learn", by, action, marks=dict(state.answers))
+        with self._acting:
+            state = self.journal.state()
+            if not state.answers:
+                raise ValueError("audit must have answers to learn from")
+            number = self.journal.add("learn", by, action, marks=dict(state.answers))
         self.learn()
         return number
 
@@ -333,7 +356,8 @@ class LiveSession:
         if known is None:
             return result
         audit, judged = known
-        result |= {"ranking": judged.number, "current": judged.number == ranked.number, "learned": self._answers_learned()}
+        result |= {"ranking": judged.number, "learned": state.sample_learned}
+        result["current"] = judged.number == ranked.number == state.learned  # nothing was marked since
         size, population = audit.size(), int(self.members.sum())
         result |= {"size": _shown(size), "population": population, "rate": _shown(_scaled(size, 1 / population))}
         count = int((judged.scores[audit.order] >= threshold).sum())
@@ -381,15 +405,15 @@ class LiveSession:
         Each was judged before the probe learned from it, so the share says how good that ranking's shown part was; which part was
         marked is the person's choice.
         """
-        undone = {line["of"] for line in self.journal.lines if line["kind"] == "undo"}
-        undone -= {line["of"] for line in self.journal.lines if line["kind"] == "redo"}
         judged: dict[int, dict[str, bool]] = {}
         for line in self.journal.lines:
-            if line["kind"] == "mark" and line.get("sort") == "best" and line["n"] not in undone:
+            if line["kind"] == "mark" and line.get("sort") == "best" and line["n"] not in state.undone:
                 answers = judged.setdefault(line["ranking"], {})
                 for crop_id, answer in line["marks"].items():
-                    if answer is not None and crop_id not in answers:
+                    answers.pop(crop_id, None)
+                    if answer is not None:
                         answers[crop_id] = answer
+        judged = {ranking: answers for ranking, answers in judged.items() if answers}
         rounds = []
         for ranking, answers in sorted(judged.items()):
             right = sum(answers.values())
@@ -410,7 +434,7 @@ class LiveSession:
 
     def _decide(self, number: int) -> np.ndarray | None:
         ranked = self.ranking(number)
-        return ranked.scores > 0.5 if ranked.direction.has_boundary else None
+        return ranked.scores[self.inside] > 0.5 if ranked.direction.has_boundary else None
 
     def changes(self, shown: int) -> dict[str, Any]:
         """What the newest ranking would show differently from the one on the screen."""

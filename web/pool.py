@@ -122,6 +122,10 @@ class Pool:
                 raise ValueError("selection is not known any more; draw it again")
             return found & self._selections[among]
 
+    def hash_of(self, condition: str) -> str:
+        """SHA-256 of which crops meet a condition: it tells whether predictions, or the set, have changed since."""
+        return hashlib.sha256(np.packbits(self.mask(condition)).tobytes()).hexdigest()
+
     def select(self, rows: list[int]) -> str:
         """Remembers some rows, such as those inside a lasso; returns a name for them. The last 16 selections are kept."""
         if not rows or not all(isinstance(row, int) and 0 <= row < len(self.table) for row in rows):

@@ -75,9 +75,17 @@ def serve(
     server = uvicorn.Server(
         uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=3, server_header=False, lifespan="on")
     )
+    opener = folder / "open.html"
     if open_browser:
-        threading.Timer(0.5, webbrowser.open, [url]).start()
-    server.run(sockets=[listener])
+        # By a file that others can't read: a command line, and with it the token, can be seen by everyone on the machine.
+        opener.unlink(missing_ok=True)
+        opener.touch(0o600)
+        opener.write_text(f'<!doctype html><meta http-equiv="refresh" content="0;url={url}">', encoding="utf-8")
+        threading.Timer(0.5, webbrowser.open, [opener.resolve().as_uri()]).start()
+    try:
+        server.run(sockets=[listener])
+    finally:
+        opener.unlink(missing_ok=True)
     print("stopped; everything that was marked is saved")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import threading
 import uuid
 from collections.abc import Sequence
@@ -105,13 +104,16 @@ class Sessions:
         if missing is not None:
             raise ValueError(f"upload must be one that was sent before; got {missing!r}")
         query = {"crops": list(dict.fromkeys(crops)), "uploads": list(dict.fromkeys(uploads))}
-        every = {**facts, "name": facts["name"].strip() or "unnamed", "query": query, "transform": "centre", "method": "auto"}
-        name = create_session(self.folder, {**every, "seed": self.seed, "embeddings": self._identity()})
-        for path in paths:  # a session holds all it needs
-            assert path is not None
-            shutil.copyfile(path, self.folder / name / path.name)
-            shutil.copyfile(path.with_suffix(".npy"), self.folder / name / f"{path.stem}.npy")
-        return name
+        every: dict[str, Any] = {
+            **facts,
+            "name": facts["name"].strip() or "unnamed",
+            "query": query,
+            "transform": "centre",
+            "method": "auto",
+        }
+        every |= {"seed": self.seed, "embeddings": self._identity(), "pool_hash": self.pool.hash_of(facts["pool"])}
+        files = [path.with_suffix(ending) for path in paths if path is not None for ending in (".png", ".npy")]
+        return create_session(self.folder, every, files=files)  # a session holds all it needs
 
     def _identity(self) -> dict[str, str]:
         meta = self.pool.embeddings.meta
@@ -143,14 +145,11 @@ class Sessions:
             if not crops:
                 raise ValueError(f"session {facts['name']!r} must have a query crop that is in these embeddings")
             kept |= {"query": {"crops": crops, "uploads": []}, "embeddings": self._identity()}
-            lines = (
-                [{"n": 1, "time": now(), "kind": "mark", "by": "", "marks": marks, "ranking": 0, "sort": "ask"}] if marks else []
-            )
-        copy = create_session(self.folder, kept, lines)
-        for upload in kept["query"]["uploads"]:
-            for ending in (".npy", ".png"):
-                shutil.copyfile(path / f"{upload}{ending}", self.folder / copy / f"{upload}{ending}")
-        return copy
+            kept["pool_hash"] = self.pool.hash_of(facts["pool"])
+            line = {"n": 1, "time": now(), "kind": "mark", "by": "", "marks": marks, "ranking": 0, "sort": "ask"}
+            lines = [line] if marks else []
+        files = [path / f"{upload}{ending}" for upload in kept["query"]["uploads"] for ending in (".npy", ".png")]
+        return create_session(self.folder, kept, lines, files)
 
     def keep_upload(self, vector: np.ndarray, image: bytes) -> str:
         """Keeps an uploaded image and its embedding; returns its name."""

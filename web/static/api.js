@@ -85,7 +85,7 @@ class Queue {
     status.classList.toggle("waiting", Boolean(this.trouble));
     const waiting = this.items.length;
     const kept = this.kept.length ? ` (${this.kept.length} of another server's sessions are kept for it)` : "";
-    status.textContent = (this.trouble ? `${waiting} not saved yet: the server doesn't answer. Trying again …` : waiting ? "saving …" : this.sent ? "saved" : "") + kept;
+    status.textContent = (this.trouble ? `${waiting} not saved yet: ${this.trouble}. Trying again …` : waiting ? "saving …" : this.sent ? "saved" : "") + kept;
   }
 
   /** Adds an action; resolves to the server's answer, rejects if it refuses. */
@@ -107,12 +107,12 @@ class Queue {
       try {
         const answer = await send(item.path, item.body);
         listener?.resolve(answer);
-        this.trouble = false;
+        this.trouble = "";
         this.sent = true;
       } catch (error) {
         item.tries = (item.tries || 0) + 1;
         if (!(error instanceof Refused) || error.status > 500 || (error.status === 500 && item.tries < 3)) {
-          this.trouble = true;
+          this.trouble = error instanceof Refused ? error.message : "the server doesn't answer";
           this.store();
           await new Promise((resolve) => setTimeout(resolve, 1000));
           continue;

@@ -25,6 +25,7 @@ export class Grid {
    * @param {object} options
    *   label: what the grid is, for screen readers; sizes: sides of thumbnails there are;
    *   marks: whether crops can be marked; onmark(crops, answer), onopen(index), onselect(count);
+   *   pending(id): whether a mark of the crop is on its way, which a refresh must not overwrite;
    *   onpick(crop) and picked(id) instead, where crops are picked one by one.
    */
   constructor(options) {
@@ -47,13 +48,13 @@ export class Grid {
     new ResizeObserver(() => this.resize()).observe(this.element);
   }
 
-  /** Shows another list, from its beginning. load(start, count) gives {total, crops}; if it fails, the list stays. */
+  /** Shows another list, from its beginning. load(start, count) gives {total, crops}; if it fails, the list stays. Returns whether it is shown. */
   async reset(load) {
     const asked = (this.asked = {});
     this.element.setAttribute("aria-busy", "true");
     try {
       const { total, crops } = await load(0, PAGE);
-      if (asked !== this.asked) return; // another list has been asked for since
+      if (asked !== this.asked) return false; // another list has been asked for since
       this.view = asked;
       this.load = load;
       this.pages = new Map([[0, { crops, promise: Promise.resolve() }]]);
@@ -66,6 +67,7 @@ export class Grid {
     this.select([]);
     this.element.scrollTop = 0;
     this.resize();
+    return true;
   }
 
   /** Asks again for the pages that are loaded, in place. */
@@ -75,7 +77,9 @@ export class Grid {
       const { crops } = await this.load(number * PAGE, PAGE);
       const loaded = this.pages.get(number)?.crops;
       if (view !== this.view || !loaded) return;
-      crops.forEach((crop, place) => loaded[place]?.id === crop.id && Object.assign(loaded[place], crop));
+      crops.forEach((crop, place) => {
+        if (loaded[place]?.id === crop.id && !this.options.pending?.(crop.id)) Object.assign(loaded[place], crop);
+      });
     }));
     if (view === this.view) this.repaint();
   }
@@ -96,10 +100,13 @@ export class Grid {
       entry.crops = crops;
       this.total = total;
     }, (error) => {
-      this.pages.delete(number);
+      entry.failed = true;
+      if (view !== this.view) return;
       this.options.onerror?.(error);
+      setTimeout(() => view === this.view && (this.pages.delete(number), this.draw()), 3000); // and not at once, again and again
     });
     await entry.promise;
+    if (entry.failed) return;
     // Far pages are dropped again, so that a long scroll doesn't fill the memory.
     if (this.pages.size > 40) {
       const middle = Math.floor(this.firstLine() * this.columns / PAGE);

@@ -36,6 +36,8 @@ export async function openCrop(grid, index) {
     const marked = crop.mark === true ? "relevant" : crop.mark === false ? "not relevant" : "not marked";
     const facts = Object.entries(found.facts).filter(([, value]) => value !== null);
     const mark = (answer) => grid.options.onmark([crop], crop.mark === answer ? null : answer);
+    dialog.tabIndex = -1;
+    dialog.focus(); // what had it is replaced; the keys go on working
     box.replaceChildren(
       picture,
       el("div", { class: "row" },

@@ -21,7 +21,9 @@ const SORTS = [
 export async function workScreen(pool, session, signal) {
   const base = `/api/sessions/${session}`;
   const view = { ranking: -1, sort: "best", where: "", among: "" };
+  let wanted = { ...view }; // what was asked for last; becomes the view when it is there
   let state = null;
+  const pending = new Map(); // crop id -> marks on their way
   let lines = 0; // of the journal, as far as this tab knows what is in them
 
   const grid = new Grid({
@@ -29,6 +31,7 @@ export async function workScreen(pool, session, signal) {
     sizes: pool.sizes,
     marks: true,
     onmark: mark,
+    pending: (id) => pending.has(id),
     onopen: (index) => openCrop(grid, index),
     onselect: (count) => (chosen.textContent = count > 1 ? `${count} selected` : ""),
     onerror: fail,
@@ -66,7 +69,8 @@ export async function workScreen(pool, session, signal) {
     el("button", { onclick: () => markChosen(false), title: "Mark the selection not relevant (N)" }, "✗"),
     zoom, el("label", { class: "row" }, colours, "class colours"), filterButton, only,
     el("button", { onclick: () => openMap(pool, session, [{ name: "Show only these", act: (_, selection) => show({ among: selection }) }]).catch(fail) }, "Map"), chosen);
-  const changes = el("div", { class: "changes", "aria-live": "polite" });
+  const showButton = el("button", { class: "main", id: "show-new", hidden: true, onclick: () => showNew().catch(fail) }, "Show the new order (R)");
+  const changes = el("div", { class: "changes", "aria-live": "polite" }, el("span"), showButton);
   const empty = el("div", { class: "empty", hidden: true });
 
   // Panel
@@ -109,12 +113,13 @@ export async function workScreen(pool, session, signal) {
   // What is shown
   /** Changes the view; if the server can't give it, the old one stays. Returns whether it could. */
   async function show(changed) {
-    const now = { ...view, ...changed };
+    const now = (wanted = { ...wanted, ...changed });
     const noSample = now.sort === "audit" && !state?.audit;
     const load = noSample ? async () => ({ total: 0, crops: [] }) : (start, count) => get(`${base}/crops`, { ...now, start, count });
     try {
-      await grid.reset(load);
+      if (!(await grid.reset(load))) return false;
     } catch (error) {
+      if (wanted === now) wanted = { ...view };
       fail(error);
       return false;
     }
@@ -155,7 +160,9 @@ export async function workScreen(pool, session, signal) {
     const words = answer === true ? "relevant" : answer === false ? "not relevant" : "without a mark";
     announce(changed.length === 1 ? `marked ${words}` : `${changed.length} crops marked ${words}`);
     const body = { marks: Object.fromEntries(changed.map((crop) => [crop.id, answer])), ranking: view.ranking, sort: view.sort };
-    queue.add(`${base}/mark`, body).then(({ line, left_out }) => {
+    const count = (by) => changed.forEach(({ id }) => (pending.get(id) ?? 0) + by ? pending.set(id, (pending.get(id) ?? 0) + by) : pending.delete(id));
+    count(1);
+    queue.add(`${base}/mark`, body).finally(() => count(-1)).then(({ line, left_out }) => {
       if (left_out.length) grid.refresh().catch(fail); // a sample was drawn elsewhere meanwhile
       if (line === lines + 1) lines = line;
       later();
@@ -243,7 +250,7 @@ export async function workScreen(pool, session, signal) {
       return;
     }
     // Lines that this tab didn't write: another tab or person has marked something.
-    if (known !== given.lines && lines !== given.lines && !queue.items.length) grid.refresh().catch(fail);
+    if (known !== given.lines && lines !== given.lines) grid.refresh().catch(fail);
     lines = given.lines;
     if (given.panel) drawPanel(given);
     later(given.newest < given.learned || view.ranking < 0 ? 60 : 2500);
@@ -263,8 +270,16 @@ export async function workScreen(pool, session, signal) {
     const learning = given.newest < given.learned ? "learning …" : "";
     if (change && change.ranking > view.ranking) {
       const told = [change.new_marks < 0 ? `${many(-change.new_marks, "mark")} taken back` : many(change.new_marks, "new mark"), `${change.entered} of the first ${change.top} would be new`, `${change.taken_before.toLocaleString("en")} → ${change.taken.toLocaleString("en")} to take home`];
-      changes.replaceChildren(el("span", {}, `${told.join("; ")}. ${learning}`), el("button", { class: "main", id: "show-new", onclick: () => showNew().catch(fail) }, "Show the new order (R)"));
-    } else changes.replaceChildren(el("span", { class: "faint" }, learning || hint(given)));
+      tell(`${told.join("; ")}. ${learning}`, true);
+    } else tell(learning || hint(given), false);
+  }
+
+  /** The line above the grid; left alone where it says the same already, so that nothing is read out or loses the focus twice. */
+  function tell(text, isNew) {
+    if (changes.firstChild?.textContent === text && showButton.hidden === !isNew) return;
+    changes.firstChild.textContent = text;
+    changes.firstChild.className = isNew ? "" : "faint";
+    showButton.hidden = !isNew;
   }
 
   function hint(given) {
