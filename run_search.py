@@ -39,7 +39,7 @@ from absl import app, flags
 
 from data.contact_sheet import Sheet, Tile, draw_sheets
 from data.embeddings import EmbeddingSet
-from data.export import FORMATS, Selection, export, make_card
+from data.export import FORMATS, Selection, choose, export, make_card
 from data.files import check_writable, keep_aside, write_json
 from data.images import read_image, write_png
 from data.predictions import PREDICTED, confusions, with_predictions
@@ -437,12 +437,9 @@ def take_home(
     if threshold is None and not FLAGS.export_marked:
         raise ValueError("export needs a threshold, which this ranking by cosine has not: audit it, or give --export_marked")
     scores = index.scores(direction.coef)[0].astype(np.float64)
-    chosen = np.zeros(len(index), bool) if FLAGS.export_marked else scores >= threshold
-    chosen[list(hidden)] = False
-    chosen[list(result.queries)] = True
-    chosen[np.array(list(result.marks), np.int64)] = list(result.marks.values())
-    rows = np.flatnonzero(chosen)
-    rows = rows[np.lexsort((embeddings.table.ids[rows], -scores[rows]))]
+    among = np.ones(len(index), bool)
+    among[list(hidden)] = False
+    rows = choose(scores, None if FLAGS.export_marked else threshold, result.marks, result.queries, among)
     shown = confidence_of(scores + direction.intercept) if direction.has_boundary else scores
     selection = Selection(embeddings.table, rows, shown[rows], FLAGS.class_name, result.marks)
     selected = "marked" if FLAGS.export_marked else "threshold"

@@ -71,6 +71,28 @@ class Selection:
         return names
 
 
+def choose(
+    scores: np.ndarray, threshold: float | None, marks: Mapping[int, bool], examples: Sequence[int], among: np.ndarray
+) -> np.ndarray:
+    """Which crops make the class: those from a threshold on, and what a person said overrules it.
+
+    Args:
+        scores: [N] float, of all crops.
+        threshold: None for those alone that a person called relevant.
+        marks: row -> relevant.
+        examples: rows of the query, which are relevant unless marked otherwise.
+        among: [N] bool, crops that the threshold may choose.
+
+    Returns:
+        [n] int rows, best first.
+    """
+    chosen = among & (scores >= threshold) if threshold is not None else np.zeros(len(scores), bool)
+    chosen[list(examples)] = True
+    chosen[np.array(list(marks), np.int64)] = list(marks.values())
+    rows = np.flatnonzero(chosen)
+    return rows[np.argsort(-scores[rows], kind="stable")]
+
+
 def export(
     selection: Selection, kind: str, folder: str | Path, card: Mapping[str, Any], progress: Progress = no_progress
 ) -> Report:

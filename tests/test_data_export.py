@@ -18,7 +18,7 @@ from pycocotools.coco import COCO
 from data.box_csv import read_box_csv
 from data.crop_table import CropTable
 from data.cropandweed import read_cropandweed
-from data.export import FORMATS, Selection, export, make_card, read_card, safe_name
+from data.export import FORMATS, Selection, choose, export, make_card, read_card, safe_name
 from data.sources import SourceOptions, read_source
 from data.yolo import read_yolo
 
@@ -206,6 +206,13 @@ def test_a_card_has_estimates_only_where_the_threshold_chose():
     assert make_card(META, *arguments, known, 0)["estimates"] == known
     marked = make_card(META, ["c1"], "", "marked", {}, {}, np.ones(3), None, known, 0)
     assert "marked by a person" in marked["estimates"]["precision"]
+
+
+def test_what_a_person_said_overrules_the_threshold():
+    scores, among = np.array([0.9, 0.8, 0.7, 0.2, 0.1]), np.array([True, True, False, True, True])
+    assert choose(scores, 0.5, {0: False, 4: True}, [3], among).tolist() == [1, 3, 4]  # 2 isn't among them
+    assert choose(scores, None, {0: False, 4: True}, [3], among).tolist() == [3, 4]
+    assert choose(scores, 0.5, {3: False}, [3], among).tolist() == [0, 1]
 
 
 def test_hostile_names_stay_names(field, tmp_path):

@@ -86,14 +86,17 @@ def test_an_audit_sets_the_threshold_and_the_card_has_its_estimate(field_set, ta
 
 def test_a_session_of_the_page_is_taken_as_marks(field_set, table, truth, tmp_path):
     rows = [*np.flatnonzero(truth)[1:13], *np.flatnonzero(~truth)[:12]]
-    facts = {"name": "s", "embeddings": {}, "query": {"crops": [], "uploads": []}, "pool": ""}
+    query, where = table.ids[np.flatnonzero(truth)[0]], "box_width > 20"
+    facts = {"name": "s", "embeddings": {}, "query": {"crops": [query], "uploads": []}, "pool": where}
     marks = {table.ids[row]: bool(truth[row]) for row in rows}
     lines = [{"n": 1, "time": "", "kind": "mark", "by": "me", "marks": marks, "ranking": 0, "sort": "best"}]
     session = tmp_path / create_session(tmp_path, facts, lines)
     csv_file = marks_of(tmp_path / "marks.csv", table, rows, truth)
-    outputs = [call("run_search.py", f"--embeddings={field_set}", f"--marks={path}").stdout for path in (session, csv_file)]
-    assert outputs[0] == outputs[1]
-    assert "24 marks" in outputs[0]
+    told = call("run_search.py", f"--embeddings={field_set}", f"--marks={session}").stdout
+    assert told.startswith(f"session 's': query {query}; pool {where}\n")
+    stated = [f"--marks={csv_file}", f"--query={query}", f"--where={where}"]
+    assert told.partition("\n")[2] == call("run_search.py", f"--embeddings={field_set}", *stated).stdout
+    assert "24 marks" in told
 
 
 def test_clusters_and_confusions(field_set, table, tmp_path):

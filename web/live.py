@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from data.export import Selection, make_card
+from data.export import Selection, choose, make_card
 from data.predictions import PREDICTED
 from data.provenance import provenance
 from probe.choosing import choose_marks
@@ -104,6 +104,10 @@ class LiveSession:
     def marks(self, state: State) -> dict[int, bool]:
         """row -> relevant; marks of crops that aren't in the set (a session of an earlier one) are left alone."""
         return {self.pool.row_of[crop_id]: answer for crop_id, answer in state.marks.items() if crop_id in self.pool.row_of}
+
+    def said(self, state: State) -> dict[int, bool]:
+        """row -> relevant, by marks and by answers to the random sample alike."""
+        return self.marks(state) | {self.pool.row_of[crop_id]: answer for crop_id, answer in state.answers.items()}
 
     def ranking(self, number: int) -> Ranked:
         """The ranking that the first `number` lines come to; any of them can be made again."""
@@ -333,20 +337,14 @@ class LiveSession:
         return float(ranked.scores[ranked.order[min(TOP, len(ranked.order)) - 1]]) if len(ranked.order) else 0.0
 
     def selected(self, ranked: Ranked, state: State, what: str, threshold: float | None = None) -> np.ndarray:
-        """Rows to take home, best first: `marked`, or `threshold`: those from the threshold on, and marks overrule it.
+        """Rows to take home, best first: `marked`, or `threshold`: those from it on, and what a person said overrules it.
 
         The query's own crops are relevant unless marked otherwise, so they are always among them.
         """
-        marks = self.marks(state)
-        chosen = np.zeros(len(self.pool.index), bool)
-        if what == "threshold":
-            least = self.threshold(ranked, state) if threshold is None else threshold
-            chosen[ranked.order] = ranked.scores[ranked.order] >= least
-        chosen[self.rows] = True
-        rows = np.array(list(marks), np.int64)
-        chosen[rows] = list(marks.values())
-        every = np.flatnonzero(chosen)
-        return every[np.argsort(-ranked.scores[every], kind="stable")]
+        if threshold is None:
+            threshold = self.threshold(ranked, state)
+        least = threshold if what == "threshold" else None
+        return choose(ranked.scores, least, self.said(state), self.rows, self.inside)
 
     def estimate(self, ranked: Ranked, threshold: float) -> dict[str, Any]:
         """What the audit says of the crops from a threshold on; without one, or for another ranking, why it says nothing."""
@@ -362,10 +360,14 @@ class LiveSession:
         result |= {"size": _shown(size), "population": population, "rate": _shown(_scaled(size, 1 / population))}
         count = int((judged.scores[audit.order] >= threshold).sum())
         if judged.scale == ranked.scale and count:
-            precision, certain = audit.precision(count), audit.known
-            taken = Interval(*(certain + count * share for share in (precision.estimate, precision.low, precision.high)))
+            precision = audit.precision(count)
             result |= {"count": count, "precision": _shown(precision), "recall": _shown(audit.recall(count))}
-            result |= {"taken": certain + count, "precision_of_taken": _shown(_scaled(taken, 1 / (certain + count)))}
+            # Taken home are those, less what the sample found wrong among them, and what is known to be relevant besides.
+            wrong = sum(not audit.answers.get(row, True) for row in audit.order[:count].tolist())
+            certain = audit.known + sum(audit.answers.get(row, False) for row in audit.order[count:].tolist())
+            taken = count - wrong + certain
+            right = Interval(*(certain + count * share for share in (precision.estimate, precision.low, precision.high)))
+            result |= {"taken": taken, "precision_of_taken": _shown(_scaled(right, 1 / taken))}
         return result
 
     def panel(self, number: int) -> dict[str, Any]:
@@ -458,7 +460,7 @@ class LiveSession:
             raise ValueError(f"what must be threshold or marked; got {what!r}")
         ranked, state = self.ranking(number), self.journal.state()
         rows = self.selected(ranked, state, what)
-        return Selection(self.pool.table, rows, ranked.scores[rows].astype(np.float64), class_name, self.marks(state))
+        return Selection(self.pool.table, rows, ranked.scores[rows].astype(np.float64), class_name, self.said(state))
 
     def card(self, number: int, what: str) -> dict[str, Any]:
         """What is known of a selection, for `data.export`."""

@@ -98,7 +98,7 @@ export function estimateText(estimate, use) {
   if (estimate.precision) {
     parts.push(el("p", {}, el("span", { class: "big" }, range(estimate.precision, percent)),
       el("br"), `precision of ${many(estimate.count, "crop")} above the threshold that nobody had marked`));
-    parts.push(el("p", {}, `${range(estimate.precision_of_taken, percent)} with the marked ones: ${many(estimate.taken, "crop")} in all`));
+    parts.push(el("p", {}, `${range(estimate.precision_of_taken, percent)} of all you take home: with what you marked, less what the sample found wrong, ${many(estimate.taken, "crop")}`));
     parts.push(el("p", {}, `finds ${range(estimate.recall, percent)} of the class`));
   }
   parts.push(el("p", {}, `${range(estimate.size, short)} crops are of the class`));
