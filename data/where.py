@@ -11,16 +11,17 @@ from data.crop_table import CropTable
 _ROW = "the row of a crop"  # no column of a source is called that
 
 
-def rows_where(table: CropTable, condition: str, argument: str = "where") -> np.ndarray:
+def rows_where(table: CropTable, condition: str, argument: str = "where", or_none: bool = False) -> np.ndarray:
     """Rows that meet a condition.
 
     Args:
         table: crops; every column can be used. `left` and `right` are words of SQL and need double quotes.
         condition: what may follow WHERE in DuckDB's SQL, such as "lighting = 'sunny' AND box_width > 100".
         argument: the name to use in errors.
+        or_none: whether a condition that no crop meets is in order.
 
     Returns:
-        [N] bool, with at least one True.
+        [N] bool, with at least one True unless `or_none`.
 
     Raises:
         ValueError: it isn't SQL, names an unknown column, or no crop meets it.
@@ -43,7 +44,7 @@ def rows_where(table: CropTable, condition: str, argument: str = "where") -> np.
     found = np.asarray(found, np.int64)
     if len(np.unique(found)) != len(found) or (len(found) and not 0 <= found.min() <= found.max() < len(table)):
         raise ValueError(f"{argument} must be a single SQL condition; got {condition!r}")
-    if not len(found):
+    if not len(found) and not or_none:
         raise ValueError(f"{argument} must leave some crops; none of {len(table):,} meets {condition!r}")
     mask = np.zeros(len(table), bool)
     mask[found] = True

@@ -297,6 +297,12 @@ def test_undo_redo_and_a_reload(server, open_page, truth):
     assert len(server.marks()) == len(truth) - 1
     page.keyboard.press("Control+z")
     expect(page.locator("#marks")).to_have_text(re.compile(r"[0-4] ✓\s+[0-4] ✗"))
+    cells.first.focus()
+    page.keyboard.press("Shift+End")
+    page.keyboard.press("n")
+    page.keyboard.press("Control+z")  # at once, while the range is still being collected
+    expect(page.get_by_role("button", name="Redo")).to_be_enabled()
+    assert len(server.marks()) == 4
     page.keyboard.press("Home")
     page.keyboard.press("a")
     visible = page.locator(".work .cell[aria-selected=true]").count()
@@ -304,6 +310,25 @@ def test_undo_redo_and_a_reload(server, open_page, truth):
     page.get_by_title("Mark the selection relevant").click()
     expect(page.locator(".work .cell.yes")).to_have_count(visible)
     saved(page)
+
+
+def test_a_sample_drawn_at_once_after_a_mark_is_of_the_order_that_is_shown(server, open_page, truth):
+    page = open_page(server.url)
+    start(page, wished(truth, 4), "at once")
+    mark_by_keys(page, truth, 8)
+    page.get_by_label("size of the random sample").fill("10")
+    page.get_by_role("button", name="Draw a random sample").click()
+    expect(page.locator("#estimate")).to_contain_text("0 of 10")
+    mark_by_keys(page, truth, 10)
+    expect(page.locator("#estimate")).to_contain_text("95 % interval")
+    expect(page.locator("#estimate")).not_to_contain_text("earlier order")
+    page.get_by_role("button", name="Best", exact=True).click()
+    settled(page)
+    page.locator(".work .cell:not(.sampled)").last.focus()
+    page.keyboard.press("n")
+    expect(page.locator("#estimate")).to_contain_text("earlier order")
+    page.keyboard.press("Control+z")  # a slip costs nothing
+    expect(page.locator("#estimate")).not_to_contain_text("earlier order")
 
 
 @pytest.mark.timeout(200)

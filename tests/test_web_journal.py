@@ -90,6 +90,22 @@ def test_an_action_sent_twice_counts_once(folder, open_journal):
     assert len(again.lines) == 2
 
 
+def test_a_ranking_is_named_by_what_was_learned(folder, open_journal):
+    journal = open_journal(folder)
+    assert journal.name_of_marks() == 0
+    journal.add("mark", "me", marks={"a": True})
+    journal.add("mark", "you", marks={"b": True})
+    assert journal.name_of_marks() == 2
+    journal.undo("me")  # of the first: b alone was never learned before
+    assert journal.name_of_marks() == 3
+    assert journal.state(3).marks == {"b": True}
+    journal.redo("me")
+    assert journal.name_of_marks() == 2
+    journal.undo("you")
+    assert journal.name_of_marks() == 5
+    assert journal.state(5).marks == {"a": True}
+
+
 def test_answers_to_an_audit_are_no_marks_until_they_are_learned(folder, open_journal):
     journal = open_journal(folder)
     journal.add("audit", "me", rows=["x", "y"], ranking=0, seed=0)

@@ -88,8 +88,7 @@ def test_views_sort_and_filter(sessions, pool, truth):
     assert session.view(number, "best", among=some).tolist() == best[5:9].tolist()
     with pytest.raises(ValueError, match="where must be an SQL condition"):
         session.view(number, "best", "nonsense = 1")
-    with pytest.raises(ValueError, match="where must leave some crops"):
-        session.view(number, "best", "lighting = 'none'")
+    assert len(session.view(number, "best", "lighting = 'none'")) == 0
 
 
 def test_a_session_of_a_part_of_the_pool_stays_in_it(sessions, pool, truth):
@@ -134,6 +133,12 @@ def test_an_audit_says_what_the_truth_is_within_its_interval(sessions, pool, tru
     assert found["current"]
     card = session.card(number, "threshold")
     assert card["estimates"]["precision"] == found["precision"]
+    # A slip that is undone changes nothing.
+    say(session, session.view(number, "worst")[:1].tolist(), ~truth, "worst", number)
+    assert not session.estimate(session.ranking(number), 0.5)["current"]
+    session.step("undo", "me", "")
+    assert session.estimate(session.ranking(number), 0.5) == found
+    assert session.journal.name_of_marks() == number
     # After more marks it is about an earlier order, and the card says so.
     later = say(session, session.view(number, "ask")[:10].tolist(), truth, "ask", number)
     assert not session.estimate(session.ranking(later), 0.5)["current"]
@@ -300,6 +305,8 @@ def test_bad_starts_are_refused(sessions, pool):
         sessions.create(facts, [], ["u-../../etc"])
     with pytest.raises(ValueError, match="where must be an SQL condition"):
         sessions.create({**facts, "pool": "1 +"}, [str(pool.table.ids[0])], [])
+    with pytest.raises(ValueError, match="pool must leave some crops"):
+        sessions.create({**facts, "pool": "lighting = 'none'"}, [str(pool.table.ids[0])], [])
     for name in ("../x", "s20260101-00000000", ""):
         with pytest.raises(ValueError, match="session must be one of those listed"):
             sessions.open(name)

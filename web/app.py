@@ -212,7 +212,7 @@ class Page:
 
         def work() -> bytes:
             state = session.journal.state()
-            scores = session.ranking(state.learned).scores
+            scores = session.ranking(session.journal.name_of_marks()).scores
             span = max(float(np.ptp(scores)), 1e-6)
             levels = ((scores - scores.min()) / span * 255).astype(np.uint8)
             marks = np.zeros(len(scores), np.uint8)
@@ -294,7 +294,7 @@ class Page:
         def work() -> dict[str, Any]:
             session = self._session(request)
             journal, state = session.journal, session.journal.state()
-            if session.newest < state.learned or not session.started:
+            if session.learning:
                 session.learn()
             number = min(shown, len(journal.lines))
             done, undone = journal.steps(by)
@@ -302,7 +302,7 @@ class Page:
                 "session": journal.folder.name,
                 "facts": journal.facts,
                 "lines": len(journal.lines),
-                "learned": state.learned,
+                "learning": session.learning,
                 "newest": session.newest,
                 "trouble": session.trouble,
                 "can_undo": len(done),
@@ -315,7 +315,7 @@ class Page:
                 current = session.newest if number < 0 else number
                 answer["panel"] = session.panel(current)
                 answer["estimate"] = session.estimate(session.ranking(current), answer["panel"]["threshold"])
-                if number >= 0 and session.newest > number:
+                if number >= 0 and session.newest != journal.name_of_marks(number):
                     answer["changes"] = session.changes(number)
             return answer
 

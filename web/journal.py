@@ -6,6 +6,7 @@ at most the action in flight. A ranking is named by the number of lines it was l
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -34,7 +35,7 @@ class State:
         answers: crop id -> relevant, of the audit that is going on; never learned from, unless `learn` says so.
         audit: the line that drew the audit, or None.
         threshold: the line that set it, or None.
-        learned: number of the last line that changed the marks: the name of the ranking that comes of them.
+        learned: number of the last line that changed the marks; see `Journal.name_of_marks`.
         shown: the rankings that were shown, in order, without repetitions; a round of marking lies between two.
         sample_learned: whether the answers to the audit were learned from.
         undone: numbers of the lines that were taken back.
@@ -120,6 +121,8 @@ class Journal:
         except BaseException:
             self._held.close()
             raise
+        self._named = {hashlib.sha256(b"[]").digest(): 0}  # hash of the marks, in order -> name
+        self._names = {0: 0}  # number of lines -> name
         self._by_action = {line["action"]: line["n"] for line in self.lines if "action" in line}
         self._own_from = len(self.lines)
         self._state, self._state_at = replay(self.lines), len(self.lines)
@@ -136,6 +139,21 @@ class Journal:
             if self._state_at != len(self.lines):
                 self._state, self._state_at = replay(self.lines), len(self.lines)
             return self._state
+
+    def name_of_marks(self, number: int | None = None) -> int:
+        """The name of the ranking that comes of the marks after some lines; default: all.
+
+        It is a number of lines that came to just these marks, so that a mark and its undoing lead back to the ranking there was.
+        """
+        with self._lock:
+            state = self.state(number)
+            number = state.learned if number is None else number
+            if number in self._names:
+                return self._names[number]
+            digest = hashlib.sha256(json.dumps(list(state.marks.items())).encode()).digest()
+            name = self._named.setdefault(digest, number)
+            self._names[number] = name
+            return name
 
     def add(self, kind: str, by: str = "", action: str = "", **facts: Any) -> int:
         """Writes a line and returns its number, once it is on the disk.
@@ -193,7 +211,7 @@ class Journal:
         """What this person can undo and redo: line numbers, the next one last."""
         mine: dict[bool, list[int]] = {True: [], False: []}  # whether it is of this sitting
         undone: list[int] = []
-        answers = {line["n"] for line in self.lines if line["kind"] in ("answer", "correct")}
+        answers = {line["n"] for line in self.lines if line["kind"] in ("answer", "correct", "learn")}
         for line in self.lines:
             own = line["by"] == by and line["n"] > self._own_from
             earlier = line["n"] <= self._own_from

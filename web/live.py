@@ -138,19 +138,24 @@ class LiveSession:
 
     def _learn(self) -> None:
         self._pending.clear()  # what is marked from here on asks again
-        number = self.journal.state().learned
+        number = self.journal.name_of_marks()
         try:
             self._panel(self.ranking(number))
         except Exception as error:
             self.trouble = f"the marks are saved, but nothing could be learned from them: {error}"
             raise
         self.trouble = ""
-        self._newest = max(self._newest, number)
+        self._newest = number
 
     @property
     def newest(self) -> int:
-        """The newest ranking that has been made; -1 before the first."""
+        """The ranking that was made last; -1 before the first."""
         return self._newest
+
+    @property
+    def learning(self) -> bool:
+        """Whether the last ranking isn't that of the present marks yet."""
+        return self._newest != self.journal.name_of_marks()
 
     @property
     def started(self) -> bool:
@@ -188,7 +193,8 @@ class LiveSession:
             return order[::-1]
         if sort == "boundary":
             if not ranked.direction.has_boundary:
-                raise ValueError("sort boundary needs a probe: mark some crops that aren't relevant first")
+                reason = ranked.direction.reason or "mark some crops that aren't relevant first"
+                raise ValueError(f"sort boundary needs a probe, and this ranking is by cosine: {reason}")
             return order[np.argsort(np.abs(ranked.scores[order].astype(np.float64) - 0.5), kind="stable")]
         if sort == "ask":
             state = self.journal.state(number)
@@ -262,11 +268,11 @@ class LiveSession:
     def draw_audit(self, size: int, by: str, action: str) -> int:
         """Draws a random sample of the crops that nobody marked, for the newest ranking; see `probe.estimate`."""
         while True:
-            number = self.journal.state().learned
+            number = self.journal.name_of_marks()
             ranked = self.ranking(number)  # may take a while, so others mark on meanwhile
             with self._acting:
                 state = self.journal.state()
-                if state.learned != number:
+                if self.journal.name_of_marks() != number:
                     continue
                 closed = self._closed(state)
                 strata = self._strata(ranked, closed)
@@ -355,7 +361,8 @@ class LiveSession:
             return result
         audit, judged = known
         result |= {"ranking": judged.number, "learned": state.sample_learned}
-        result["current"] = judged.number == ranked.number == state.learned  # nothing was marked since
+        names = [self.journal.name_of_marks(number) for number in (judged.number, ranked.number, None)]
+        result["current"] = len(set(names)) == 1  # the marks are those it was drawn with
         size, population = audit.size(), int(self.members.sum())
         result |= {"size": _shown(size), "population": population, "rate": _shown(_scaled(size, 1 / population))}
         count = int((judged.scores[audit.order] >= threshold).sum())

@@ -114,7 +114,7 @@ class Pool:
     def mask(self, condition: str, among: str = "") -> np.ndarray:
         """Crops that meet an SQL condition (all for "") and belong to a selection (any for ""), [N] bool."""
         every = np.ones(len(self.table), bool)
-        found = self._masks.get(condition, lambda: rows_where(self.table, condition)) if condition.strip() else every
+        found = self._masks.get(condition, lambda: rows_where(self.table, condition, or_none=True)) if condition.strip() else every
         if not among:
             return found
         with self._lock:

@@ -98,7 +98,8 @@ class Sessions:
         if not crops and not uploads:
             raise ValueError("query must hold at least one crop or one uploaded image")
         self.pool.rows(list(crops))
-        self.pool.mask(facts["pool"])
+        if not self.pool.mask(facts["pool"]).any():
+            raise ValueError(f"pool must leave some crops; none meets {facts['pool']!r}")
         paths = [self.upload_path(name) for name in uploads]
         missing = next((name for name, path in zip(uploads, paths, strict=True) if path is None), None)
         if missing is not None:

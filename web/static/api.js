@@ -117,14 +117,20 @@ class Queue {
           await new Promise((resolve) => setTimeout(resolve, 1000));
           continue;
         }
-        if ([403, 404, 409].includes(error.status)) {
-          this.kept.push(this.items.shift());
-          this.trouble = false;
+        if (error.status === 403) {
+          this.trouble = "the server was started anew and has a new URL; open it";
           this.store();
-          fail(error);
+          await new Promise((resolve) => setTimeout(resolve, 2000));
           continue;
         }
-        this.trouble = false;
+        if ([404, 409].includes(error.status)) {
+          this.kept.push(this.items.shift());
+          this.trouble = "";
+          this.store();
+          if (listener) fail(error); // not for what an earlier page left
+          continue;
+        }
+        this.trouble = "";
         if (listener) listener.reject(error);
         else fail(error);
       }

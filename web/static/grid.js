@@ -53,7 +53,10 @@ export class Grid {
     const asked = (this.asked = {});
     this.element.setAttribute("aria-busy", "true");
     try {
-      const { total, crops } = await load(0, PAGE);
+      const { total, crops } = await load(0, PAGE).catch((error) => {
+        if (asked === this.asked) throw error;
+        return {};
+      });
       if (asked !== this.asked) return false; // another list has been asked for since
       this.view = asked;
       this.load = load;
@@ -296,12 +299,8 @@ export class Grid {
   /** Crops of the selection, by place; asks for those that were never on the screen. */
   async chosen() {
     const indices = [...this.selected].sort((a, b) => a - b);
-    const crops = [];
-    for (const index of indices) {
-      if (!this.crop(index)) await this.page(Math.floor(index / PAGE));
-      if (this.crop(index)) crops.push(this.crop(index));
-    }
-    return crops;
+    await Promise.all([...new Set(indices.map((index) => Math.floor(index / PAGE)))].map((number) => this.page(number)));
+    return indices.map((index) => this.crop(index)).filter(Boolean);
   }
 
   range(from, to) {
@@ -344,11 +343,10 @@ export class Grid {
     if (last > first) this.select(this.range(first, last - 1));
   }
 
-  /** Marks all that is selected, as one action. */
-  async markSelection(answer) {
-    const view = this.view;
-    const crops = await this.chosen();
-    if (view === this.view && crops.length) this.options.onmark?.(crops, answer);
+  /** Marks all that is selected, as one action; `marking` is done when it is under way, and what comes after it has to wait. */
+  markSelection(answer) {
+    this.marking = this.chosen().then((crops) => crops.length && this.options.onmark?.(crops, answer));
+    return this.marking;
   }
 
   /** Marks the selection, or the current crop, and goes on to the next. */

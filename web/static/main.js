@@ -36,6 +36,7 @@ async function route(signal) {
 
 const go = () => {
   shown.abort();
+  byId("error").hidden = true;
   shown = new AbortController();
   const { signal } = shown;
   route(signal).catch((error) => signal.aborted || explain(error));

@@ -7,6 +7,7 @@ import { byId, el, fail, svg } from "./dom.js";
 export async function openCrop(grid, index) {
   const dialog = byId("crop");
   let at = index;
+  let unfolded = false; // the facts, kept from crop to crop
   let known = {}; // what the server said of the crop that is shown
   const box = el("div");
   dialog.replaceChildren(box);
@@ -48,7 +49,7 @@ export async function openCrop(grid, index) {
           el("button", { onclick: () => mark(false), "aria-pressed": String(crop.mark === false) }, "✗ not relevant"),
           el("span", { class: "faint" }, marked)] : []),
         el("button", { onclick: () => dialog.close() }, "Close")),
-      el("details", {}, el("summary", {}, "What is known of it"),
+      el("details", { open: unfolded, ontoggle: (event) => (unfolded = event.target.open) }, el("summary", {}, "What is known of it"),
         el("table", {}, ...facts.map(([name, value]) => el("tr", {}, el("td", { class: "faint" }, name), el("td", {}, String(value)))))));
   }
 

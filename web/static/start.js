@@ -92,7 +92,10 @@ function collect(pool, open, preset) {
 
   function draw() {
     const count = picked.size + uploads.length;
-    const example = (src, name, remove) => el("button", { class: "plain", title: "take it off", "aria-label": `take off ${name}`, onclick: remove }, el("img", { src, alt: "" }));
+    const example = (src, name, remove) => el("button", { class: "plain", title: "take it off", "aria-label": `take off ${name}`, onclick: () => {
+      remove();
+      (chosen.querySelector("button") || grid.element).focus();
+    } }, el("img", { src, alt: "" }));
     chosen.replaceChildren(
       ...[...picked.values()].slice(0, 12).map((crop) => example(`/thumb/${crop.id}/96`, crop.label || "example", () => pick(crop))),
       ...uploads.map((upload, place) => example(`/uploads/${upload}`, "uploaded image", () => (uploads.splice(place, 1), draw()))),

@@ -117,6 +117,7 @@ export async function workScreen(pool, session, signal) {
     const noSample = now.sort === "audit" && !state?.audit;
     const load = noSample ? async () => ({ total: 0, crops: [] }) : (start, count) => get(`${base}/crops`, { ...now, start, count });
     try {
+      await grid.marking;
       if (!(await grid.reset(load))) return false;
     } catch (error) {
       if (wanted === now) wanted = { ...view };
@@ -134,8 +135,9 @@ export async function workScreen(pool, session, signal) {
 
   async function showNew() {
     // Marks that are on their way belong to it.
+    await grid.marking;
     await update();
-    for (let tries = 0; tries < 100 && (queue.items.length || state.newest < state.learned); tries++) {
+    for (let tries = 0; tries < 100 && (queue.items.length || state.learning); tries++) {
       await new Promise((resolve) => setTimeout(resolve, 60));
       await update();
     }
@@ -179,7 +181,7 @@ export async function workScreen(pool, session, signal) {
   }
 
   function step(kind) {
-    queue.add(`${base}/${kind}`, {}).then(async ({ line }) => {
+    Promise.resolve(grid.marking).then(() => queue.add(`${base}/${kind}`, {})).then(async ({ line }) => {
       announce(line ? `${kind} done` : `nothing to ${kind}`);
       await grid.refresh();
       await update();
@@ -208,7 +210,7 @@ export async function workScreen(pool, session, signal) {
       const whole = audit && audit.answered === audit.drawn;
       const question = whole ? "The answers of the present sample haven't been learned from. Draw another all the same?" : "The present sample isn't marked whole. Draw another?";
       if (audit?.answered && !state.estimate.learned && !confirm(question)) return;
-      if (state.newest !== view.ranking) await showNew();
+      await showNew();
       await queue.add(`${base}/audit`, { size: Number(size.value) });
       await update();
       await show({ sort: "audit" });
@@ -243,7 +245,7 @@ export async function workScreen(pool, session, signal) {
     redo.disabled = !given.can_redo;
     marks.textContent = `${given.relevant} ✓   ${given.not_relevant} ✗`;
     marks.setAttribute("aria-label", `${given.relevant} relevant, ${given.not_relevant} not relevant`);
-    if (view.ranking < 0 && given.newest >= 0 && given.newest >= given.learned) {
+    if (view.ranking < 0 && given.newest >= 0 && !given.learning) {
       lines = given.lines;
       await show({ ranking: given.newest });
       later(0);
@@ -253,7 +255,7 @@ export async function workScreen(pool, session, signal) {
     if (known !== given.lines && lines !== given.lines) grid.refresh().catch(fail);
     lines = given.lines;
     if (given.panel) drawPanel(given);
-    later(given.newest < given.learned || view.ranking < 0 ? 60 : 2500);
+    later(given.learning || view.ranking < 0 ? 60 : 2500);
   }
 
   function drawPanel(given) {
@@ -267,8 +269,8 @@ export async function workScreen(pool, session, signal) {
       : `Round ${count}. The signal comes when three rounds in a row, of ten marks or more, agree.`;
     rounds.replaceChildren(roundsPlot(given.panel.rounds, given.estimate.current ? given.estimate : null));
     const change = given.changes;
-    const learning = given.newest < given.learned ? "learning …" : "";
-    if (change && change.ranking > view.ranking) {
+    const learning = given.learning ? "learning …" : "";
+    if (change) {
       const told = [change.new_marks < 0 ? `${many(-change.new_marks, "mark")} taken back` : many(change.new_marks, "new mark"), `${change.entered} of the first ${change.top} would be new`, `${change.taken_before.toLocaleString("en")} → ${change.taken.toLocaleString("en")} to take home`];
       tell(`${told.join("; ")}. ${learning}`, true);
     } else tell(learning || hint(given), false);
