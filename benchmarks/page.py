@@ -183,7 +183,7 @@ def measure(page: Any, url: str, process: int, ready: float, crops: int) -> None
                 await fetch(path, { method: "POST", headers, body: JSON.stringify({ by: "m", action: `u${turn}` }) });
                 for (;;) {
                     const state = await (await fetch(`/api/sessions/${session}?by=m&ranking=0`)).json();
-                    if (state.newest >= state.learned) break;
+                    if (!state.learning) break;
                 }
                 taken.push((performance.now() - started) / 1000);
             }
