@@ -431,6 +431,8 @@ def take_home(
     estimates: Mapping[str, Any] | None = None,
 ) -> None:
     """Exports the crops from a threshold on, or those marked as relevant; marks overrule the threshold."""
+    from probe.saved_probe import hash_of_marks
+
     direction = result.direction
     if direction is None:
         raise ValueError("export needs marks or a probe")
@@ -445,20 +447,21 @@ def take_home(
     selected = "marked" if FLAGS.export_marked else "threshold"
     facts = {"method": direction.method, "C": direction.C, "transform": index.transform.name}
     ids = embeddings.table.ids
+    marks = {str(ids[row]): answer for row, answer in result.marks.items()}
     card = make_card(
         embeddings.meta,
         FLAGS.query or [str(ids[row]) for row in result.queries],
         FLAGS.where,
         selected,
-        {str(ids[row]): answer for row, answer in result.marks.items()},
+        marks,
+        hash_of_marks(marks),
         facts,
         direction.coef,
         None if threshold is None else {"scale": "score less intercept", "value": threshold},
         estimates,
         FLAGS.seed,
     )
-    report_of = export(selection, FLAGS.export, FLAGS.export_to, card, progress_bar)
-    for line in [*report_of.lines(), *(f"{item.image}: {item.reason}" for item in report_of.skipped)]:
+    for line in export(selection, FLAGS.export, FLAGS.export_to, card, progress_bar).left_out():
         print(f"left out: {line}")
     print(f"{len(rows)} crops of {FLAGS.class_name!r} as {FLAGS.export} -> {FLAGS.export_to} (with card.md)")
 
@@ -538,7 +541,7 @@ def use_probe(embeddings: EmbeddingSet, hidden: np.ndarray) -> None:
 
 def audit(embeddings: EmbeddingSet, index: CosineIndex, saved: SavedProbe, marks: Mapping[int, bool], left_out: set[int]) -> None:
     """Writes a random sample to mark, or, where that is done, what it says of the whole ranking; see probe.estimate."""
-    from probe.estimate import Audit, Interval, draw_audit, stratify
+    from probe.estimate import Audit, draw_audit, stratify
     from probe.marks import Marks
     from probe.saved_probe import hash_of_marks
 
@@ -574,10 +577,10 @@ def audit(embeddings: EmbeddingSet, index: CosineIndex, saved: SavedProbe, marks
     found = sum(answer for row, answer in marks.items() if row not in left_out)
     result = Audit(open_rows, strata[open_rows], answers, found, seed=FLAGS.seed)
     print(f"from {len(answers)} crops drawn at random, none of which was learned from; 95 % intervals")
-    print(f"class size             {result.size()}   (without the query)")
-    searched = len(open_rows) + sum(row not in left_out for row in marks)
     size = result.size()
-    rate = Interval(size.estimate / searched, size.low / searched, size.high / searched)
+    print(f"class size             {size}   (without the query)")
+    searched = len(open_rows) + sum(row not in left_out for row in marks)
+    rate = size.scaled(1 / searched)
     print(f"rate                   {rate}   (of the {searched} crops searched)")
     top = min(max(1, deemed), len(open_rows))
     print(f"precision of top {top:5d} {result.precision(top)}   (unmarked crops; the probe deems so many relevant)")
@@ -689,12 +692,12 @@ def run() -> None:
     """The whole job; raises ValueError or OSError with a message for the user."""
     check_flags()
     embeddings = EmbeddingSet.load(FLAGS.embeddings, FLAGS.images_root or None)
+    if FLAGS.predictions:
+        embeddings = dataclasses.replace(embeddings, table=with_predictions(embeddings.table, FLAGS.predictions))
     if FLAGS.serve:
         from web.serve import serve
 
-        return serve(embeddings, FLAGS.sessions, FLAGS.host, FLAGS.port, FLAGS.browser, FLAGS.predictions, FLAGS.seed)
-    if FLAGS.predictions:
-        embeddings = dataclasses.replace(embeddings, table=with_predictions(embeddings.table, FLAGS.predictions))
+        return serve(embeddings, FLAGS.sessions, FLAGS.host, FLAGS.port, FLAGS.browser, FLAGS.seed)
     if FLAGS.marks and Path(FLAGS.marks).is_dir():
         take_up_session()
     hidden = hidden_rows(embeddings)

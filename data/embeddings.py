@@ -7,7 +7,6 @@ is renamed into place whole. It is loaded memory-mapped, without pickle, and ver
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import shutil
@@ -19,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from data.crop_table import CropTable
-from data.files import check_writable, keep_aside, sha256_of_file, write_atomically, write_json
+from data.files import check_writable, keep_aside, sha256_of_file, write_atomically, write_csv, write_json
 
 EMBEDDINGS, CROPS, META, SKIPPED = "embeddings.npy", "crops.parquet", "meta.json", "skipped.csv"
 ROWS_PER_PART = 1024
@@ -227,13 +226,9 @@ def _read_part(path: Path, name: str) -> np.ndarray:
 
 
 def _write_skipped(path: Path, table: CropTable, reasons: Mapping[str, str]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["crop_id", "image", "reason"])
-    writer.writerows(
-        [crop, image, reasons.get(image, "unreadable")] for crop, image in zip(table.ids, table.column("image"), strict=True)
-    )
-    write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+    crops = zip(table.ids, table.column("image"), strict=True)
+    rows = [[crop, image, reasons.get(image, "unreadable")] for crop, image in crops]
+    write_csv(path, [["crop_id", "image", "reason"], *rows])
 
 
 def read_skipped(folder: str | Path) -> dict[str, str]:

@@ -7,9 +7,7 @@ where the format has a place for them.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import re
 import shutil
@@ -23,7 +21,7 @@ import pyarrow as pa
 
 from data.crop_table import SIDES, CropTable
 from data.cropandweed import RAW, VEGETATION, variants
-from data.files import write_atomically, write_json
+from data.files import write_atomically, write_csv, write_json
 from data.images import ImageError, cut_at_most, read_image, write_png
 from data.progress import Progress, no_progress
 from data.provenance import provenance
@@ -119,8 +117,8 @@ def export(
     report = Report()
     try:
         FORMATS[kind](selection, partial, report, progress)
-        left_out = [*report.lines(), *(f"{item.image}: {item.reason}" for item in report.skipped)]
-        facts = {"class": selection.class_name, "format": kind, "crops": len(selection.rows), **card, "left_out": left_out}
+        facts = {"class": selection.class_name, "format": kind, "crops": len(selection.rows), **card}
+        facts["left_out"] = report.left_out()
         write_json(partial / "card.json", facts)
         text = _card_text(facts)
         write_atomically(partial / "card.md", lambda file: file.write(text.encode()))
@@ -137,6 +135,7 @@ def make_card(
     pool: str,
     selected: str,
     marks: Mapping[str, bool],
+    marks_hash: str,
     probe: Mapping[str, Any],
     coefficients: np.ndarray,
     threshold: Mapping[str, Any] | None,
@@ -151,6 +150,7 @@ def make_card(
         pool: the SQL condition that the search was limited to, "" for none.
         selected: "threshold" or "marked".
         marks: crop id -> relevant.
+        marks_hash: of them, as the probe's file states it.
         probe: how it was learned, for people.
         coefficients: [d] float, of the direction that everything was ranked by.
         threshold: scale and value; None where the threshold decided nothing.
@@ -161,13 +161,12 @@ def make_card(
         precision: Any = "not estimated: every crop was marked by a person"
     else:
         precision = "not estimated: no random sample was marked for this ranking and threshold"
-    answers = json.dumps(sorted((name, bool(answer)) for name, answer in marks.items()))
     return {
         "query": list(query),
         "pool": pool or "all crops",
         "selected": selected,
         "marks": {"relevant": sum(marks.values()), "not_relevant": len(marks) - sum(marks.values())},
-        "marks_hash": hashlib.sha256(answers.encode()).hexdigest(),
+        "marks_hash": marks_hash,
         "probe": dict(probe),
         "coefficients_hash": hashlib.sha256(np.ascontiguousarray(coefficients, np.float64).tobytes()).hexdigest(),
         "threshold": dict(threshold) if threshold else "none",
@@ -211,12 +210,6 @@ def _names(texts: list[str]) -> dict[str, str]:
         taken.add(name.lower())
         names[text] = name
     return names
-
-
-def _write_csv(path: Path, rows: list[list[Any]]) -> None:
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)
-    write_atomically(path, lambda file: file.write(text.getvalue().encode()))
 
 
 def _by_image(table: CropTable) -> dict[str, list[int]]:
@@ -267,12 +260,12 @@ def _cropandweed(selection: Selection, folder: Path, report: Report, progress: P
                 places = [table.column(name)[row] for name in ("stem_x", "stem_y")]
                 line += ["" if np.isnan(place) else int(place) if place == int(place) else place for place in places]
             lines.append(line)
-        _write_csv(folder / "bboxes" / variant / f"{Path(image).stem}.csv", lines)
+        write_csv(folder / "bboxes" / variant / f"{Path(image).stem}.csv", lines)
     used_names = {label: names.get(label, f"label {label}") for label in sorted({int(label) for label in labels} - {VEGETATION})}
     used_names[new] = selection.class_name
     header = ["variant", "label_id", "name", "color_rgb_hex", "source_label_ids"]
     sources = {label: "" if label == new and new not in names else label for label in used_names}
-    _write_csv(
+    write_csv(
         folder / "variants.csv", [header, *([variant, label, name, "", sources[label]] for label, name in used_names.items())]
     )
 

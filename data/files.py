@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
 import hashlib
+import io
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -39,6 +41,13 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
 def write_json(path: str | Path, value: Any) -> None:
     """Writes a JSON file atomically, indented, keys in the order given."""
     write_atomically(path, lambda file: file.write((json.dumps(value, indent=2) + "\n").encode()))
+
+
+def write_csv(path: str | Path, rows: Iterable[Sequence[Any]], line_end: str = "\r\n") -> None:
+    """Writes a CSV file atomically, in UTF-8."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator=line_end).writerows(rows)
+    write_atomically(path, lambda file: file.write(text.getvalue().encode()))
 
 
 def read_text(path: Path, strict: bool = True) -> str:

@@ -36,3 +36,7 @@ class Report:
     def lines(self) -> list[str]:
         """The counts, one a line, most frequent first."""
         return [f"{number:,} {what}" for what, number in self.counts.most_common()]
+
+    def left_out(self) -> list[str]:
+        """The counts and then every skipped image with its reason."""
+        return [*self.lines(), *(f"{item.image}: {item.reason}" for item in self.skipped)]

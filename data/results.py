@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from data.crop_table import CropTable
-from data.files import write_atomically
+from data.files import write_csv
 
 _COPIED = ("label_name", "image", "left", "top", "right", "bottom")
 _ANSWER = {True: 1, False: 0, None: ""}
@@ -29,12 +28,10 @@ def write_results(
         scores: one a ranked row.
         marks: row -> relevant; fills the column `relevant`, which is empty otherwise.
     """
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["rank", "crop_id", "score", "relevant", *_COPIED])
     ranked = [(rank, row, f"{score:.6f}") for rank, (row, score) in enumerate(zip(rows, scores, strict=True), 1)]
     shown = {int(row) for row in rows}
+    lines: list[list[Any]] = [["rank", "crop_id", "score", "relevant", *_COPIED]]
     for rank, row, score in ranked + [("", row, "") for row in marks if row not in shown]:
         place = [table.column(name)[row] for name in _COPIED]
-        writer.writerow([rank, table.ids[row], score, _ANSWER[marks.get(int(row))], *place])
-    write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+        lines.append([rank, table.ids[row], score, _ANSWER[marks.get(int(row))], *place])
+    write_csv(path, lines)

@@ -12,8 +12,6 @@ work in your field.
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import os
 import sys
@@ -28,7 +26,7 @@ from PIL import Image
 from data.field_painting import MOST_PLANTS, Conditions, draw_conditions, full_area, paint
 from data.field_plants import Plant, grow
 from data.field_species import BY_NAME, SPECIES, Species
-from data.files import check_writable, write_atomically, write_json
+from data.files import check_writable, write_atomically, write_csv, write_json
 from data.progress import progress_bar
 
 WIDTH, HEIGHT = 1920, 1088
@@ -171,22 +169,17 @@ def _write_image(root: Path, number: int, seed: int) -> None:
     labels = Image.fromarray(mask)
     write_atomically(root / "labelIds" / "CropAndWeed" / f"{name}.png", lambda file: labels.save(file, "PNG", compress_level=1))
     boxes = [[*item.box, item.label_id, *item.stem] for item in annotations]
-    _write_csv(root / "bboxes" / "CropAndWeed" / f"{name}.csv", boxes)
+    write_csv(root / "bboxes" / "CropAndWeed" / f"{name}.csv", boxes, "\n")
     conditions = session.conditions
     hidden = float(np.mean([item.share_visible for item in annotations] or [1.0]))
     separability = 0 if hidden > 0.93 else 1 if hidden > 0.85 else 2
-    _write_csv(root / "params" / f"{name}.csv", [[conditions.moisture, conditions.soil, conditions.lighting, separability]])
+    conditions_row = [conditions.moisture, conditions.soil, conditions.lighting, separability]
+    write_csv(root / "params" / f"{name}.csv", [conditions_row], "\n")
     rows = []
     for item in annotations:
         plant, share, cut = item.plant, round(item.share_visible, 3), int(item.cut_off)
         rows.append([f"{name}.jpg", *item.box, plant.species.name, plant.true_leaves, share, cut, plant.growth_stage])
-    _write_csv(root / ".attributes" / f"{name}.csv", rows)
-
-
-def _write_csv(path: Path, rows: list[list]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+    write_csv(root / ".attributes" / f"{name}.csv", rows, "\n")
 
 
 def draw_field(root: str | Path, images: int, seed: int = 0, processes: int | None = None) -> Path:

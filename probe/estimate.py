@@ -29,6 +29,10 @@ class Interval:
     low: float
     high: float
 
+    def scaled(self, factor: float) -> Interval:
+        """The same of the estimated quantity times a factor, at least 0."""
+        return Interval(self.estimate * factor, self.low * factor, self.high * factor)
+
     def __str__(self) -> str:
         return f"{self.estimate:.3g} [{self.low:.3g}, {self.high:.3g}]"
 

@@ -184,7 +184,9 @@ def test_tensorflow_datasets_reads_the_records(selection, tmp_path):
 
 @pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind != "tfrecord"])
 def test_every_export_is_whole_with_a_card_or_not_there(selection, tmp_path, kind, monkeypatch):
-    card = make_card(META, ["c1"], "", "threshold", {"c1": True, "c2": False}, {"method": "pulled"}, np.ones(3), None, None, 0)
+    card = make_card(
+        META, ["c1"], "", "threshold", {"c1": True, "c2": False}, "hash", {"method": "pulled"}, np.ones(3), None, None, 0
+    )
     folder, _ = written(selection, kind, tmp_path, **card)
     facts = read_card(folder)
     assert facts["class"] == NAME
@@ -202,9 +204,9 @@ def test_every_export_is_whole_with_a_card_or_not_there(selection, tmp_path, kin
 
 def test_a_card_has_estimates_only_where_the_threshold_chose():
     known = {"precision": {"estimate": 0.9}}
-    arguments = (["c1"], "", "threshold", {}, {}, np.ones(3), None)
+    arguments = (["c1"], "", "threshold", {}, "hash", {}, np.ones(3), None)
     assert make_card(META, *arguments, known, 0)["estimates"] == known
-    marked = make_card(META, ["c1"], "", "marked", {}, {}, np.ones(3), None, known, 0)
+    marked = make_card(META, ["c1"], "", "marked", {}, "hash", {}, np.ones(3), None, known, 0)
     assert "marked by a person" in marked["estimates"]["precision"]
 
 

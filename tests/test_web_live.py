@@ -1,12 +1,14 @@
 """A session against the library it is thin over, and the estimates it shows against the truth."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from data.embeddings import EmbeddingSet
 from data.export import export, read_card
+from data.predictions import with_predictions
 from data.where import rows_where
 from probe.feedback import rerank
 from probe.saved_probe import SavedProbe
@@ -348,16 +350,20 @@ def test_a_session_about_predictions_needs_the_same_ones(field_set, sessions, po
     for path, rows in ((first, range(40)), (other, range(20, 60))):
         path.write_text("crop_id,predicted\n" + "".join(f"{pool.table.ids[row]},X\n" for row in rows))
     embeddings = EmbeddingSet.load(field_set)
+
+    def predicted_pool(path):
+        return Pool(replace(embeddings, table=with_predictions(embeddings.table, path)), tmp_path)
+
     facts = {"name": "X", "pool": "predicted = 'X'", "class_name": "", "use": "failures"}
-    predicted = Sessions(Pool(embeddings, tmp_path, first), sessions.folder)
+    predicted = Sessions(predicted_pool(first), sessions.folder)
     name = predicted.create(facts, [str(pool.table.ids[3])], [])
     assert predicted.open(name).estimate(predicted.open(name).ranking(0), 0.0) == {"drawn": 0, "answered": 0}
     predicted.close()
     with pytest.raises(ValueError, match="session 'X' must be opened with its own predictions"):
-        Sessions(Pool(embeddings, tmp_path, other), sessions.folder).open(name)
+        Sessions(predicted_pool(other), sessions.folder).open(name)
     with pytest.raises(ValueError, match="session 'X' is about predictions: start the program with --predictions"):
         sessions.open(name)
-    again = Sessions(Pool(embeddings, tmp_path, first), sessions.folder)
+    again = Sessions(predicted_pool(first), sessions.folder)
     assert len(again.open(name).view(0, "best")) == 39
     again.close()
 

@@ -55,7 +55,7 @@ class Page:
         self.pool, self.sessions, self.photos = pool, sessions, photos
         self._worker: ProcessPoolExecutor | None = None
         self._worker_lock = threading.Lock()
-        self._limits: dict[str, anyio.CapacityLimiter] = {}
+        self._limits = {kind: anyio.CapacityLimiter(8) for kind in ("mark", "work")}
         self._cutters = ThreadPoolExecutor(os.cpu_count() or 2, "picture", partial(give_way, 5))
 
     def routes(self) -> list[Route | Mount]:
@@ -108,9 +108,7 @@ class Page:
 
     async def _in_thread(self, kind: str, work: Callable[[], Result]) -> Result:
         """Runs blocking work in a thread; at most so many of a kind at once that nothing holds up a mark."""
-        limits = {"mark": 8, "work": 8}
-        limiter = self._limits.setdefault(kind, anyio.CapacityLimiter(limits[kind]))
-        return await anyio.to_thread.run_sync(work, limiter=limiter)
+        return await anyio.to_thread.run_sync(work, limiter=self._limits[kind])
 
     async def _in_worker(self, work: Callable[..., Result], *arguments: Any) -> Result:
         """Runs work in the worker process, which is started when it is first needed, and again if it died."""
@@ -377,12 +375,10 @@ class Page:
 
     async def shown(self, request: Request) -> Response:
         body = await _body(request)
-        ranking = body.get("ranking")
 
         def work() -> int:
             session = self._session(request)
-            if not isinstance(ranking, int) or not 0 <= ranking <= len(session.journal.lines):
-                raise ValueError(f"ranking must be from 0 to {len(session.journal.lines)}; got {ranking!r}")
+            ranking = _ranking_in(body, session)
             if ranking in session.journal.state().shown:
                 return 0
             return session.journal.add("shown", _text(body, "by"), _text(body, "action"), ranking=ranking)
@@ -442,12 +438,13 @@ class Page:
 
         def prepare() -> tuple[Any, ...]:
             session = self._session(request)
-            selection = session.selection(min(number, len(session.journal.lines)), what, class_name)
+            ranking = min(number, len(session.journal.lines))
+            selection = session.selection(ranking, what, class_name)
             folder = session.journal.folder / "exports"
             folder.mkdir(exist_ok=True)
             name = f"{safe_name(class_name)}-{kind}-{now()[:19].replace(':', '').replace('-', '')}-{uuid.uuid4().hex[:4]}"
             place = folder / name
-            return selection, kind, str(place), session.card(number, what)
+            return selection, kind, str(place), session.card(ranking, what)
 
         arguments = await self._in_thread("work", prepare)
         left_out = await self._in_worker(export_selection, arguments)
@@ -477,12 +474,10 @@ class Page:
 
     async def save_probe(self, request: Request) -> Response:
         body = await _body(request)
-        number = body.get("ranking")
 
         def work() -> str:
             session = self._session(request)
-            if not isinstance(number, int) or not 0 <= number <= len(session.journal.lines):
-                raise ValueError(f"ranking must be from 0 to {len(session.journal.lines)}; got {number!r}")
+            number = _ranking_in(body, session)
             folder = session.journal.folder / "probe"
             keep_aside(folder)
             session.probe(number).save(folder)
@@ -526,6 +521,13 @@ def _texts(body: dict[str, Any], name: str) -> list[str]:
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values) or len(values) > 1000:
         raise HTTPException(400, f"{name} must be a list of at most 1,000 texts")
     return values
+
+
+def _ranking_in(body: dict[str, Any], session: LiveSession) -> int:
+    ranking, most = body.get("ranking"), len(session.journal.lines)
+    if not isinstance(ranking, int) or not 0 <= ranking <= most:
+        raise ValueError(f"ranking must be from 0 to {most}; got {ranking!r}")
+    return ranking
 
 
 def _number(request: Request, name: str, least: int, most: int | None = None) -> int:

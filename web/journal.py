@@ -170,10 +170,9 @@ class Journal:
             line = {"n": len(self.lines) + 1, "time": now(), "kind": kind, "by": by, **facts}
             if action:
                 line["action"] = action
-            text = json.dumps(line, ensure_ascii=False, separators=(",", ":"))
             place = self._file.tell()
             try:
-                self._file.write(text.encode() + b"\n")
+                self._file.write(_encoded(line))
                 self._file.flush()
                 os.fsync(self._file.fileno())
             except OSError:  # a full disk: what was written of the line must not precede the next one
@@ -268,13 +267,17 @@ def create_session(
         shutil.copyfile(path, folder / name / path.name)
     with open(folder / name / FEEDBACK, "wb") as file:
         for line in lines:
-            file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+            file.write(_encoded(line))
         file.flush()
         os.fsync(file.fileno())
     write_json(folder / name / SESSION, {"format": FORMAT, "created": now(), **facts})
     _sync_folder(folder / name)
     _sync_folder(folder)
     return name
+
+
+def _encoded(line: Mapping[str, Any]) -> bytes:
+    return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 def _read_lines(path: Path, mend: bool) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from probe.estimate import Audit, Interval, draw_audit, should_stop, stratify
 from probe.feedback import learn_from, ranking_of
 from probe.methods import Direction
 from probe.metrics import wilson_interval
-from probe.saved_probe import IDENTITY, SavedProbe
+from probe.saved_probe import IDENTITY, SavedProbe, hash_of_marks
 from probe.transforms import confidence_of, mean_direction
 from web.journal import Journal, State
 from web.pool import Pool, Recent, give_way
@@ -75,7 +75,7 @@ class LiveSession:
             if PREDICTED in facts["pool"] and PREDICTED not in pool.table.rows.column_names:
                 raise ValueError(f"session {facts['name']!r} is about predictions: start the program with --predictions")
             self.members = pool.mask(facts["pool"])
-            if facts.get("pool_hash", pool.hash_of(facts["pool"])) != pool.hash_of(facts["pool"]):
+            if "pool_hash" in facts and facts["pool_hash"] != pool.hash_of(facts["pool"]):
                 raise ValueError(
                     f"session {facts['name']!r} must be opened with its own predictions: its condition means other crops"
                 )
@@ -88,6 +88,7 @@ class LiveSession:
         self._rankings: Recent[Ranked] = Recent(8)
         self._views: Recent[np.ndarray] = Recent(16)
         self._panels: Recent[dict[str, Any]] = Recent(4)
+        self._estimates: Recent[dict[str, Any]] = Recent(4)
         self._decisions: Recent[np.ndarray | None] = Recent(64)
         self._acting = threading.Lock()  # what is checked before a line is written still holds when it is
         self._newest = -1
@@ -354,6 +355,10 @@ class LiveSession:
 
     def estimate(self, ranked: Ranked, threshold: float) -> dict[str, Any]:
         """What the audit says of the crops from a threshold on; without one, or for another ranking, why it says nothing."""
+        key = (ranked.number, threshold, len(self.journal.lines))  # the page asks every few seconds
+        return self._estimates.get(key, lambda: self._estimate(ranked, threshold))
+
+    def _estimate(self, ranked: Ranked, threshold: float) -> dict[str, Any]:
         state = self.journal.state()
         result: dict[str, Any] = {"drawn": len(state.audit["rows"]) if state.audit else 0, "answered": len(state.answers)}
         known = self.audit()
@@ -364,17 +369,17 @@ class LiveSession:
         names = [self.journal.name_of_marks(number) for number in (judged.number, ranked.number, None)]
         result["current"] = len(set(names)) == 1  # the marks are those it was drawn with
         size, population = audit.size(), int(self.members.sum())
-        result |= {"size": _shown(size), "population": population, "rate": _shown(_scaled(size, 1 / population))}
+        result |= {"size": asdict(size), "population": population, "rate": asdict(size.scaled(1 / population))}
         count = int((judged.scores[audit.order] >= threshold).sum())
         if judged.scale == ranked.scale and count:
             precision = audit.precision(count)
-            result |= {"count": count, "precision": _shown(precision), "recall": _shown(audit.recall(count))}
+            result |= {"count": count, "precision": asdict(precision), "recall": asdict(audit.recall(count))}
             # Taken home are those, less what the sample found wrong among them, and what is known to be relevant besides.
             wrong = sum(not audit.answers.get(row, True) for row in audit.order[:count].tolist())
             certain = audit.known + sum(audit.answers.get(row, False) for row in audit.order[count:].tolist())
             taken = count - wrong + certain
             right = Interval(*(certain + count * share for share in (precision.estimate, precision.low, precision.high)))
-            result |= {"taken": taken, "precision_of_taken": _shown(_scaled(right, 1 / taken))}
+            result |= {"taken": taken, "precision_of_taken": asdict(right.scaled(1 / taken))}
         return result
 
     def panel(self, number: int) -> dict[str, Any]:
@@ -486,6 +491,7 @@ class LiveSession:
             facts["pool"],
             what,
             state.marks,
+            hash_of_marks(state.marks),
             {"method": ranked.direction.method, "C": ranked.direction.C, "transform": "centre", "ranking": number},
             ranked.direction.coef,
             {"scale": ranked.scale, "value": threshold} if what == "threshold" else None,
@@ -505,11 +511,3 @@ class LiveSession:
         facts = {"title": f"session {self.journal.facts['name']}", "provenance": provenance(self.seed)}
         queries = tuple(self.journal.facts["query"]["crops"])
         return SavedProbe(self.pool.index.transform, ranked.direction, identity, dict(state.marks), queries, threshold, facts)
-
-
-def _scaled(interval: Interval, factor: float) -> Interval:
-    return Interval(interval.estimate * factor, interval.low * factor, interval.high * factor)
-
-
-def _shown(interval: Interval) -> dict[str, float]:
-    return {"estimate": interval.estimate, "low": interval.low, "high": interval.high}

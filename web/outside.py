@@ -83,5 +83,4 @@ def export_selection(arguments: tuple[Any, ...]) -> list[str]:
     from data.export import export
 
     selection, kind, folder, card = arguments
-    report = export(selection, kind, Path(folder), card)
-    return [*report.lines(), *(f"{item.image}: {item.reason}" for item in report.skipped)]
+    return export(selection, kind, Path(folder), card).left_out()

@@ -10,7 +10,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -21,7 +20,7 @@ import pyarrow.types
 from data.contact_sheet import class_colors
 from data.embeddings import EmbeddingSet
 from data.files import write_atomically
-from data.predictions import PREDICTED, confusions, with_predictions
+from data.predictions import PREDICTED, confusions
 from data.where import rows_where
 from probe.clusters import Cluster, propose_clusters
 from probe.projection import project
@@ -77,17 +76,14 @@ class Pool:
         shuffled: [N] int, all rows in an order that doesn't depend on anything.
     """
 
-    def __init__(self, embeddings: EmbeddingSet, cache: Path, predictions: str | Path = "", seed: int = 0):
+    def __init__(self, embeddings: EmbeddingSet, cache: Path, seed: int = 0):
         """Reads all embeddings once, for their mean.
 
         Args:
             embeddings: the set.
             cache: folder for what can be computed again.
-            predictions: .csv or .json of a model's predictions; see `data.predictions`.
             seed: of the map and the clusters.
         """
-        if predictions:
-            embeddings = replace(embeddings, table=with_predictions(embeddings.table, predictions))
         self.embeddings, self.table, self.seed = embeddings, embeddings.table, seed
         self.index = CosineIndex(embeddings.vectors, self.table.ids, Transform.fit("centre", embeddings.vectors))
         self.row_of = {str(crop_id): row for row, crop_id in enumerate(self.table.ids)}

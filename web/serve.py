@@ -30,18 +30,16 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 0,
     open_browser: bool = True,
-    predictions: str | Path = "",
     seed: int = 0,
 ) -> None:
     """Serves the page until Ctrl-C.
 
     Args:
-        embeddings: what to search.
+        embeddings: what to search; its table has the columns of `data.predictions` where a model's failures are counted.
         sessions: folder of the sessions; default: sessions/ beside the embedding set.
         host: address to listen on; beyond this machine everyone on the network who has the URL can see the images and mark.
         port: 0 takes 8765, or a free one where that is in use.
         open_browser: whether to open it in the default browser.
-        predictions: a model's predictions, for the third use; see `data.predictions`.
         seed: of audits, the map and the probe's random crops.
 
     Raises:
@@ -52,7 +50,7 @@ def serve(
     listener = _listen(host, port)
     address, number = listener.getsockname()[:2]
     print("reading the embeddings ...", flush=True)
-    pool = Pool(embeddings, folder / "cache", predictions, seed)
+    pool = Pool(embeddings, folder / "cache", seed)
     padding = float(embeddings.meta.get("view", {}).get("padding", 0.0))
     page = Page(pool, Sessions(pool, folder, seed), Photos(pool.table, folder / "cache" / "thumbnails", padding))
     token = secrets.token_urlsafe(24)

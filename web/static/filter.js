@@ -3,7 +3,8 @@
 import { el } from "./dom.js";
 
 const name = (column) => (/^[a-z_]\w*$/i.test(column) && !["left", "right"].includes(column) ? column : `"${column.replaceAll('"', '""')}"`);
-const text = (value) => `'${value.replaceAll("'", "''")}'`;
+/** A text as SQL writes it. */
+export const quoted = (value) => `'${value.replaceAll("'", "''")}'`;
 
 /** A row of controls; calls apply(condition) when one is set or taken off. */
 export function filterBar(columns, apply, also = []) {
@@ -31,7 +32,7 @@ export function filterBar(columns, apply, also = []) {
     let condition;
     if (!item.values) condition = `${name(item.name)} BETWEEN ${Number(first.value)} AND ${Number(second.value)}`;
     else if (["true", "false"].includes(first.value) && item.values.length === 2 && item.values[0] === "true") condition = `${name(item.name)} = ${first.value}`;
-    else condition = `${name(item.name)} = ${text(first.value)}`;
+    else condition = `${name(item.name)} = ${quoted(first.value)}`;
     sql.value = sql.value.trim() ? `${sql.value.trim()} AND ${condition}` : condition;
     apply(sql.value);
   }

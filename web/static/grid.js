@@ -92,6 +92,11 @@ export class Grid {
     return this.pages.get(Math.floor(index / PAGE))?.crops?.[index % PAGE];
   }
 
+  /** Asks for the page of a place, if it isn't there. */
+  ready(index) {
+    return this.page(Math.floor(index / PAGE));
+  }
+
   async page(number) {
     if (number < 0 || (this.total && number * PAGE >= this.total)) return;
     if (this.pages.has(number)) return this.pages.get(number).promise;
@@ -280,7 +285,7 @@ export class Grid {
   /** Brings a place onto the screen and the focus to it. */
   async focus(index) {
     index = Math.max(0, Math.min(this.total - 1, index));
-    await this.page(Math.floor(index / PAGE));
+    await this.ready(index);
     const top = Math.floor(index / this.columns) * this.lineHeight;
     const height = this.element.clientHeight;
     if (top < this.element.scrollTop) this.element.scrollTop = top;

@@ -56,7 +56,7 @@ export async function openCrop(grid, index) {
   async function step(by) {
     const to = at + by;
     if (to < 0 || to >= grid.total) return;
-    await grid.page(Math.floor(to / 200));
+    await grid.ready(to);
     at = to;
     draw();
   }

@@ -2,7 +2,7 @@
 
 import { get, send, sendFile } from "./api.js";
 import { byId, el, fail, many } from "./dom.js";
-import { filterBar } from "./filter.js";
+import { filterBar, quoted } from "./filter.js";
 import { Grid } from "./grid.js";
 import { openMap } from "./map.js";
 import { openCrop } from "./photo.js";
@@ -149,7 +149,7 @@ function split(pool, done) {
   const result = el("div");
   async function propose(event) {
     event.preventDefault();
-    const where = label.value ? `label_name = '${label.value.replaceAll("'", "''")}'` : "";
+    const where = label.value ? `label_name = ${quoted(label.value)}` : "";
     result.replaceChildren(el("p", {}, "looking for clusters …"));
     try {
       const clusters = await get("/api/clusters", { where, count: count.value });
@@ -189,7 +189,7 @@ function failures(pool, open) {
   const place = el("div");
   const rows = pool.confusions.slice(0, 12).map(({ label, predicted, crops }) => el("button", {
     onclick: () => place.replaceChildren(...collect(pool, open, {
-      use: "failures", name: `${label || "unlabelled"} called ${predicted}`, pool: condition(predicted), where: `${condition(predicted)} AND label_name = '${label.replaceAll("'", "''")}'`,
+      use: "failures", name: `${label || "unlabelled"} called ${predicted}`, pool: condition(predicted), where: `${condition(predicted)} AND label_name = ${quoted(label)}`,
     })),
   }, `${label || "unlabelled"} called ${predicted}: ${crops}`));
   const names = [...new Set(pool.confusions.map(({ predicted }) => predicted))];
@@ -202,4 +202,4 @@ function failures(pool, open) {
   ];
 }
 
-const condition = (predicted) => `predicted = '${predicted.replaceAll("'", "''")}'`;
+const condition = (predicted) => `predicted = ${quoted(predicted)}`;
