@@ -1,13 +1,16 @@
-"""The post's three steps, reproduced: "A Guide To Few-Shot Learning With Embeddings" (Aquarium, 2023).
+"""The post's three steps, reproduced: "A Guide To Few-Shot Learning With Embeddings"
+(Aquarium, 2023).
 
     make reproduce                                                     # on the sample field (synthetic)
     make reproduce DATA=cropandweed                                    # on CropAndWeed: sugar beets of 4 to 6 leaves by label id
     python -m benchmarks.blog --data=photos --relevant="label_name = 'beet'"
 
-One query, the 50 best by ImageNet embeddings, by fine-tuned embeddings, and by a linear probe: after the post's 108 relevant and 32
-not relevant marks, taken from the top of the list as a person who scrolls would, and after as many as the default policy asks for
-until its stop signal, 140 at most. Counts of 50 are means over --queries random queries, with 95 % bootstrap intervals, over
-everything and over crops that nobody marked. Ends with a table and one self-contained report.html with three contact sheets.
+One query, the 50 best by ImageNet embeddings, by fine-tuned embeddings, and by a linear
+probe: after the post's 108 relevant and 32 not relevant marks, taken from the top of
+the list as a person who scrolls would, and after as many as the default policy asks for
+until its stop signal, 140 at most. Counts of 50 are means over --queries random
+queries, with 95 % bootstrap intervals, over everything and over crops that nobody
+marked. Ends with a table and one self-contained report.html with three contact sheets.
 """
 
 from __future__ import annotations
@@ -22,7 +25,11 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
-from benchmarks.demo import CRITERION, choose_queries, embedding_sets  # and its flags: --data, --dir, --images, --views
+from benchmarks.demo import (
+    CRITERION,
+    choose_queries,
+    embedding_sets,
+)  # and its flags: --data, --dir, --images, --views
 from data.contact_sheet import Sheet, Tile, draw_sheets
 from data.embeddings import EmbeddingSet
 from data.files import write_atomically
@@ -35,21 +42,32 @@ from probe.search import CosineIndex
 from probe.transforms import Transform
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("relevant", "", "SQL condition on the crop table for what is looked for; default: the post's.")
+flags.DEFINE_string(
+    "relevant",
+    "",
+    "SQL condition on the crop table for what is looked for; default: the post's.",
+)
 flags.DEFINE_integer("queries", 20, "Random queries.", lower_bound=2)
-flags.DEFINE_string("frozen", "", "An embedding set to take as the ImageNet one, instead of making it.")
+flags.DEFINE_string(
+    "frozen", "", "An embedding set to take as the ImageNet one, instead of making it."
+)
 flags.DEFINE_string("tuned", "", "An embedding set to take as the fine-tuned one.")
 
-# CropAndWeed's sugar beets of two, four, six and eight leaves are the ids 8 to 11; the post wishes for 4 to 6.
+# CropAndWeed's sugar beets of two, four, six and eight leaves are the ids 8 to 11; the
+# post wishes for 4 to 6.
 CROPANDWEED = "label_id IN (9, 10)"
 K, RELEVANT_MARKS, OTHER_MARKS, PER_ROUND, ROUNDS = 50, 108, 32, 20, 7
 POST = {"fine-tuned": "42", "probe, the post's marks": "50"}
 
 
 def posts_marks(order: np.ndarray, relevant: np.ndarray) -> dict[int, bool]:
-    """The first 108 relevant and the first 32 others of a ranking; of the class half is left at least."""
+    """The first 108 relevant and the first 32 others of a ranking; of the class half is
+    left at least.
+    """
     most = min(RELEVANT_MARKS, int(relevant.sum()) // 2)
-    rows = np.concatenate([order[relevant[order]][:most], order[~relevant[order]][:OTHER_MARKS]])
+    rows = np.concatenate(
+        [order[relevant[order]][:most], order[~relevant[order]][:OTHER_MARKS]]
+    )
     return {int(row): bool(relevant[row]) for row in rows}
 
 
@@ -60,10 +78,20 @@ def first(order: np.ndarray, left_out: set[int]) -> np.ndarray:
 def step(order: np.ndarray, query: int, marks: dict[int, bool], started: float) -> dict:
     """What a step comes to: rows over everything, rows over unmarked, marks, seconds."""
     best, unmarked = first(order, {query}), first(order, {query, *marks})
-    return {"all": best, "unmarked": unmarked, "marks": marks, "seconds": time.perf_counter() - started}
+    return {
+        "all": best,
+        "unmarked": unmarked,
+        "marks": marks,
+        "seconds": time.perf_counter() - started,
+    }
 
 
-def steps(indexes: dict[str, CosineIndex], centred: CosineIndex, relevant: np.ndarray, query: int) -> Iterator[tuple[str, dict]]:
+def steps(
+    indexes: dict[str, CosineIndex],
+    centred: CosineIndex,
+    relevant: np.ndarray,
+    query: int,
+) -> Iterator[tuple[str, dict]]:
     """What one query comes to, step by step.
 
     Args:
@@ -80,14 +108,20 @@ def steps(indexes: dict[str, CosineIndex], centred: CosineIndex, relevant: np.nd
     example = np.asarray(centred.vectors[[query]])
     started = time.perf_counter()
     direction = learn_from(centred, marks, example, [query])
-    yield "probe, the post's marks", step(centred.rank(direction.coef)[0], query, marks, started)
+    yield (
+        "probe, the post's marks",
+        step(centred.rank(direction.coef)[0], query, marks, started),
+    )
     started = time.perf_counter()
     for last in simulate(centred, Person(relevant), query, ROUNDS, PER_ROUND, "mix", K):
         if last[0].stop:
             break
     _, rows, ranking = last
     marks = {int(row): bool(relevant[row]) for row in rows}
-    yield "probe, the default policy's marks", step(np.argsort(-ranking.scores, kind="stable"), query, marks, started)
+    yield (
+        "probe, the default policy's marks",
+        step(np.argsort(-ranking.scores, kind="stable"), query, marks, started),
+    )
 
 
 def cell(values: list[float]) -> str:
@@ -98,47 +132,87 @@ def cell(values: list[float]) -> str:
 def table(results: dict[str, list[dict]], relevant: np.ndarray) -> list[list[str]]:
     rows = []
     for name, found in results.items():
-        counts = [[float(relevant[result[over]].sum()) for result in found] for over in ("all", "unmarked")]
+        counts = [
+            [float(relevant[result[over]].sum()) for result in found]
+            for over in ("all", "unmarked")
+        ]
         marks = [len(result["marks"]) for result in found]
         yes = [sum(result["marks"].values()) for result in found]
-        marked = f"{np.mean(yes):.0f} + {np.mean(marks) - np.mean(yes):.0f}" if max(marks) else "-"
+        marked = (
+            f"{np.mean(yes):.0f} + {np.mean(marks) - np.mean(yes):.0f}"
+            if max(marks)
+            else "-"
+        )
         seconds = f"{np.median([result['seconds'] for result in found]):.2f}"
-        rows.append([name, cell(counts[0]), cell(counts[1]), marked, seconds, POST.get(name, "-")])
+        rows.append(
+            [
+                name,
+                cell(counts[0]),
+                cell(counts[1]),
+                marked,
+                seconds,
+                POST.get(name, "-"),
+            ]
+        )
     return rows
 
 
-HEADER = ["embeddings", f"of {K}, over everything", f"of {K}, over unmarked", "marks, relevant + not", "seconds", "the post"]
+HEADER = [
+    "embeddings",
+    f"of {K}, over everything",
+    f"of {K}, over unmarked",
+    "marks, relevant + not",
+    "seconds",
+    "the post",
+]
 
 
-def picture(embeddings: EmbeddingSet, query: int, name: str, result: dict, relevant: np.ndarray) -> bytes:
+def picture(
+    embeddings: EmbeddingSet, query: int, name: str, result: dict, relevant: np.ndarray
+) -> bytes:
     """A contact sheet in the post's arrangement, as JPEG."""
     crops = embeddings.table
-    tiles = [Tile.of(crops, int(row), "right" if relevant[row] else "wrong") for row in result["all"]]
+    tiles = [
+        Tile.of(crops, int(row), "right" if relevant[row] else "wrong")
+        for row in result["all"]
+    ]
     title = f"{name}: {int(relevant[result['all']].sum())} of {K}"
-    image = draw_sheets([Sheet(title, [Tile.of(crops, query, "query")], tiles)], crops.classes)
+    image = draw_sheets(
+        [Sheet(title, [Tile.of(crops, query, "query")], tiles)], crops.classes
+    )
     out = io.BytesIO()
     image.convert("RGB").save(out, "JPEG", quality=80)
     return out.getvalue()
 
 
-def report(title: str, rows: list[list[str]], notes: list[str], pictures: dict[str, bytes]) -> str:
+def report(
+    title: str, rows: list[list[str]], notes: list[str], pictures: dict[str, bytes]
+) -> str:
     """One HTML page with everything inside."""
 
     def line(cells: list[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in cells) + "</tr>"
+        return (
+            "<tr>"
+            + "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in cells)
+            + "</tr>"
+        )
 
     images = "".join(
-        f'<figure><img alt="{html.escape(name)}" src="data:image/jpeg;base64,{base64.b64encode(content).decode()}">'
+        f'<figure><img alt="{html.escape(name)}" '
+        f'src="data:image/jpeg;base64,{base64.b64encode(content).decode()}">'
         f"<figcaption>{html.escape(name)}</figcaption></figure>"
         for name, content in pictures.items()
     )
     body = "".join(f"<p>{html.escape(note)}</p>" for note in notes)
     style = (
-        "body{font:16px/1.5 system-ui;margin:2em auto;max-width:1100px;padding:0 1em}table{border-collapse:collapse}"
-        "td,th{border:1px solid #bbb;padding:.3em .7em;text-align:left}img{max-width:100%}figure{margin:2em 0}"
+        "body{font:16px/1.5 system-ui;margin:2em auto;max-width:1100px;padding:0 "
+        "1em}table{border-collapse:collapse}"
+        "td,th{border:1px solid #bbb;padding:.3em "
+        ".7em;text-align:left}img{max-width:100%}figure{margin:2em 0}"
     )
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" '
+        'content="width=device-width">'
         f"<title>{html.escape(title)}</title><style>{style}</style><h1>{html.escape(title)}</h1>{body}"
         f"<table>{line(HEADER, 'th')}{''.join(line(row, 'td') for row in rows)}</table>{images}</html>\n"
     )
@@ -159,15 +233,23 @@ def main(argv: list[str]) -> None:
     wished = FLAGS.relevant or (CROPANDWEED if numbered else CRITERION)
     relevant = rows_where(frozen.table, wished, "relevant")
     if relevant.sum() < 10:
-        raise SystemExit(f"blog: relevant must be met by 10 crops at least; {wished!r} is met by {relevant.sum()}")
+        raise SystemExit(
+            f"blog: relevant must be met by 10 crops at least; {wished!r} is met by "
+            f"{relevant.sum()}"
+        )
     if len(relevant) <= 2 * K + ROUNDS * PER_ROUND:
         raise SystemExit(
-            f"blog: data must hold more than {2 * K + ROUNDS * PER_ROUND} crops to mark and count; got {len(relevant)}"
+            f"blog: data must hold more than {2 * K + ROUNDS * PER_ROUND} crops to "
+            f"mark and count; got {len(relevant)}"
         )
     queries = choose_queries(relevant, FLAGS.queries)
     sets = {"ImageNet": frozen, "fine-tuned": tuned}
-    indexes = {name: CosineIndex(each.vectors, each.table.ids) for name, each in sets.items()}
-    centred = CosineIndex(tuned.vectors, tuned.table.ids, Transform.fit("centre", tuned.vectors))
+    indexes = {
+        name: CosineIndex(each.vectors, each.table.ids) for name, each in sets.items()
+    }
+    centred = CosineIndex(
+        tuned.vectors, tuned.table.ids, Transform.fit("centre", tuned.vectors)
+    )
     results: dict[str, list[dict]] = {}
     for query in progress_bar(queries, unit="query", desc="searching"):
         for name, result in steps(indexes, centred, relevant, int(query)):
@@ -176,17 +258,35 @@ def main(argv: list[str]) -> None:
     source = FLAGS.data or "the sample field (synthetic)"
     facts = provenance(0)
     notes = [
-        f"Looked for on {source}: {wished}. {relevant.sum()} of {len(relevant)} crops are; {len(queries)} random queries, seed 0.",
-        "Means and 95 % bootstrap intervals over queries. Marks are by a simulated person who answers by the condition. "
-        "Seconds: computing for one query, median. The post counts one query and doesn't say whether its 50 leave out marked ones.",
-        f"commit {facts.get('commit', '?')}, {(time.monotonic() - started) / 60:.1f} minutes in all",
+        f"Looked for on {source}: {wished}. {relevant.sum()} of {len(relevant)} crops "
+        f"are; {len(queries)} random queries, seed 0.",
+        "Means and 95 % bootstrap intervals over queries. Marks are by a simulated "
+        "person who answers by the condition. "
+        "Seconds: computing for one query, median. The post counts one query and "
+        "doesn't say whether its 50 leave out marked ones.",
+        f"commit {facts.get('commit', '?')}, {(time.monotonic() - started) / 60:.1f} "
+        "minutes in all",
     ]
-    lines = [f"| {' | '.join(cells)} |" for cells in [HEADER, ["---"] * len(HEADER), *rows]]
+    lines = [
+        f"| {' | '.join(cells)} |" for cells in [HEADER, ["---"] * len(HEADER), *rows]
+    ]
     text = "\n".join([*notes, "", *lines]) + "\n"
     query = int(queries[0])
-    shown = {name: found[0] for name, found in results.items() if name != "probe, the post's marks"}
-    pictures = {name: picture(sets.get(name, tuned), query, name, result, relevant) for name, result in shown.items()}
-    page = report("A guide to few-shot learning with embeddings, reproduced", rows, notes, pictures)
+    shown = {
+        name: found[0]
+        for name, found in results.items()
+        if name != "probe, the post's marks"
+    }
+    pictures = {
+        name: picture(sets.get(name, tuned), query, name, result, relevant)
+        for name, result in shown.items()
+    }
+    page = report(
+        "A guide to few-shot learning with embeddings, reproduced",
+        rows,
+        notes,
+        pictures,
+    )
     write_atomically(folder / "report.html", lambda file: file.write(page.encode()))
     write_atomically(folder / "report.md", lambda file: file.write(text.encode()))
     print("\n" + text)

@@ -1,18 +1,22 @@
-"""The method's own claim: what contrastive training is worth when labels are few, and when they are many.
+"""The method's own claim: what contrastive training is worth when labels are few, and
+when they are many.
 
     python -m benchmarks.labels                                                           # on two sample fields (synthetic)
     python -m benchmarks.labels --train=plant_seedlings/train --test=plant_seedlings/validation --dir=runs/labels_photos
 
-Four encoders: ImageNet weights as they are; fine-tuned by contrast, without labels; fine-tuned on the labels; and both in turn.
-Each with 1 %, 10 % and 100 % of the training labels and several seeds, which draw the labels, the heads and the order of the
+Four encoders: ImageNet weights as they are; fine-tuned by contrast, without labels;
+fine-tuned on the labels; and both in turn. Each with 1 %, 10 % and 100 % of the
+training labels and several seeds, which draw the labels, the heads and the order of the
 batches. Trained on --train alone, measured on --test alone:
 
-- accuracy of linear evaluation: a logistic regression on the embeddings of the labelled training crops, the same labels that the
-  encoder had (standardised features, C = 0.01, nothing tuned);
-- P@50: every test crop is a query among the test crops, mean over classes. A class with fewer than 51 crops can't reach 1; the
-  highest possible mean is printed.
+- accuracy of linear evaluation: a logistic regression on the embeddings of the labelled
+  training crops, the same labels that the encoder had (standardised features, C = 0.01,
+  nothing tuned);
+- P@50: every test crop is a query among the test crops, mean over classes. A class with
+  fewer than 51 crops can't reach 1; the highest possible mean is printed.
 
-Every result is a line of results.jsonl; a killed run goes on. Ends with a table (results.md) and a plot (results.png).
+Every result is a line of results.jsonl; a killed run goes on. Ends with a table
+(results.md) and a plot (results.png).
 """
 
 from __future__ import annotations
@@ -50,19 +54,38 @@ from simclr_tf2.heads import HeadConfig
 from simclr_tf2.objectives import ObjectiveConfig, make_objective
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("train", "", "Images to train on, whatever run_finetune.py takes; default: a sample field of seed 0.")
-flags.DEFINE_string("test", "", "Images to measure on; default: a sample field of seed 1.")
+flags.DEFINE_string(
+    "train",
+    "",
+    "Images to train on, whatever run_finetune.py takes; default: a sample field of "
+    "seed 0.",
+)
+flags.DEFINE_string(
+    "test", "", "Images to measure on; default: a sample field of seed 1."
+)
 flags.DEFINE_string("dir", "runs/labels", "Where everything goes.")
 flags.DEFINE_string("encoder", "efficientnet_lite0", "Network to start from.")
 flags.DEFINE_string("weights", "imagenet", "Its weights.")
 flags.DEFINE_integer("image_size", 64, "Side of the crops.", lower_bound=32)
-flags.DEFINE_integer("views", 32_000, "Augmented crops of contrastive training.", lower_bound=1)
-flags.DEFINE_integer("steps", 100, "Steps of 64 crops of supervised training, whatever the number of labels.", lower_bound=1)
+flags.DEFINE_integer(
+    "views", 32_000, "Augmented crops of contrastive training.", lower_bound=1
+)
+flags.DEFINE_integer(
+    "steps",
+    100,
+    "Steps of 64 crops of supervised training, whatever the number of labels.",
+    lower_bound=1,
+)
 flags.DEFINE_integer("seeds", 3, "How many.", lower_bound=1)
 flags.DEFINE_integer("images", 120, "Images of each sample field.", lower_bound=10)
 
 FRACTIONS = (0.01, 0.1, 1.0)
-METHODS = ("no fine-tuning", "contrastive", "supervised", "contrastive, then supervised")
+METHODS = (
+    "no fine-tuning",
+    "contrastive",
+    "supervised",
+    "contrastive, then supervised",
+)
 CONTRASTIVE_BATCH, SUPERVISED_BATCH, K = 128, 64, 50
 VIEW = CropView()
 MEASURES = {"accuracy": "linear evaluation, accuracy", "precision": f"P@{K}"}
@@ -97,7 +120,9 @@ class Bench:
         labelled = self.labelled(job)
         vectors, answers = self.embed(encoder, labelled)
         test_vectors, test_answers = self.embed(encoder, self.test)
-        head = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000)).fit(vectors, answers)
+        head = make_pipeline(
+            StandardScaler(), LogisticRegression(C=0.01, max_iter=2000)
+        ).fit(vectors, answers)
         accuracy = float((head.predict(test_vectors) == test_answers).mean())
         precision = macro(retrieval_quality(test_vectors, test_answers, K))
         return {"accuracy": accuracy, "precision": precision, "labels": len(labelled)}
@@ -112,37 +137,91 @@ class Bench:
             if not (weights / "encoder.weights.h5").is_file():
                 weights.mkdir(exist_ok=True)
                 steps = FLAGS.views // (2 * CONTRASTIVE_BATCH)
-                self.finetune("contrastive", encoder, self.train, CONTRASTIVE_BATCH, steps, job.seed, weights)
+                self.finetune(
+                    "contrastive",
+                    encoder,
+                    self.train,
+                    CONTRASTIVE_BATCH,
+                    steps,
+                    job.seed,
+                    weights,
+                )
                 encoder.save(weights)
-            encoder = make_encoder(EncoderConfig(FLAGS.encoder, str(weights / "encoder.weights.h5")))
+            encoder = make_encoder(
+                EncoderConfig(FLAGS.encoder, str(weights / "encoder.weights.h5"))
+            )
         if job.method.endswith("supervised"):
             name = f"{job.method.replace(', ', '_').replace(' ', '_')}-{job.fraction:g}-{job.seed}"
-            self.finetune("supervised", encoder, self.labelled(job), SUPERVISED_BATCH, FLAGS.steps, job.seed, self.folder / name)
+            self.finetune(
+                "supervised",
+                encoder,
+                self.labelled(job),
+                SUPERVISED_BATCH,
+                FLAGS.steps,
+                job.seed,
+                self.folder / name,
+            )
         return encoder
 
-    def finetune(self, objective: str, encoder: Encoder, table: CropTable, batch: int, steps: int, seed: int, folder: Path) -> None:
+    def finetune(
+        self,
+        objective: str,
+        encoder: Encoder,
+        table: CropTable,
+        batch: int,
+        steps: int,
+        seed: int,
+        folder: Path,
+    ) -> None:
         """Trains for a number of steps, over as many passes as they take."""
         folder.mkdir(exist_ok=True)
-        cache = CropCache(self.folder / f"{objective}.cache", table, SOURCE_SCALE * FLAGS.image_size, VIEW, progress_bar)
+        cache = CropCache(
+            self.folder / f"{objective}.cache",
+            table,
+            SOURCE_SCALE * FLAGS.image_size,
+            VIEW,
+            progress_bar,
+        )
         keras.utils.set_random_seed(seed)
         augment = AugmentConfig(FLAGS.image_size, min_area=0.3, jitter=0.2, grey=0.0)
         smoothing = 0.1 if objective == "supervised" else 0.0
-        config = ObjectiveConfig(augment, len(table.classes), head=HeadConfig(hidden=512), online=False, label_smoothing=smoothing)
+        config = ObjectiveConfig(
+            augment,
+            len(table.classes),
+            head=HeadConfig(hidden=512),
+            online=False,
+            label_smoothing=smoothing,
+        )
         goal = make_objective(objective, encoder, config)
         batch = min(batch, len(table))
         passes = range(-(-steps // (len(table) // batch)))
 
         def batches(_: int, start: int) -> tf.data.Dataset:
             by_session = objective == "contrastive"
-            parts = [training_batches(cache, goal.augment, batch, seed, number, 0, by_session) for number in passes]
-            return functools.reduce(lambda first, second: first.concatenate(second), parts).take(steps).skip(start)
+            parts = [
+                training_batches(
+                    cache, goal.augment, batch, seed, number, 0, by_session
+                )
+                for number in passes
+            ]
+            return (
+                functools.reduce(lambda first, second: first.concatenate(second), parts)
+                .take(steps)
+                .skip(start)
+            )
 
-        settings = FinetuneConfig(epochs=1, batch_size=batch, warmup_epochs=0.1, checkpoint_minutes=60)
+        settings = FinetuneConfig(
+            epochs=1, batch_size=batch, warmup_epochs=0.1, checkpoint_minutes=60
+        )
         trainer = Trainer(goal, settings, batches, steps, folder)
         trainer.run(progress=progress_bar)
 
-    def embed(self, encoder: Encoder, table: CropTable) -> tuple[np.ndarray, np.ndarray]:
-        vectors, valid = embed_readable(table, encoder.embed, FLAGS.image_size, 64, Unreadable(), view=VIEW)
+    def embed(
+        self, encoder: Encoder, table: CropTable
+    ) -> tuple[np.ndarray, np.ndarray]:
+        vectors, valid = embed_readable(
+            table, encoder.embed, FLAGS.image_size, 64, Unreadable(), view=VIEW
+        )
         return vectors, table.column("label_name")[valid]
 
 
@@ -153,11 +232,23 @@ def ceiling(table: CropTable) -> float:
 
 
 def write_table(rows: list[dict[str, Any]], head: str, path: Path) -> str:
-    lines = [head, "", "| labels | fine-tuning | " + " | ".join(MEASURES.values()) + " |", "| --- " * (2 + len(MEASURES)) + "|"]
+    lines = [
+        head,
+        "",
+        "| labels | fine-tuning | " + " | ".join(MEASURES.values()) + " |",
+        "| --- " * (2 + len(MEASURES)) + "|",
+    ]
     for fraction in FRACTIONS:
         for method in METHODS:
             cells = [
-                cell([row[name] for row in rows if row["method"] == method and row["fraction"] == fraction]) for name in MEASURES
+                cell(
+                    [
+                        row[name]
+                        for row in rows
+                        if row["method"] == method and row["fraction"] == fraction
+                    ]
+                )
+                for name in MEASURES
             ]
             lines.append(f"| {fraction:.0%} | {method} | " + " | ".join(cells) + " |")
     text = "\n".join(lines) + "\n"
@@ -166,24 +257,50 @@ def write_table(rows: list[dict[str, Any]], head: str, path: Path) -> str:
 
 
 def cell(values: list[float]) -> str:
-    return f"{np.mean(values):.3f} [{min(values):.3f}, {max(values):.3f}]" if values else "not run"
+    return (
+        f"{np.mean(values):.3f} [{min(values):.3f}, {max(values):.3f}]"
+        if values
+        else "not run"
+    )
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(1, len(MEASURES), figsize=(9, 3.6), layout="constrained")
+    figure, panels = pyplot.subplots(
+        1, len(MEASURES), figsize=(9, 3.6), layout="constrained"
+    )
     for panel, (name, title) in zip(panels, MEASURES.items(), strict=True):
         for method, marker in zip(METHODS, "osD^", strict=True):
-            points = [[row[name] for row in rows if row["method"] == method and row["fraction"] == f] for f in FRACTIONS]
+            points = [
+                [
+                    row[name]
+                    for row in rows
+                    if row["method"] == method and row["fraction"] == f
+                ]
+                for f in FRACTIONS
+            ]
             middle = [np.mean(values) for values in points]
             spread = [
                 [m - min(v) for m, v in zip(middle, points, strict=True)],
                 [max(v) - m for m, v in zip(middle, points, strict=True)],
             ]
-            panel.errorbar([100 * f for f in FRACTIONS], middle, spread, marker=marker, capsize=3, label=method)
-        panel.set(xscale="log", xlabel="labels, %", title=title, xticks=[1, 10, 100], xticklabels=["1", "10", "100"])
+            panel.errorbar(
+                [100 * f for f in FRACTIONS],
+                middle,
+                spread,
+                marker=marker,
+                capsize=3,
+                label=method,
+            )
+        panel.set(
+            xscale="log",
+            xlabel="labels, %",
+            title=title,
+            xticks=[1, 10, 100],
+            xticklabels=["1", "10", "100"],
+        )
         panel.grid(alpha=0.3)
     panels[0].legend(fontsize=8)
     figure.savefig(path, dpi=110)
@@ -198,25 +315,50 @@ def main(argv: list[str]) -> None:
         given or str(draw_field(folder / f"field_{seed}", FLAGS.images, seed=seed))
         for seed, given in enumerate((FLAGS.train, FLAGS.test))
     ]
-    train, test = (read_source(source, SourceOptions(), progress_bar)[0] for source in sources)
+    train, test = (
+        read_source(source, SourceOptions(), progress_bar)[0] for source in sources
+    )
     bench = Bench(train, test, folder)
-    settings = {name: FLAGS[name].value for name in ("encoder", "weights", "image_size", "views", "steps")}
+    settings = {
+        name: FLAGS[name].value
+        for name in ("encoder", "weights", "image_size", "views", "steps")
+    }
     settings |= {"train": train.content_hash, "test": test.content_hash}
     results = folder / "results.jsonl"
-    rows = [json.loads(line) for line in results.read_text().splitlines()] if results.is_file() else []
+    rows = (
+        [json.loads(line) for line in results.read_text().splitlines()]
+        if results.is_file()
+        else []
+    )
     if any(row["settings"] != settings for row in rows):
-        raise SystemExit(f"labels: {results} holds results of other settings or images; choose another --dir")
+        raise SystemExit(
+            f"labels: {results} holds results of other settings or images; choose "
+            "another --dir"
+        )
     done = {Job(row["method"], row["fraction"], row["seed"]) for row in rows}
-    for job in progress_bar([job for job in jobs() if job not in done], unit="run", desc="runs"):
-        row = {**dataclasses.asdict(job), **bench.run(job), "settings": settings, "provenance": provenance(job.seed)}
+    for job in progress_bar(
+        [job for job in jobs() if job not in done], unit="run", desc="runs"
+    ):
+        row = {
+            **dataclasses.asdict(job),
+            **bench.run(job),
+            "settings": settings,
+            "provenance": provenance(job.seed),
+        }
         rows.append(row)
         with open(results, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         keras.backend.clear_session()
-    names = " and ".join(sources) if FLAGS.train else "two sample fields (synthetic), seeds 0 and 1"
+    names = (
+        " and ".join(sources)
+        if FLAGS.train
+        else "two sample fields (synthetic), seeds 0 and 1"
+    )
     head = (
-        f"{names}: trained on {len(train)} crops, measured on {len(bench.test)}, {len(test.classes)} classes; {FLAGS.encoder} at "
-        f"{FLAGS.image_size} px; mean [lowest, highest] of {FLAGS.seeds} seeds; P@{K} can reach {ceiling(bench.test):.3f}."
+        f"{names}: trained on {len(train)} crops, measured on {len(bench.test)}, "
+        f"{len(test.classes)} classes; {FLAGS.encoder} at "
+        f"{FLAGS.image_size} px; mean [lowest, highest] of {FLAGS.seeds} seeds; P@{K} "
+        f"can reach {ceiling(bench.test):.3f}."
     )
     print("\n" + write_table(rows, head, folder / "results.md"))
     plot(rows, folder / "results.png")

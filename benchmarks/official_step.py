@@ -1,4 +1,5 @@
-"""One pretraining step of the official code, timed. Runs under a Python of its own, with TensorFlow and tf_keras.
+"""One pretraining step of the official code, timed. Runs under a Python of its own,
+with TensorFlow and tf_keras.
 
 Started by benchmarks/official_speed.py; prints seconds a step, one a line.
 """
@@ -48,8 +49,17 @@ def main() -> None:
 
     from absl import flags
 
-    define: dict = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
-    sizes = {"resnet_depth": asked.depth, "image_size": asked.size, "train_batch_size": asked.batch}
+    define: dict = {
+        bool: flags.DEFINE_boolean,
+        int: flags.DEFINE_integer,
+        float: flags.DEFINE_float,
+        str: flags.DEFINE_string,
+    }
+    sizes = {
+        "resnet_depth": asked.depth,
+        "image_size": asked.size,
+        "train_batch_size": asked.batch,
+    }
     for name, value in {**SETTINGS, **sizes}.items():
         define[type(value)](name, value, "")
     flags.FLAGS([sys.argv[0]])
@@ -59,7 +69,9 @@ def main() -> None:
     import tensorflow as tf
 
     network = official_model.Model(10)
-    optimizer = official_model.build_optimizer(official_model.WarmUpAndCosineDecay(SETTINGS["learning_rate"], 50_000))
+    optimizer = official_model.build_optimizer(
+        official_model.WarmUpAndCosineDecay(SETTINGS["learning_rate"], 50_000)
+    )
     strategy = tf.distribute.get_strategy()
 
     @tf.function
@@ -67,15 +79,22 @@ def main() -> None:
         with tf.GradientTape() as tape:
             projections, logits = network(images, training=True)
             loss, _, _ = official_objective.add_contrastive_loss(
-                projections, hidden_norm=True, temperature=SETTINGS["temperature"], strategy=strategy
+                projections,
+                hidden_norm=True,
+                temperature=SETTINGS["temperature"],
+                strategy=strategy,
             )
-            loss += official_objective.add_supervised_loss(labels=tf.concat([labels, labels], 0), logits=logits)
+            loss += official_objective.add_supervised_loss(
+                labels=tf.concat([labels, labels], 0), logits=logits
+            )
             loss += official_model.add_weight_decay(network, adjust_per_optimizer=True)
         gradients = tape.gradient(loss, network.trainable_variables)
         optimizer.apply_gradients(zip(gradients, network.trainable_variables))  # noqa: B905 (another Python may run this)
         return loss
 
-    images = tf.random.stateless_uniform((asked.batch, asked.size, asked.size, 6), (0, 1))
+    images = tf.random.stateless_uniform(
+        (asked.batch, asked.size, asked.size, 6), (0, 1)
+    )
     labels = tf.one_hot(tf.range(asked.batch) % 10, 10)
     for number in range(asked.steps + 2):  # two to warm up
         started = time.perf_counter()

@@ -1,9 +1,12 @@
-"""The page at scale: how long until the first crops are seen, how long a scroll stays blank, how soon a mark is on the disk.
+"""The page at scale: how long until the first crops are seen, how long a scroll stays
+blank, how soon a mark is on the disk.
 
     python -m benchmarks.page --crops=100000 --width=1280
 
-Renders part of the sample field, cuts it into many random boxes, gives them random vectors (synthetic), serves them and drives the
-page in Chromium. Needs requirements-dev.txt and a Chromium (its path in CHROMIUM, or on PATH). Everything lies in --dir.
+Renders part of the sample field, cuts it into many random boxes, gives them random
+vectors (synthetic), serves them and drives the page in Chromium. Needs
+requirements-dev.txt and a Chromium (its path in CHROMIUM, or on PATH). Everything lies
+in --dir.
 """
 
 from __future__ import annotations
@@ -29,18 +32,29 @@ from data.sample_field import draw_field
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("crops", 100_000, "Crops in the pool.", lower_bound=1000)
 flags.DEFINE_integer("width", 1280, "Dimensions of the embeddings.", lower_bound=2)
-flags.DEFINE_integer("images", 120, "Photos that the crops are cut from, 1920 x 1088 pixels each.", lower_bound=2)
-flags.DEFINE_integer("steps", 30, "Screens to scroll, and marks to make.", lower_bound=5)
-flags.DEFINE_string("dir", "runs/page", "Where photos and embeddings go; kept for another call.")
+flags.DEFINE_integer(
+    "images",
+    120,
+    "Photos that the crops are cut from, 1920 x 1088 pixels each.",
+    lower_bound=2,
+)
+flags.DEFINE_integer(
+    "steps", 30, "Screens to scroll, and marks to make.", lower_bound=5
+)
+flags.DEFINE_string(
+    "dir", "runs/page", "Where photos and embeddings go; kept for another call."
+)
 flags.DEFINE_integer("seed", 0, "Of boxes and vectors.")
 
 CLASSES = 12
 _LOADED = (
     "() => { const box = document.querySelector('.grid').getBoundingClientRect();"
-    " const cells = [...document.querySelectorAll('.cell')].filter((cell) => { const at = cell.getBoundingClientRect();"
+    " const cells = [...document.querySelectorAll('.cell')].filter((cell) => { const "
+    "at = cell.getBoundingClientRect();"
     " return at.bottom > box.top && at.top < box.bottom; });"
     " const there = (img) => !img || (img.complete && img.naturalWidth > 0);"
-    " return cells.length > 0 && cells.every((cell) => there(cell.querySelector('img'))); }"
+    " return cells.length > 0 && cells.every((cell) => "
+    "there(cell.querySelector('img'))); }"
 )
 
 
@@ -50,32 +64,59 @@ def make_set(folder: Path) -> EmbeddingSet:
     if target.exists():
         return EmbeddingSet.load(target)
     root = draw_field(folder / "field", FLAGS.images)
-    images = sorted(path.relative_to(root).as_posix() for path in (root / "images").iterdir())
+    images = sorted(
+        path.relative_to(root).as_posix() for path in (root / "images").iterdir()
+    )
     width, height = read_size(root / images[0])
     rng = np.random.default_rng(FLAGS.seed)
     count = FLAGS.crops
     sides = rng.integers(40, 200, count)
-    left, top = (rng.random(count) * (width - sides)).astype(int), (rng.random(count) * (height - sides)).astype(int)
+    left, top = (
+        (rng.random(count) * (width - sides)).astype(int),
+        (rng.random(count) * (height - sides)).astype(int),
+    )
     label = rng.integers(0, CLASSES, count)
-    columns: dict[str, Any] = {"image": [images[number] for number in rng.integers(0, len(images), count)]}
-    columns |= {"left": left, "top": top, "right": left + sides, "bottom": top + sides, "label": label}
-    columns |= {"label_name": [f"class {number:02d}" for number in label], "session": [""] * count, "split": [""] * count}
-    table = CropTable.from_columns(root, {name: list(values) for name, values in columns.items()})
+    columns: dict[str, Any] = {
+        "image": [images[number] for number in rng.integers(0, len(images), count)]
+    }
+    columns |= {
+        "left": left,
+        "top": top,
+        "right": left + sides,
+        "bottom": top + sides,
+        "label": label,
+    }
+    columns |= {
+        "label_name": [f"class {number:02d}" for number in label],
+        "session": [""] * count,
+        "split": [""] * count,
+    }
+    table = CropTable.from_columns(
+        root, {name: list(values) for name, values in columns.items()}
+    )
     centres = rng.normal(size=(CLASSES, FLAGS.width)).astype(np.float32)
     identity = {"encoder_hash": "synthetic", "endpoint": "synthetic", "image_size": 96}
     writer = EmbeddingWriter(target, table, FLAGS.width, identity, 8192)
     for start in progress_bar(range(0, len(table), 8192), unit="part", desc="vectors"):
         part = table.column("label")[start : start + 8192]
         noise = rng.normal(0, 2.5, (len(part), FLAGS.width))
-        writer.append((centres[part] + noise).astype(np.float32), np.ones(len(part), bool))
+        writer.append(
+            (centres[part] + noise).astype(np.float32), np.ones(len(part), bool)
+        )
     return writer.finish({"encoder": "synthetic", "weights": "random"})
 
 
 def memory(process: int) -> dict[str, float]:
-    """What a process holds, in MB: its own, and in all with the memory-mapped embeddings."""
+    """What a process holds, in MB: its own, and in all with the memory-mapped
+    embeddings.
+    """
     status = Path(f"/proc/{process}/status").read_text()
     own, mapped = (
-        int(found[1]) / 1024 for found in (re.search(rf"{name}:\s+(\d+)", status) for name in ("RssAnon", "VmRSS")) if found
+        int(found[1]) / 1024
+        for found in (
+            re.search(rf"{name}:\s+(\d+)", status) for name in ("RssAnon", "VmRSS")
+        )
+        if found
     )
     return {"own": own, "with mapped files": mapped}
 
@@ -92,7 +133,10 @@ def wait_loaded(page: Any) -> float:
 
 def show(name: str, seconds: list[float]) -> None:
     middle, most = np.median(seconds), max(seconds)
-    print(f"{name:58s} {1000 * middle:8.0f} {1000 * float(np.quantile(seconds, 0.95)):8.0f} {1000 * most:8.0f}")
+    print(
+        f"{name:58s} {1000 * middle:8.0f} "
+        f"{1000 * float(np.quantile(seconds, 0.95)):8.0f} {1000 * most:8.0f}"
+    )
 
 
 def main(argv: list[str]) -> None:
@@ -102,11 +146,19 @@ def main(argv: list[str]) -> None:
     folder = Path(FLAGS.dir)
     folder.mkdir(parents=True, exist_ok=True)
     embeddings = make_set(folder)
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    chromium = (
+        os.environ.get("CHROMIUM")
+        or shutil.which("chromium")
+        or shutil.which("google-chrome")
+    )
     if not chromium:
-        raise SystemExit("benchmarks.page: Chromium must be on PATH, or its path in CHROMIUM")
+        raise SystemExit(
+            "benchmarks.page: Chromium must be on PATH, or its path in CHROMIUM"
+        )
     sessions = folder / "sessions"
-    shutil.rmtree(sessions, ignore_errors=True)  # of an earlier measurement: the cache must be cold
+    shutil.rmtree(
+        sessions, ignore_errors=True
+    )  # of an earlier measurement: the cache must be cold
     command = [
         sys.executable,
         "run_search.py",
@@ -119,10 +171,16 @@ def main(argv: list[str]) -> None:
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     try:
-        url = next(found[0] for line in server.stdout if (found := re.search(r"http://\S+token=\S+", line)))
+        url = next(
+            found[0]
+            for line in server.stdout
+            if (found := re.search(r"http://\S+token=\S+", line))
+        )
         ready = time.perf_counter() - started
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+            browser = playwright.chromium.launch(
+                executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
+            )
             page = browser.new_page(viewport={"width": 1280, "height": 800})
             measure(page, url, server.pid, ready, len(embeddings.table))
             browser.close()
@@ -149,13 +207,19 @@ def measure(page: Any, url: str, process: int, ready: float, crops: int) -> None
     session = page.url.split("#")[1]
     blank = []
     for _ in range(FLAGS.steps):
-        page.evaluate("() => { const grid = document.querySelector('.grid'); grid.scrollTop += grid.clientHeight; }")
+        page.evaluate(
+            "() => { const grid = document.querySelector('.grid'); grid.scrollTop += "
+            "grid.clientHeight; }"
+        )
         blank.append(wait_loaded(page))
         time.sleep(0.3)  # as long as one looks at least
     jumps = []
     for step in range(FLAGS.steps):
         place = (step * 37 % 100) / 100
-        page.evaluate(f"() => {{ const grid = document.querySelector('.grid'); grid.scrollTop = grid.scrollHeight * {place}; }}")
+        page.evaluate(
+            "() => { const grid = document.querySelector('.grid'); grid.scrollTop = "
+            f"grid.scrollHeight * {place}; }}"
+        )
         jumps.append(wait_loaded(page))
     acknowledged = page.evaluate(
         """async ([session, steps]) => {
@@ -191,7 +255,10 @@ def measure(page: Any, url: str, process: int, ready: float, crops: int) -> None
         }""",
         session,
     )
-    print(f"\n{crops:,} crops (synthetic) of {FLAGS.images} photos, {FLAGS.width} dimensions; Chromium and server on one machine")
+    print(
+        f"\n{crops:,} crops (synthetic) of {FLAGS.images} photos, {FLAGS.width} "
+        "dimensions; Chromium and server on one machine"
+    )
     print(f"{'milliseconds':58s} {'median':>8s} {'95 %':>8s} {'most':>8s}")
     show("first crops on the screen, no thumbnail cut before", [first])
     show("from the example to the ranked list, pictures included", [ranked])
@@ -199,7 +266,9 @@ def measure(page: Any, url: str, process: int, ready: float, crops: int) -> None
     show("jumping anywhere: until nothing is blank", jumps)
     show("mark, until it is on the disk and acknowledged", acknowledged)
     show("mark, until everything is ranked anew", learned)
-    held = ", ".join(f"{value:.0f} MB {name}" for name, value in memory(process).items())
+    held = ", ".join(
+        f"{value:.0f} MB {name}" for name, value in memory(process).items()
+    )
     print(f"server ready after {ready:.1f} s; it holds {held}")
 
 

@@ -3,9 +3,11 @@
     python -m benchmarks.paper --data_dir=~/tensorflow_datasets --checkpoint=gs://.../simclrv2/pretrained/r50_1x_sk0/saved_model
     python -m benchmarks.paper --experiments=cifar10_pretrain --dir=runs/paper
 
-Data comes from tensorflow-datasets, prepared beforehand (`tfds build cifar10`); nothing is downloaded here. An experiment whose
-data isn't there is listed as not run. Settings are the papers' (simclr_tf2/presets.py); --epochs, --batch_size and --image_size
-change them for all experiments, and the table says so. Every result is a line of results.jsonl; a killed run goes on.
+Data comes from tensorflow-datasets, prepared beforehand (`tfds build cifar10`); nothing
+is downloaded here. An experiment whose data isn't there is listed as not run. Settings
+are the papers' (simclr_tf2/presets.py); --epochs, --batch_size and --image_size change
+them for all experiments, and the table says so. Every result is a line of
+results.jsonl; a killed run goes on.
 
 Ends with a table of the published number and ours, in results.md.
 """
@@ -42,10 +44,14 @@ from simclr_tf2.presets import PRESETS
 FLAGS = flags.FLAGS
 CHECKPOINT = "gs://simclr-checkpoints-tf2/simclrv2/pretrained/r50_1x_sk0/saved_model"
 flags.DEFINE_list("experiments", [], "Which; default: all.")
-flags.DEFINE_string("data_dir", None, "Of tensorflow-datasets; default: its own, ~/tensorflow_datasets.")
+flags.DEFINE_string(
+    "data_dir", None, "Of tensorflow-datasets; default: its own, ~/tensorflow_datasets."
+)
 flags.DEFINE_string("dir", "runs/paper", "Where everything goes.")
 flags.DEFINE_string("encoder", "r50_1x_sk0", "Of the checkpoint.")
-flags.DEFINE_string("checkpoint", CHECKPOINT, "What all but the pretraining experiments start from.")
+flags.DEFINE_string(
+    "checkpoint", CHECKPOINT, "What all but the pretraining experiments start from."
+)
 flags.DEFINE_integer("epochs", 0, "Instead of the papers'.", lower_bound=0)
 flags.DEFINE_integer("batch_size", 0, "Instead of the papers'.", lower_bound=0)
 flags.DEFINE_integer("image_size", 0, "Instead of the papers'.", lower_bound=0)
@@ -65,10 +71,12 @@ class Experiment:
         title: what was measured.
         dataset: its name in tensorflow-datasets; "" if it has none.
         train, test: splits.
-        protocol: "preset" trains as the preset says; "pretrain" does, and then trains a linear classifier as `then` says;
-            "logistic" fits a logistic regression to the embeddings.
+        protocol: "preset" trains as the preset says; "pretrain" does, and then trains a
+            linear classifier as `then` says; "logistic" fits a logistic regression to
+            the embeddings.
         preset, then: see simclr_tf2/presets.py.
-        published: top-1 accuracy, per cent, of ResNet-50 1x unless the title says otherwise.
+        published: top-1 accuracy, per cent, of ResNet-50 1x unless the title says
+            otherwise.
         source: of the number.
         per_class: whether it is the mean over classes.
     """
@@ -85,7 +93,15 @@ class Experiment:
     per_class: bool = False
 
 
-def _transfer(title: str, dataset: str, train: str, test: str, linear: float, tuned: float, per_class: bool = False) -> dict:
+def _transfer(
+    title: str,
+    dataset: str,
+    train: str,
+    test: str,
+    linear: float,
+    tuned: float,
+    per_class: bool = False,
+) -> dict:
     source = "v1, table B.5"
     key = title.lower().replace(" ", "").replace("-", "")
     figures = {
@@ -93,7 +109,18 @@ def _transfer(title: str, dataset: str, train: str, test: str, linear: float, tu
         "finetuned": ("fine-tuned", "preset", "transfer", tuned),
     }
     return {
-        f"{key}_{name}": Experiment(f"{title}, {words}", dataset, train, test, protocol, preset, published, source, "", per_class)
+        f"{key}_{name}": Experiment(
+            f"{title}, {words}",
+            dataset,
+            train,
+            test,
+            protocol,
+            preset,
+            published,
+            source,
+            "",
+            per_class,
+        )
         for name, (words, protocol, preset, published) in figures.items()
     }
 
@@ -127,7 +154,8 @@ EXPERIMENTS: dict[str, Experiment] = {
     **_transfer("CIFAR-100", "cifar100", "train", "test", 71.6, 85.9),
     **_transfer("DTD", "dtd", "train+validation", "test", 74.5, 73.2),
     **_transfer("Cars", "cars196", "train", "test", 50.3, 91.3),
-    **_transfer("Aircraft", "", "train", "test", 50.3, 88.1, True),  # tensorflow-datasets has no such set
+    # tensorflow-datasets has no such set
+    **_transfer("Aircraft", "", "train", "test", 50.3, 88.1, True),
     **_transfer("Food", "food101", "train", "validation", 68.4, 88.2),
 }  # fmt: skip
 
@@ -138,9 +166,14 @@ class Data:
     def __init__(self, experiment: Experiment):
         import tensorflow_datasets as tfds
 
-        self.builder = tfds.builder(experiment.dataset, data_dir=FLAGS.data_dir and os.path.expanduser(FLAGS.data_dir))
+        self.builder = tfds.builder(
+            experiment.dataset,
+            data_dir=FLAGS.data_dir and os.path.expanduser(FLAGS.data_dir),
+        )
         if not Path(self.builder.data_dir).exists() or not self.builder.info.splits:
-            raise FileNotFoundError(f"{experiment.dataset} hasn't been prepared in {self.builder.data_dir}")
+            raise FileNotFoundError(
+                f"{experiment.dataset} hasn't been prepared in {self.builder.data_dir}"
+            )
         self.experiment = experiment
         self.classes = int(self.builder.info.features["label"].num_classes)
 
@@ -148,43 +181,73 @@ class Data:
         return int(self.builder.info.splits[split].num_examples)
 
     def examples(self, split: str) -> tf.data.Dataset:
-        """(float32 image [height, width, 3] in [0, 1], int32 label), always in the same order."""
+        """(float32 image [height, width, 3] in [0, 1], int32 label), always in the same
+        order.
+        """
 
         def unpack(example):
             image = tf.image.convert_image_dtype(example["image"], tf.float32)
-            return (tf.repeat(image, 3, -1) if image.shape[-1] == 1 else image), tf.cast(example["label"], tf.int32)
+            return (
+                tf.repeat(image, 3, -1) if image.shape[-1] == 1 else image
+            ), tf.cast(example["label"], tf.int32)
 
-        return self.builder.as_dataset(split, shuffle_files=False).map(unpack, num_parallel_calls=tf.data.AUTOTUNE)
+        return self.builder.as_dataset(split, shuffle_files=False).map(
+            unpack, num_parallel_calls=tf.data.AUTOTUNE
+        )
 
-    def training(self, augment: Callable, batch_size: int) -> Callable[[int, int], tf.data.Dataset]:
-        """The batches of an epoch, a function of (seed, epoch) alone; see `simclr_tf2.finetune.Trainer`."""
+    def training(
+        self, augment: Callable, batch_size: int
+    ) -> Callable[[int, int], tf.data.Dataset]:
+        """The batches of an epoch, a function of (seed, epoch) alone; see
+        `simclr_tf2.finetune.Trainer`.
+        """
         strategy = tf.distribute.get_strategy()
         worker, workers = worker_of(strategy)
 
         def batches(epoch: int, start: int) -> tf.data.Dataset:
             def view(index, example):
-                key = tf.random.experimental.stateless_fold_in(tf.constant([FLAGS.seed, epoch], tf.int32), tf.cast(index, tf.int32))
+                key = tf.random.experimental.stateless_fold_in(
+                    tf.constant([FLAGS.seed, epoch], tf.int32), tf.cast(index, tf.int32)
+                )
                 return augment(example[0], key), example[1]
 
             order = int(np.random.default_rng([FLAGS.seed, epoch]).integers(2**31))
-            numbered = self.examples(self.experiment.train).enumerate().shuffle(SHUFFLE, order, reshuffle_each_iteration=False)
-            views = numbered.shard(workers, worker).map(view, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            numbered = (
+                self.examples(self.experiment.train)
+                .enumerate()
+                .shuffle(SHUFFLE, order, reshuffle_each_iteration=False)
+            )
+            views = numbered.shard(workers, worker).map(
+                view, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+            )
             share = batch_size // strategy.num_replicas_in_sync
             per_worker = strategy.num_replicas_in_sync // workers
             steps = self.count(self.experiment.train) // batch_size
-            return views.batch(share, drop_remainder=True).take(steps * per_worker).skip(start * per_worker).prefetch(2)
+            return (
+                views.batch(share, drop_remainder=True)
+                .take(steps * per_worker)
+                .skip(start * per_worker)
+                .prefetch(2)
+            )
 
         return batches
 
     def testing(self, split: str, image_size: int) -> tf.data.Dataset:
         """(images, labels) as the paper tests: the centre; small images whole."""
         crop = 1.0 if image_size <= 32 else 0.875
-        views = self.examples(split).map(lambda image, label: (evaluation_view(image, image_size, crop), label), tf.data.AUTOTUNE)
+        views = self.examples(split).map(
+            lambda image, label: (evaluation_view(image, image_size, crop), label),
+            tf.data.AUTOTUNE,
+        )
         return views.batch(64).prefetch(2)
 
 
 def settings_of(preset: str) -> dict[str, Any]:
-    changes = {name: FLAGS[name].value for name in ("epochs", "batch_size", "image_size") if FLAGS[name].value}
+    changes = {
+        name: FLAGS[name].value
+        for name in ("epochs", "batch_size", "image_size")
+        if FLAGS[name].value
+    }
     return {
         "temperature": 0.1,
         "label_smoothing": 0.0,
@@ -199,7 +262,15 @@ def settings_of(preset: str) -> dict[str, Any]:
 def trained(data: Data, encoder: Encoder, preset: str, folder: Path) -> Objective:
     """Trains as a preset says."""
     has = settings_of(preset)
-    views = ("image_size", "min_area", "jitter", "grey", "blur", "brightness", "from_above")
+    views = (
+        "image_size",
+        "min_area",
+        "jitter",
+        "grey",
+        "blur",
+        "brightness",
+        "from_above",
+    )
     config = ObjectiveConfig(
         AugmentConfig(**{name: has[name] for name in views}),
         data.classes,
@@ -209,18 +280,36 @@ def trained(data: Data, encoder: Encoder, preset: str, folder: Path) -> Objectiv
         head_layer=has["head_layer"],
     )
     objective = make_objective(has["objective"], encoder, config)
-    names = ("epochs", "batch_size", "optimizer", "learning_rate", "learning_rate_scaling", "weight_decay", "warmup_epochs")
+    names = (
+        "epochs",
+        "batch_size",
+        "optimizer",
+        "learning_rate",
+        "learning_rate_scaling",
+        "weight_decay",
+        "warmup_epochs",
+    )
     steps = data.count(data.experiment.train) // has["batch_size"]
     folder.mkdir(parents=True, exist_ok=True)
     batches = data.training(objective.augment, has["batch_size"])
-    Trainer(objective, FinetuneConfig(**{name: has[name] for name in names}), batches, steps, folder).run(progress=progress_bar)
+    Trainer(
+        objective,
+        FinetuneConfig(**{name: has[name] for name in names}),
+        batches,
+        steps,
+        folder,
+    ).run(progress=progress_bar)
     return objective
 
 
 def accuracy(guesses: np.ndarray, labels: np.ndarray, per_class: bool) -> float:
     """Per cent right, over all or as the mean over classes."""
     right = guesses == labels
-    return 100 * float(np.mean([right[labels == label].mean() for label in np.unique(labels)]) if per_class else right.mean())
+    return 100 * float(
+        np.mean([right[labels == label].mean() for label in np.unique(labels)])
+        if per_class
+        else right.mean()
+    )
 
 
 def measure(objective: Objective, data: Data, image_size: int) -> float:
@@ -233,17 +322,25 @@ def measure(objective: Objective, data: Data, image_size: int) -> float:
             features = objective.projection_head(features)
         return tf.argmax(objective.classifier(features), axis=1, output_type=tf.int32)
 
-    pairs = [(guess(images).numpy(), labels.numpy()) for images, labels in data.testing(data.experiment.test, image_size)]
+    pairs = [
+        (guess(images).numpy(), labels.numpy())
+        for images, labels in data.testing(data.experiment.test, image_size)
+    ]
     guesses, labels = (np.concatenate(part) for part in zip(*pairs, strict=True))
     return accuracy(guesses, labels, data.experiment.per_class)
 
 
 def logistic(encoder: Encoder, data: Data, image_size: int) -> float:
-    """L2-regularised logistic regression on embeddings; its strength is chosen on a fifth of the training examples (B.8)."""
+    """L2-regularised logistic regression on embeddings; its strength is chosen on a
+    fifth of the training examples (B.8).
+    """
     embed = tf.function(lambda images: encoder(images))
 
     def embedded(split: str) -> tuple[np.ndarray, np.ndarray]:
-        pairs = [(embed(images).numpy(), labels.numpy()) for images, labels in data.testing(split, image_size)]
+        pairs = [
+            (embed(images).numpy(), labels.numpy())
+            for images, labels in data.testing(split, image_size)
+        ]
         features, labels = (np.concatenate(part) for part in zip(*pairs, strict=True))
         return features, labels
 
@@ -251,9 +348,14 @@ def logistic(encoder: Encoder, data: Data, image_size: int) -> float:
     held_out = np.random.default_rng(FLAGS.seed).random(len(labels)) < 0.2
 
     def fitted(strength: float, rows: np.ndarray) -> LogisticRegression:
-        return LogisticRegression(C=strength, max_iter=1000).fit(features[rows], labels[rows])
+        return LogisticRegression(C=strength, max_iter=1000).fit(
+            features[rows], labels[rows]
+        )
 
-    best = max(np.logspace(-6, 5, 12), key=lambda c: fitted(c, ~held_out).score(features[held_out], labels[held_out]))
+    best = max(
+        np.logspace(-6, 5, 12),
+        key=lambda c: fitted(c, ~held_out).score(features[held_out], labels[held_out]),
+    )
     test_features, test_labels = embedded(data.experiment.test)
     guesses = fitted(best, np.ones(len(labels), bool)).predict(test_features)
     return accuracy(guesses, test_labels, data.experiment.per_class)
@@ -265,9 +367,15 @@ def run(name: str, experiment: Experiment, data: Data, folder: Path) -> float:
     has = settings_of(experiment.preset)
     pretrains = experiment.protocol == "pretrain"
     weights = (
-        "random" if pretrains else str(local_saved_model(FLAGS.checkpoint)) if is_remote(FLAGS.checkpoint) else FLAGS.checkpoint
+        "random"
+        if pretrains
+        else str(local_saved_model(FLAGS.checkpoint))
+        if is_remote(FLAGS.checkpoint)
+        else FLAGS.checkpoint
     )
-    encoder = make_encoder(EncoderConfig(has["encoder"] if pretrains else FLAGS.encoder, weights))
+    encoder = make_encoder(
+        EncoderConfig(has["encoder"] if pretrains else FLAGS.encoder, weights)
+    )
     if experiment.protocol == "logistic":
         return logistic(encoder, data, has["image_size"])
     objective = trained(data, encoder, experiment.preset, folder / name)
@@ -279,14 +387,23 @@ def run(name: str, experiment: Experiment, data: Data, folder: Path) -> float:
 def check_version(experiment: Experiment) -> None:
     """Refuses to set a checkpoint of one paper beside numbers of the other."""
     for version, other in (("v1", "v2"), ("v2", "v1")):
-        if experiment.protocol != "pretrain" and experiment.source.startswith(version) and f"simclr{other}/" in FLAGS.checkpoint:
-            raise ValueError(f"--checkpoint is one of {other}; the number is of {version}")
+        if (
+            experiment.protocol != "pretrain"
+            and experiment.source.startswith(version)
+            and f"simclr{other}/" in FLAGS.checkpoint
+        ):
+            raise ValueError(
+                f"--checkpoint is one of {other}; the number is of {version}"
+            )
 
 
 def chosen() -> Iterator[tuple[str, Experiment]]:
     unknown = set(FLAGS.experiments) - set(EXPERIMENTS)
     if unknown:
-        raise SystemExit(f"paper: experiments must be of {', '.join(EXPERIMENTS)}; got {', '.join(sorted(unknown))}")
+        raise SystemExit(
+            f"paper: experiments must be of {', '.join(EXPERIMENTS)}; got "
+            f"{', '.join(sorted(unknown))}"
+        )
     yield from ((name, EXPERIMENTS[name]) for name in FLAGS.experiments or EXPERIMENTS)
 
 
@@ -297,15 +414,43 @@ def main(argv: list[str]) -> None:
     folder = Path(FLAGS.dir)
     folder.mkdir(parents=True, exist_ok=True)
     results = folder / "results.jsonl"
-    asked = {name: FLAGS[name].value for name in ("encoder", "checkpoint", "epochs", "batch_size", "image_size", "seed")}
-    rows = [json.loads(line) for line in results.read_text().splitlines()] if results.is_file() else []
-    done = {row["experiment"]: row["accuracy"] for row in rows if row["settings"] == asked}
+    asked = {
+        name: FLAGS[name].value
+        for name in (
+            "encoder",
+            "checkpoint",
+            "epochs",
+            "batch_size",
+            "image_size",
+            "seed",
+        )
+    }
+    rows = (
+        [json.loads(line) for line in results.read_text().splitlines()]
+        if results.is_file()
+        else []
+    )
+    done = {
+        row["experiment"]: row["accuracy"] for row in rows if row["settings"] == asked
+    }
     runs = (
-        folder / hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
+        folder
+        / hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
     )  # checkpoints of other settings apart
-    start = f"Started from {FLAGS.encoder}, {FLAGS.checkpoint}; pretraining from random weights.\n"
-    changed = ", ".join(f"{name} {asked[name]}" for name in ("epochs", "batch_size", "image_size") if asked[name])
-    lines = [start, f"| experiment | published | ours{f' ({changed})' if changed else ''} |", "| --- | --- | --- |"]
+    start = (
+        f"Started from {FLAGS.encoder}, {FLAGS.checkpoint}; pretraining from random "
+        "weights.\n"
+    )
+    changed = ", ".join(
+        f"{name} {asked[name]}"
+        for name in ("epochs", "batch_size", "image_size")
+        if asked[name]
+    )
+    lines = [
+        start,
+        f"| experiment | published | ours{f' ({changed})' if changed else ''} |",
+        "| --- | --- | --- |",
+    ]
     for name, experiment in chosen():
         if name not in done:
             try:
@@ -313,17 +458,36 @@ def main(argv: list[str]) -> None:
                 with strategy.scope():
                     data = Data(experiment)
                     figure = run(name, experiment, data, runs)
-            except (ImportError, AssertionError, ValueError, OSError, RuntimeError, tf.errors.OpError) as error:
-                reason = str(error).strip().splitlines()[0] if experiment.dataset else "not in tensorflow-datasets"
+            except (
+                ImportError,
+                AssertionError,
+                ValueError,
+                OSError,
+                RuntimeError,
+                tf.errors.OpError,
+            ) as error:
+                reason = (
+                    str(error).strip().splitlines()[0]
+                    if experiment.dataset
+                    else "not in tensorflow-datasets"
+                )
                 print(f"{name}: not run: {reason}", flush=True)
             else:
                 done[name] = figure
-                row = {"experiment": name, "accuracy": figure, "settings": asked, "provenance": provenance(FLAGS.seed)}
+                row = {
+                    "experiment": name,
+                    "accuracy": figure,
+                    "settings": asked,
+                    "provenance": provenance(FLAGS.seed),
+                }
                 if chief:
                     with open(results, "a", encoding="utf-8") as file:
                         file.write(json.dumps(row) + "\n")
         ours = f"{done[name]:.1f}" if name in done else "not run"
-        lines.append(f"| {experiment.title} | {experiment.published} ({experiment.source}) | {ours} |")
+        lines.append(
+            f"| {experiment.title} | {experiment.published} ({experiment.source}) | "
+            f"{ours} |"
+        )
     if chief:
         (folder / "results.md").write_text("\n".join(lines) + "\n")
         print("\n" + "\n".join(lines))

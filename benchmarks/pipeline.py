@@ -3,10 +3,11 @@
     python -m data.sample_field --dir=field --images=40
     python -m benchmarks.pipeline --data=field
 
-Measured in one run, several times in turn, as ratios: embedding crops from images that are decoded once against decoding for
-every crop (the same code, rows of one image kept apart), and training crops from the cache against decoding the region alone
-and the whole image. `--memory_crops=100000` embeds that many crops with a small network and prints the process's peak
-memory along the way.
+Measured in one run, several times in turn, as ratios: embedding crops from images that
+are decoded once against decoding for every crop (the same code, rows of one image kept
+apart), and training crops from the cache against decoding the region alone and the
+whole image. `--memory_crops=100000` embeds that many crops with a small network and
+prints the process's peak memory along the way.
 """
 
 from __future__ import annotations
@@ -33,12 +34,16 @@ from data.sources import read_source
 from simclr_tf2.encoders import EncoderConfig, make_encoder
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("data", None, "Field images with boxes, such as the sample field.", required=True)
+flags.DEFINE_string(
+    "data", None, "Field images with boxes, such as the sample field.", required=True
+)
 flags.DEFINE_integer("image_size", 224, "Side of the crops.")
 flags.DEFINE_integer("repetitions", 5, "Of each measurement.")
 flags.DEFINE_integer("per_image", 15, "Boxes of an image that are used, at most.")
 flags.DEFINE_integer("crops", 600, "Crops a repetition, at most.")
-flags.DEFINE_integer("memory_crops", 0, "Crops to embed while watching memory; 0 leaves it out.")
+flags.DEFINE_integer(
+    "memory_crops", 0, "Crops to embed while watching memory; 0 leaves it out."
+)
 
 VIEW = CropView()
 
@@ -51,15 +56,24 @@ def rate(work: Callable[[], int]) -> float:
 
 def place_in_image(table: CropTable) -> np.ndarray:
     """Counts the crops of each image from 0, [N]."""
-    return np.concatenate([np.arange(len(list(group))) for _, group in itertools.groupby(table.column("image"))])
+    return np.concatenate(
+        [
+            np.arange(len(list(group)))
+            for _, group in itertools.groupby(table.column("image"))
+        ]
+    )
 
 
 def interleaved(table: CropTable) -> CropTable:
-    """The same crops with no two of one image next to each other: each is then decoded for itself."""
+    """The same crops with no two of one image next to each other: each is then decoded
+    for itself.
+    """
     return table.take(np.argsort(place_in_image(table), kind="stable"))
 
 
-def compare(title: str, first: Callable[[], int], others: dict[str, Callable[[], int]]) -> None:
+def compare(
+    title: str, first: Callable[[], int], others: dict[str, Callable[[], int]]
+) -> None:
     """Prints how many times faster `first` is than each of the others, median of pairs."""
     for work in (first, *others.values()):
         work()  # fills the file cache
@@ -72,29 +86,53 @@ def compare(title: str, first: Callable[[], int], others: dict[str, Callable[[],
             ratios[name].append(speed / rate(work))
     print(f"{title}: {fastest:,.0f} crops/s")
     for name, values in ratios.items():
-        print(f"  times as fast as {name}: {np.median(values):.1f} (from {min(values):.1f} to {max(values):.1f})", flush=True)
+        print(
+            f"  times as fast as {name}: {np.median(values):.1f} (from "
+            f"{min(values):.1f} to {max(values):.1f})",
+            flush=True,
+        )
 
 
 def read_all(table: CropTable) -> int:
-    return sum(len(valid) for _, valid in embedding_batches(table, FLAGS.image_size, 64, Unreadable(), view=VIEW))
+    return sum(
+        len(valid)
+        for _, valid in embedding_batches(
+            table, FLAGS.image_size, 64, Unreadable(), view=VIEW
+        )
+    )
 
 
 def watch_memory(table: CropTable, count: int) -> None:
-    """Embeds `count` boxes around the table's plants and prints the peak memory of this process along the way."""
+    """Embeds `count` boxes around the table's plants and prints the peak memory of this
+    process along the way.
+    """
     rng = np.random.default_rng(0)
     rows = np.sort(rng.integers(0, len(table), count))
     shift = rng.integers(-8, 9, (count, 2)).repeat(2, axis=0).reshape(count, 4)
     boxes = np.clip(table.boxes[rows] + shift, 0, None)
-    columns = {name: table.column(name)[rows].tolist() for name in ("image", "label", "label_name", "session", "split")}
-    columns |= {side: boxes[:, place].tolist() for place, side in enumerate(("left", "top", "right", "bottom"))}
+    columns = {
+        name: table.column(name)[rows].tolist()
+        for name in ("image", "label", "label_name", "session", "split")
+    }
+    columns |= {
+        side: boxes[:, place].tolist()
+        for place, side in enumerate(("left", "top", "right", "bottom"))
+    }
     many = CropTable.from_columns(table.root, columns)
     encoder = make_encoder(EncoderConfig("tiny", "random"))
     done, shown = 0, 0
-    print(f"peak memory so far, while embedding {len(many):,} crops of {len(np.unique(many.column('image'))):,} images:")
+    print(
+        f"peak memory so far, while embedding {len(many):,} crops of "
+        f"{len(np.unique(many.column('image'))):,} images:"
+    )
     for _, valid in embed_crops(many, encoder.embed, 32, 256, Unreadable(), view=VIEW):
         done += len(valid)
         if done >= shown or done == len(many):
-            print(f"  {done:8,} crops  {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:7,.0f} MB", flush=True)
+            print(
+                f"  {done:8,} crops  "
+                f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:7,.0f} MB",
+                flush=True,
+            )
             shown += len(many) // 10
 
 
@@ -108,7 +146,11 @@ def main(argv: list[str]) -> None:
     per_image = len(table) / len(np.unique(table.column("image")))
     print(f"{len(table)} crops, {per_image:.1f} an image, {os.cpu_count()} cores")
     apart = interleaved(table)
-    compare("embedding, each image decoded once", lambda: read_all(table), {"decoding for every crop": lambda: read_all(apart)})
+    compare(
+        "embedding, each image decoded once",
+        lambda: read_all(table),
+        {"decoding for every crop": lambda: read_all(apart)},
+    )
 
     longest = SOURCE_SCALE * 96
     windows = [VIEW.window(box) for box in table.boxes]
@@ -137,9 +179,14 @@ def main(argv: list[str]) -> None:
             return sum(cache.read(int(row)) is not None for row in order)
 
         size = sum(path.stat().st_size for path in cache.folder.iterdir())
-        print(f"crop cache: built in {built:.1f} s, {size / len(table) / 1e3:.0f} kB a crop")
+        print(
+            f"crop cache: built in {built:.1f} s, {size / len(table) / 1e3:.0f} kB a "
+            "crop"
+        )
         compare(
-            "training crops in random order, from the cache", cached, {"decoding the region": region, "decoding the image": whole}
+            "training crops in random order, from the cache",
+            cached,
+            {"decoding the region": region, "decoding the image": whole},
         )
     return None
 

@@ -1,16 +1,19 @@
-"""A simulated person marks results, over embedding sets, transforms, methods and policies: the benchmark behind the defaults.
+"""A simulated person marks results, over embedding sets, transforms, methods and
+policies: the benchmark behind the defaults.
 
     python -m benchmarks.simulate --embeddings=runs/b/embeddings,runs/a/embeddings --dir=runs/simulate
     python -m benchmarks.simulate --embeddings=runs/a/embeddings --relevant="true_leaves BETWEEN 4 AND 6" --queries=24
     python -m benchmarks.simulate --embeddings=runs/a/embeddings --thin=0.002 --k=7        # a class of 0.2 % of the pool
 
-Every class is looked for from random queries (seeded). The person answers by class name, or, with --relevant, by whether a crop
-meets an SQL condition. --wrong makes that share of the answers wrong. --classes=even takes the classes at even places of the sorted
-list, odd the others: choose by one half, report the other.
+Every class is looked for from random queries (seeded). The person answers by class
+name, or, with --relevant, by whether a crop meets an SQL condition. --wrong makes that
+share of the answers wrong. --classes=even takes the classes at even places of the
+sorted list, odd the others: choose by one half, report the other.
 
 --design=star varies one of transform, method and policy at a time around the first of each list; full takes every combination.
-Sessions run in parallel and are kept in sessions.jsonl: a killed run goes on, and a larger one reuses what is there. It ends with
-results.csv, results.md and a plot of each figure against the number of marks. Means and 95 % bootstrap intervals over sessions.
+Sessions run in parallel and are kept in sessions.jsonl: a killed run goes on, and a
+larger one reuses what is there. It ends with results.csv, results.md and a plot of each
+figure against the number of marks. Means and 95 % bootstrap intervals over sessions.
 """
 
 from __future__ import annotations
@@ -47,20 +50,44 @@ from probe.search import CosineIndex
 from probe.transforms import TRANSFORMS, Transform
 
 FLAGS = flags.FLAGS
-flags.DEFINE_list("embeddings", None, "Folders of embedding sets with labels.", required=True)
-flags.DEFINE_string("where", "", "SQL condition on the crop table: the pool is only what meets it.")
-flags.DEFINE_string("relevant", "", "SQL condition on the crop table: what the person looks for, instead of each class.")
-flags.DEFINE_enum("classes", "all", ["all", "even", "odd"], "Which classes are looked for.")
+flags.DEFINE_list(
+    "embeddings", None, "Folders of embedding sets with labels.", required=True
+)
+flags.DEFINE_string(
+    "where", "", "SQL condition on the crop table: the pool is only what meets it."
+)
+flags.DEFINE_string(
+    "relevant",
+    "",
+    "SQL condition on the crop table: what the person looks for, instead of each "
+    "class.",
+)
+flags.DEFINE_enum(
+    "classes", "all", ["all", "even", "odd"], "Which classes are looked for."
+)
 flags.DEFINE_list("transforms", list(TRANSFORMS), "Of the embeddings.")
 flags.DEFINE_list("methods", list(METHODS), "From marks to a ranking.")
 flags.DEFINE_list("policies", list(POLICIES), "What to mark next.")
-flags.DEFINE_enum("design", "star", ["star", "full"], "One at a time around the first of each list, or every combination.")
+flags.DEFINE_enum(
+    "design",
+    "star",
+    ["star", "full"],
+    "One at a time around the first of each list, or every combination.",
+)
 flags.DEFINE_integer("queries", 10, "Random queries a class.", lower_bound=1)
 flags.DEFINE_integer("rounds", 7, "Rounds of marking.", lower_bound=0)
 flags.DEFINE_integer("per_round", 20, "Marks a round.", lower_bound=1)
 flags.DEFINE_integer("seeds", 1, "How many: each draws other queries.", lower_bound=1)
-flags.DEFINE_float("wrong", 0.0, "Share of wrong answers.", lower_bound=0, upper_bound=0.5)
-flags.DEFINE_float("thin", 0.0, "Thin the class to this share of the pool first (0: leave it).", lower_bound=0, upper_bound=1)
+flags.DEFINE_float(
+    "wrong", 0.0, "Share of wrong answers.", lower_bound=0, upper_bound=0.5
+)
+flags.DEFINE_float(
+    "thin",
+    0.0,
+    "Thin the class to this share of the pool first (0: leave it).",
+    lower_bound=0,
+    upper_bound=1,
+)
 flags.DEFINE_integer("k", 50, "Of the precisions.", lower_bound=1)
 flags.DEFINE_integer("processes", 0, "How many; default: one a core.", lower_bound=0)
 flags.DEFINE_string("dir", "runs/simulate", "Where everything goes.")
@@ -77,7 +104,9 @@ SHARES = (0.1, 0.5, 0.9)
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """One person, one query, one way to go about it. Its fields are its name in sessions.jsonl."""
+    """One person, one query, one way to go about it. Its fields are its name in
+    sessions.jsonl.
+    """
 
     embeddings: str  # folder
     sha256: str  # of the embeddings
@@ -97,20 +126,34 @@ class Session:
 
     @property
     def key(self) -> str:
-        facts = {name: value for name, value in dataclasses.asdict(self).items() if name != "embeddings"}
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        facts = {
+            name: value
+            for name, value in dataclasses.asdict(self).items()
+            if name != "embeddings"
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[
+            :16
+        ]
 
 
 @functools.lru_cache(maxsize=2)
 def load(folder: str, where: str) -> tuple[EmbeddingSet, np.ndarray]:
     """An embedding set and the rows of the pool."""
     embeddings = EmbeddingSet.load(folder)
-    rows = rows_where(embeddings.table, where) if where else np.ones(len(embeddings.table), bool)
+    rows = (
+        rows_where(embeddings.table, where)
+        if where
+        else np.ones(len(embeddings.table), bool)
+    )
     return embeddings, np.flatnonzero(rows)
 
 
 def relevant_rows(embeddings: EmbeddingSet, target: str, by_sql: bool) -> np.ndarray:
-    return rows_where(embeddings.table, target, "relevant") if by_sql else embeddings.table.column("label_name") == target
+    return (
+        rows_where(embeddings.table, target, "relevant")
+        if by_sql
+        else embeddings.table.column("label_name") == target
+    )
 
 
 @functools.lru_cache(maxsize=8)
@@ -130,16 +173,32 @@ def run(session: Session) -> dict:
     query = int(np.flatnonzero(ids == session.query)[0])
     if session.thin:
         kept = max(2, round(session.thin * len(rows)))
-        others = np.random.default_rng([session.seed, query]).permutation(np.setdiff1d(np.flatnonzero(relevant), query))
+        others = np.random.default_rng([session.seed, query]).permutation(
+            np.setdiff1d(np.flatnonzero(relevant), query)
+        )
         keep = np.ones(len(rows), bool)
         keep[others[kept - 1 :]] = False
         vectors, relevant, ids = vectors[keep], relevant[keep], ids[keep]
         query = int(np.flatnonzero(ids == session.query)[0])
     index = CosineIndex(vectors, ids, transform)
     person = Person(relevant, session.wrong, session.seed)
-    steps = simulate(index, person, query, session.rounds, session.per_round, session.policy, session.k, session.method)
+    steps = simulate(
+        index,
+        person,
+        query,
+        session.rounds,
+        session.per_round,
+        session.policy,
+        session.k,
+        session.method,
+    )
     rounds = [dataclasses.asdict(figures) for figures, _, _ in steps]
-    return {"key": session.key, **dataclasses.asdict(session), "size": int(relevant.sum()) - 1, "figures": rounds}
+    return {
+        "key": session.key,
+        **dataclasses.asdict(session),
+        "size": int(relevant.sum()) - 1,
+        "figures": rounds,
+    }
 
 
 def combinations() -> list[tuple[str, str, str]]:
@@ -148,7 +207,11 @@ def combinations() -> list[tuple[str, str, str]]:
     if FLAGS.design == "full":
         return list(itertools.product(*lists))
     first = tuple(values[0] for values in lists)
-    star = [(*first[:place], value, *first[place + 1 :]) for place, values in enumerate(lists) for value in values]
+    star = [
+        (*first[:place], value, *first[place + 1 :])
+        for place, values in enumerate(lists)
+        for value in values
+    ]
     return list(dict.fromkeys(star))
 
 
@@ -159,8 +222,14 @@ def sessions() -> Iterator[Session]:
         names = {"all": names, "even": names[::2], "odd": names[1::2]}[FLAGS.classes]
         for seed, name in itertools.product(range(FLAGS.seeds), names):
             relevant = relevant_rows(embeddings, name, bool(FLAGS.relevant))[rows]
-            members = rows[np.random.default_rng([seed, 0]).permutation(np.flatnonzero(relevant))[: FLAGS.queries]]
-            for member, (transform, method, policy) in itertools.product(members if relevant.sum() > 1 else [], combinations()):
+            members = rows[
+                np.random.default_rng([seed, 0]).permutation(np.flatnonzero(relevant))[
+                    : FLAGS.queries
+                ]
+            ]
+            for member, (transform, method, policy) in itertools.product(
+                members if relevant.sum() > 1 else [], combinations()
+            ):
                 yield Session(
                     folder, embeddings.meta["sha256"], FLAGS.where, name, bool(FLAGS.relevant), embeddings.table.ids[member],
                     transform, method, policy, FLAGS.rounds, FLAGS.per_round, FLAGS.k, FLAGS.wrong, FLAGS.thin, seed,
@@ -168,7 +237,9 @@ def sessions() -> Iterator[Session]:
 
 
 def play(todo: list[Session], path: Path) -> dict[str, dict]:
-    """Results by key, those that lie in the file already and the others, played in parallel."""
+    """Results by key, those that lie in the file already and the others, played in
+    parallel.
+    """
     done: dict[str, dict] = {}
     if path.exists():
         text = path.read_text(encoding="utf-8")
@@ -183,8 +254,16 @@ def play(todo: list[Session], path: Path) -> dict[str, dict]:
             done[result["key"]] = result
     missing = [session for session in todo if session.key not in done]
     processes = FLAGS.processes or os.cpu_count() or 1
-    with multiprocessing.get_context("spawn").Pool(processes) as pool, open(path, "a", encoding="utf-8") as file:
-        for result in progress_bar(pool.imap(run, missing, chunksize=4), total=len(missing), unit="session", desc="simulating"):
+    with (
+        multiprocessing.get_context("spawn").Pool(processes) as pool,
+        open(path, "a", encoding="utf-8") as file,
+    ):
+        for result in progress_bar(
+            pool.imap(run, missing, chunksize=4),
+            total=len(missing),
+            unit="session",
+            desc="simulating",
+        ):
             file.write(json.dumps(result) + "\n")
             file.flush()
             done[result["key"]] = result
@@ -206,94 +285,193 @@ def summary(results: list[dict]) -> dict[str, str]:
     for name, title in FIGURES.items():
         values = np.array([figures[name] for figures in last], float)
         values = values[np.isfinite(values)]
-        cells[title.format(k=FLAGS.k)] = mean_and_interval(values) if len(values) else "-"
+        cells[title.format(k=FLAGS.k)] = (
+            mean_and_interval(values) if len(values) else "-"
+        )
     by_class: dict[str, list[dict]] = {}
     for result in results:
         by_class.setdefault(result["target"], []).append(result)
     gains = {
-        name: np.mean([r["figures"][-1]["r_precision"] - r["figures"][0]["r_precision"] for r in group])
+        name: np.mean(
+            [
+                r["figures"][-1]["r_precision"] - r["figures"][0]["r_precision"]
+                for r in group
+            ]
+        )
         for name, group in by_class.items()
     }
     worst = min(gains, key=lambda name: gains[name])
-    cells["least gain of a class in R-precision over no marks"] = f"{gains[worst]:+.3f} ({worst[:30]})"
+    cells["least gain of a class in R-precision over no marks"] = (
+        f"{gains[worst]:+.3f} ({worst[:30]})"
+    )
     for share in SHARES:
         needed = np.array([marks_to_find(result, share) for result in results])
         median = np.median(needed) if np.isfinite(needed).mean() > 0.5 else float("inf")
         cells[f"marks to {share:.0%}"] = (
             f"{median:.0f}" if np.isfinite(median) else "never"
         ) + f" ({np.isfinite(needed).mean():.0%})"
-    stops = [next((f for f in result["figures"] if f["stop"]), None) for result in results]
+    stops = [
+        next((f for f in result["figures"] if f["stop"]), None) for result in results
+    ]
     stopped = [figures["marks"] for figures in stops if figures]
-    cells["stop signal"] = f"{np.mean(stopped):.0f} ({len(stopped) / len(results):.0%})" if stopped else "never"
+    cells["stop signal"] = (
+        f"{np.mean(stopped):.0f} ({len(stopped) / len(results):.0%})"
+        if stopped
+        else "never"
+    )
     return cells
 
 
 def plot(groups: dict[tuple[str, str], list[dict]], path: Path) -> None:
-    """Each figure against the number of marks, one line a group, one row an embedding set."""
+    """Each figure against the number of marks, one line a group, one row an embedding
+    set.
+    """
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    folders, labels = (list(dict.fromkeys(names)) for names in zip(*groups, strict=True))
+    folders, labels = (
+        list(dict.fromkeys(names)) for names in zip(*groups, strict=True)
+    )
     grid, axes = plt.subplots(
-        len(folders), len(FIGURES), figsize=(4 * len(FIGURES), 3.4 * len(folders)), squeeze=False, layout="constrained"
+        len(folders),
+        len(FIGURES),
+        figsize=(4 * len(FIGURES), 3.4 * len(folders)),
+        squeeze=False,
+        layout="constrained",
     )
     for row, folder in zip(axes, folders, strict=True):
         for axis, (name, title) in zip(row, FIGURES.items(), strict=True):
             for (owner, label), results in groups.items():
                 if owner == folder:
-                    values = np.array([[figures[name] for figures in result["figures"]] for result in results], float)
-                    style, color = ("-", "--", ":")[labels.index(label) // 10 % 3], f"C{labels.index(label) % 10}"
+                    values = np.array(
+                        [
+                            [figures[name] for figures in result["figures"]]
+                            for result in results
+                        ],
+                        float,
+                    )
+                    style, color = (
+                        ("-", "--", ":")[labels.index(label) // 10 % 3],
+                        f"C{labels.index(label) % 10}",
+                    )
                     axis.plot(
-                        [f["marks"] for f in results[0]["figures"]], np.nanmean(values, axis=0), style, color=color, label=label
+                        [f["marks"] for f in results[0]["figures"]],
+                        np.nanmean(values, axis=0),
+                        style,
+                        color=color,
+                        label=label,
                     )
             axis.set(title=title.format(k=FLAGS.k), xlabel="marks", ylim=(0, 1.02))
             axis.grid(alpha=0.3)
         row[0].set_ylabel(Path(folder).parent.name)
-    grid.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8)
+    grid.legend(
+        *axes[0][0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=6,
+        fontsize=8,
+    )
     grid.savefig(path, dpi=80)
 
 
 def main(argv: list[str]) -> None:
     del argv
-    for name, known in (("transforms", TRANSFORMS), ("methods", METHODS), ("policies", POLICIES)):
+    for name, known in (
+        ("transforms", TRANSFORMS),
+        ("methods", METHODS),
+        ("policies", POLICIES),
+    ):
         unknown = set(getattr(FLAGS, name)) - set(known)
         if unknown:
-            raise app.UsageError(f"{name} must be of {', '.join(known)}; got {', '.join(sorted(unknown))}")
+            raise app.UsageError(
+                f"{name} must be of {', '.join(known)}; got "
+                f"{', '.join(sorted(unknown))}"
+            )
     folder = Path(FLAGS.dir)
     folder.mkdir(parents=True, exist_ok=True)
     todo = list(sessions())
     if not todo:
-        raise app.UsageError("embeddings must hold crops of a class with at least two members, or --relevant must find them")
+        raise app.UsageError(
+            "embeddings must hold crops of a class with at least two members, or "
+            "--relevant must find them"
+        )
     results = play(todo, folder / "sessions.jsonl")
     groups: dict[tuple[str, str], list[dict]] = {}
     for session in todo:
         name = f"{session.transform}, {session.method}, {session.policy}"
         groups.setdefault((session.embeddings, name), []).append(results[session.key])
     header = ["embeddings", "transform, method, policy", "sessions"]
-    rows = [[key[0], key[1], str(len(group)), *summary(group).values()] for key, group in groups.items()]
+    rows = [
+        [key[0], key[1], str(len(group)), *summary(group).values()]
+        for key, group in groups.items()
+    ]
     header += list(summary(next(iter(groups.values()))))
     marks = FLAGS.rounds * FLAGS.per_round
     pools = ", ".join(str(len(load(name, FLAGS.where)[1])) for name in FLAGS.embeddings)
     intro = f"{marks} marks, {FLAGS.wrong:.0%} wrong, pools of {pools}" + (
         f", classes thinned to {FLAGS.thin:.1%}" if FLAGS.thin else ""
     )
-    lines = [intro, "", f"| {' | '.join(header)} |", "|" + " --- |" * len(header), *[f"| {' | '.join(row)} |" for row in rows]]
-    write_atomically(folder / "results.md", lambda file: file.write(("\n".join(lines) + "\n").encode()))
+    lines = [
+        intro,
+        "",
+        f"| {' | '.join(header)} |",
+        "|" + " --- |" * len(header),
+        *[f"| {' | '.join(row)} |" for row in rows],
+    ]
+    write_atomically(
+        folder / "results.md",
+        lambda file: file.write(("\n".join(lines) + "\n").encode()),
+    )
     with open(folder / "results.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         names = [field.name for field in dataclasses.fields(Round)]
-        writer.writerow(["embeddings", "target", "query", "transform", "method", "policy", "wrong", "thin", "seed", *names])
+        writer.writerow(
+            [
+                "embeddings",
+                "target",
+                "query",
+                "transform",
+                "method",
+                "policy",
+                "wrong",
+                "thin",
+                "seed",
+                *names,
+            ]
+        )
         for result in results.values():
             facts = [
-                result[name] for name in ("embeddings", "target", "query", "transform", "method", "policy", "wrong", "thin", "seed")
+                result[name]
+                for name in (
+                    "embeddings",
+                    "target",
+                    "query",
+                    "transform",
+                    "method",
+                    "policy",
+                    "wrong",
+                    "thin",
+                    "seed",
+                )
             ]
-            writer.writerows([*facts, *figures.values()] for figures in result["figures"])
+            writer.writerows(
+                [*facts, *figures.values()] for figures in result["figures"]
+            )
     write_json(
         folder / "results.json",
         {
             "flags": {
                 name: FLAGS[name].value
-                for name in ("embeddings", "classes", "queries", "seeds", "rounds", "per_round", "wrong", "thin", "k")
+                for name in (
+                    "embeddings",
+                    "classes",
+                    "queries",
+                    "seeds",
+                    "rounds",
+                    "per_round",
+                    "wrong",
+                    "thin",
+                    "k",
+                )
             },
             "provenance": provenance(0),
         },

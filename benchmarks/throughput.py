@@ -1,8 +1,10 @@
-"""How much of the encoder's speed survives reading, decoding and cutting: embedding against the bare forward pass.
+"""How much of the encoder's speed survives reading, decoding and cutting: embedding
+against the bare forward pass.
 
     python -m benchmarks.throughput --data=<folder> --image_size=224
 
-Both are measured in turn in one process, several times; the ratio of each pair is what counts, since machines differ.
+Both are measured in turn in one process, several times; the ratio of each pair is what
+counts, since machines differ.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from data.sources import read_source
 from simclr_tf2.encoders import EncoderConfig, make_encoder
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("data", None, "Images, as run_finetune.py takes them.", required=True)
+flags.DEFINE_string(
+    "data", None, "Images, as run_finetune.py takes them.", required=True
+)
 flags.DEFINE_string("encoder", "efficientnet_lite0", "Network.")
 flags.DEFINE_string("weights", "imagenet", "Its weights.")
 flags.DEFINE_integer("image_size", 224, "Side of the crops.")
@@ -35,7 +39,9 @@ flags.DEFINE_integer("repetitions", 7, "Pairs of measurements.")
 def main(argv: list[str]) -> None:
     del argv
     table, _ = read_source(FLAGS.data)
-    table = table.take(np.arange(min(FLAGS.crops, len(table)) // FLAGS.batch_size * FLAGS.batch_size))
+    table = table.take(
+        np.arange(min(FLAGS.crops, len(table)) // FLAGS.batch_size * FLAGS.batch_size)
+    )
     encoder = make_encoder(EncoderConfig(FLAGS.encoder, FLAGS.weights))
     shape = (FLAGS.batch_size, FLAGS.image_size, FLAGS.image_size, 3)
     resident = tf.cast(tf.random.uniform(shape, 0, 256, tf.int32), tf.uint8)
@@ -48,7 +54,14 @@ def main(argv: list[str]) -> None:
 
     def whole() -> float:
         start = time.perf_counter()
-        batches = embed_crops(table, encoder.embed, FLAGS.image_size, FLAGS.batch_size, Unreadable(), view=CropView())
+        batches = embed_crops(
+            table,
+            encoder.embed,
+            FLAGS.image_size,
+            FLAGS.batch_size,
+            Unreadable(),
+            view=CropView(),
+        )
         rows = sum(len(valid) for _, valid in batches)
         return rows / (time.perf_counter() - start)
 
@@ -57,8 +70,15 @@ def main(argv: list[str]) -> None:
     for number in range(FLAGS.repetitions):
         forward, embedding = bare(), whole()
         ratios.append(embedding / forward)
-        print(f"{number + 1}: forward {forward:7.1f}/s   embedding {embedding:7.1f}/s   ratio {ratios[-1]:.3f}", flush=True)
-    print(f"ratio, median of {len(ratios)}: {np.median(ratios):.3f} (from {min(ratios):.3f} to {max(ratios):.3f})")
+        print(
+            f"{number + 1}: forward {forward:7.1f}/s   embedding {embedding:7.1f}/s   "
+            f"ratio {ratios[-1]:.3f}",
+            flush=True,
+        )
+    print(
+        f"ratio, median of {len(ratios)}: {np.median(ratios):.3f} (from "
+        f"{min(ratios):.3f} to {max(ratios):.3f})"
+    )
 
 
 if __name__ == "__main__":

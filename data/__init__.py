@@ -1,1 +1,3 @@
-"""Where crops come from and where they go: readers, crop table, tf.data, embedding sets, contact sheets."""
+"""Where crops come from and where they go: readers, crop table, tf.data, embedding
+sets, contact sheets.
+"""

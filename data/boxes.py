@@ -1,7 +1,9 @@
-"""Boxes from annotation files: conventions, their check against the images, and the crop table that comes out.
+"""Boxes from annotation files: conventions, their check against the images, and the
+crop table that comes out.
 
-Confusing conventions (pixels or relative, corners or size, the full image or a resized copy) goes wrong in silence in most
-tools. Here boxes are held against the size of the real image before anything else, and an error names what would fit.
+Confusing conventions (pixels or relative, corners or size, the full image or a resized
+copy) goes wrong in silence in most tools. Here boxes are held against the size of the
+real image before anything else, and an error names what would fit.
 """
 
 from __future__ import annotations
@@ -31,9 +33,21 @@ CONVENTIONS = (
     "yxyx",  # top, left, bottom, right
     "yxyx_relative",  # as tensorflow-datasets has them
 )
-MOST_MISFITS = 0.1  # share of boxes that may not fit their image before the whole file is refused
-ADDED_COLUMNS = ("session", "box_width", "box_height", "touches_border", "image_width", "image_height", "file_bytes")
-_WHOLE = 1e-3  # pixels: what is nearer to a whole one is that one; relative boxes are often kept as float32
+MOST_MISFITS = (
+    0.1  # share of boxes that may not fit their image before the whole file is refused
+)
+ADDED_COLUMNS = (
+    "session",
+    "box_width",
+    "box_height",
+    "touches_border",
+    "image_width",
+    "image_height",
+    "file_bytes",
+)
+# pixels: what is nearer to a whole one is that one; relative boxes are often kept as
+# float32
+_WHOLE = 1e-3
 _SESSION = re.compile(r"(.+)[-_]\d+$")
 T = TypeVar("T")
 
@@ -50,9 +64,14 @@ def to_corners(boxes: np.ndarray, convention: str, sizes: np.ndarray) -> np.ndar
         [N, 4] float64.
     """
     if convention not in CONVENTIONS:
-        raise ValueError(f"boxes must be one of {', '.join(CONVENTIONS)}; got {convention!r}")
+        raise ValueError(
+            f"boxes must be one of {', '.join(CONVENTIONS)}; got {convention!r}"
+        )
     order, _, relative = convention.partition("_")
-    first, second = np.asarray(boxes, np.float64)[:, :2], np.asarray(boxes, np.float64)[:, 2:]
+    first, second = (
+        np.asarray(boxes, np.float64)[:, :2],
+        np.asarray(boxes, np.float64)[:, 2:],
+    )
     if order == "yxyx":
         first, second = first[:, ::-1], second[:, ::-1]
     elif order == "xywh":
@@ -64,28 +83,49 @@ def to_corners(boxes: np.ndarray, convention: str, sizes: np.ndarray) -> np.ndar
 
 
 def fits(corners: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Which boxes have an area and lie in their image, give or take 2 % and a pixel for boxes that cross the border; [N] bool."""
+    """Which boxes have an area and lie in their image, give or take 2 % and a pixel for
+    boxes that cross the border; [N] bool.
+    """
     slack = 0.02 * sizes + 1
     finite = np.isfinite(corners).all(axis=1)
     extent = corners[:, 2:] - corners[:, :2]
-    # A pixel is the least that a box can cover: relative numbers read as pixels are smaller than that.
+    # A pixel is the least that a box can cover: relative numbers read as pixels are
+    # smaller than that.
     return (
-        finite & (extent > 0.5).all(axis=1) & (corners[:, :2] >= -slack).all(axis=1) & (corners[:, 2:] <= sizes + slack).all(axis=1)
+        finite
+        & (extent > 0.5).all(axis=1)
+        & (corners[:, :2] >= -slack).all(axis=1)
+        & (corners[:, 2:] <= sizes + slack).all(axis=1)
     )
 
 
 def scaled_corners(
-    boxes: np.ndarray, convention: str, sizes: np.ndarray, box_size: tuple[int, int] | None, source: str
+    boxes: np.ndarray,
+    convention: str,
+    sizes: np.ndarray,
+    box_size: tuple[int, int] | None,
+    source: str,
 ) -> np.ndarray:
-    """Corners in pixels of the real images of boxes that were drawn on images of `box_size`; checked."""
+    """Corners in pixels of the real images of boxes that were drawn on images of
+    `box_size`; checked.
+    """
     if box_size is None:
         return check_convention(boxes, convention, sizes, source)
     drawn_on = np.broadcast_to(np.array(box_size, np.float64), sizes.shape)
-    return check_convention(boxes, convention, drawn_on, source) * np.tile(sizes / drawn_on, 2)
+    return check_convention(boxes, convention, drawn_on, source) * np.tile(
+        sizes / drawn_on, 2
+    )
 
 
-def check_convention(boxes: np.ndarray, convention: str, sizes: np.ndarray, source: str, flag: bool = True) -> np.ndarray:
-    """Corners of boxes that were stated to be in `convention`, refused as a whole where they can't be.
+def check_convention(
+    boxes: np.ndarray,
+    convention: str,
+    sizes: np.ndarray,
+    source: str,
+    flag: bool = True,
+) -> np.ndarray:
+    """Corners of boxes that were stated to be in `convention`, refused as a whole where
+    they can't be.
 
     Args:
         boxes, convention, sizes: see `to_corners`.
@@ -96,41 +136,63 @@ def check_convention(boxes: np.ndarray, convention: str, sizes: np.ndarray, sour
         [N, 4] float64, unclipped.
 
     Raises:
-        ValueError: more than a tenth don't fit; the message names the conventions, or the image size, that would fit.
+        ValueError: more than a tenth don't fit; the message names the conventions, or
+            the image size, that would fit.
     """
     corners = to_corners(boxes, convention, sizes)
-    stated = np.isfinite(boxes).all(axis=1)  # rows without a box say nothing about the convention
+    stated = np.isfinite(boxes).all(
+        axis=1
+    )  # rows without a box say nothing about the convention
     good = fits(corners, sizes) | ~stated
     if not stated.any() or (~good).sum() <= MOST_MISFITS * stated.sum():
         return corners
     row = int(np.flatnonzero(~good)[0])
-    example = f"({', '.join(f'{value:g}' for value in boxes[row])}) in an image of {sizes[row][0]:g} x {sizes[row][1]:g}"
+    example = (
+        f"({', '.join(f'{value:g}' for value in boxes[row])}) in an image of "
+        f"{sizes[row][0]:g} x {sizes[row][1]:g}"
+    )
     share = {
-        name: float(fits(to_corners(boxes[stated], name, sizes[stated]), sizes[stated]).mean())
+        name: float(
+            fits(to_corners(boxes[stated], name, sizes[stated]), sizes[stated]).mean()
+        )
         for name in CONVENTIONS
         if name != convention
     }
     better = [name for name, part in share.items() if part >= 0.99]
-    # The same order of numbers in other units is the likelier mistake than another order.
+    # The same order of numbers in other units is the likelier mistake than another
+    # order.
     better.sort(key=lambda name: name.partition("_")[0] != convention.partition("_")[0])
     bad = f"{(~good).sum():,} of {len(boxes):,} don't, such as {example}"
     message = f"boxes of {source} must fit their images; read as {convention}, {bad}"
     if better and not flag:
-        raise ValueError(f"{message}. They fit as {' or '.join(better)}, which this format doesn't have")
+        raise ValueError(
+            f"{message}. They fit as {' or '.join(better)}, which this format doesn't "
+            "have"
+        )
     if better:
         doubt = " if that is what they are" if len(better) > 1 else ""
-        raise ValueError(f"{message}. They fit as {' or '.join(better)}: give --boxes={better[0]}{doubt}")
+        raise ValueError(
+            f"{message}. They fit as {' or '.join(better)}: give "
+            f"--boxes={better[0]}{doubt}"
+        )
     reach = np.nanpercentile(corners[:, 2:] / sizes, 99)
     if np.isfinite(reach) and reach > 1 and fits(corners / reach, sizes).mean() >= 0.9:
         raise ValueError(
-            f"{message}. They fit once scaled by about {1 / reach:.2f}: they were drawn on larger images than these. Give the "
-            "images at their full size, or say which size the boxes belong to, such as --box_size=1920x1088"
+            f"{message}. They fit once scaled by about {1 / reach:.2f}: they were "
+            "drawn on larger images than these. Give the "
+            "images at their full size, or say which size the boxes belong to, such as "
+            "--box_size=1920x1088"
         )
-    raise ValueError(f"{message}. No convention fits ({', '.join(CONVENTIONS)}); are these the boxes of these images?")
+    raise ValueError(
+        f"{message}. No convention fits ({', '.join(CONVENTIONS)}); are these the "
+        "boxes of these images?"
+    )
 
 
 def session_of(image: str) -> str:
-    """The recording session in a file name like ave-0506-0007.jpg: all but the number of the frame; "" where there is none."""
+    """The recording session in a file name like ave-0506-0007.jpg: all but the number
+    of the frame; "" where there is none.
+    """
     match = _SESSION.fullmatch(Path(image).stem)
     return match.group(1) if match and re.search(r"\d", match.group(1)) else ""
 
@@ -138,7 +200,10 @@ def session_of(image: str) -> str:
 def distinct_names(names: Mapping[T, str]) -> dict[T, str]:
     """Class names by id; a name that several ids share gets its id behind it."""
     counts = Counter(names.values())
-    return {key: f"{name} ({key})" if counts[name] > 1 else name for key, name in names.items()}
+    return {
+        key: f"{name} ({key})" if counts[name] > 1 else name
+        for key, name in names.items()
+    }
 
 
 def sizes_of(images: Sequence[str], sizes: Mapping[str, tuple[int, int]]) -> np.ndarray:
@@ -147,12 +212,18 @@ def sizes_of(images: Sequence[str], sizes: Mapping[str, tuple[int, int]]) -> np.
 
 
 def plain_path(name: str) -> str:
-    """An image's path as every reader writes it: forward slashes, no "." or needless ".." in it."""
+    """An image's path as every reader writes it: forward slashes, no "." or needless
+    ".." in it.
+    """
     return posixpath.normpath(str(name).replace("\\", "/"))
 
 
-def read_sizes(root: Path, images: Sequence[str], report: Report, progress: Progress = no_progress) -> dict[str, tuple[int, int]]:
-    """Width and height of each image that can be read; the others are reported as skipped."""
+def read_sizes(
+    root: Path, images: Sequence[str], report: Report, progress: Progress = no_progress
+) -> dict[str, tuple[int, int]]:
+    """Width and height of each image that can be read; the others are reported as
+    skipped.
+    """
 
     def read(image: str) -> tuple[int, int] | ImageError:
         try:
@@ -163,7 +234,11 @@ def read_sizes(root: Path, images: Sequence[str], report: Report, progress: Prog
     sizes: dict[str, tuple[int, int]] = {}
     with ThreadPoolExecutor(4) as pool:
         for image, found in zip(
-            images, progress(pool.map(read, images), total=len(images), unit="image", desc="reading"), strict=True
+            images,
+            progress(
+                pool.map(read, images), total=len(images), unit="image", desc="reading"
+            ),
+            strict=True,
         ):
             if isinstance(found, ImageError):
                 report.skip(image, found.reason)
@@ -179,32 +254,44 @@ def table_of_boxes(
     sizes: Mapping[str, tuple[int, int]],
     report: Report,
 ) -> CropTable:
-    """The crop table of boxes: whole pixels, clipped at the border, without empty or repeated ones, each case counted.
+    """The crop table of boxes: whole pixels, clipped at the border, without empty or
+    repeated ones, each case counted.
 
     Args:
         root: folder of the images.
         corners: [N, 4] float, left, top, right, bottom in pixels.
-        columns: image, label, label_name, split, and any metadata columns, one value a box.
+        columns: image, label, label_name, split, and any metadata columns, one value a
+            box.
         sizes: image -> (width, height).
         report: receives the counts.
 
     Returns:
-        The table, with these columns added: session from the file name (unless given), box_width and box_height, touches_border
-        (the plant may be cut off), image_width and image_height, and file_bytes, by which a replaced image is noticed.
+        The table, with these columns added: session from the file name (unless given),
+            box_width and box_height, touches_border
+        (the plant may be cut off), image_width and image_height, and file_bytes, by
+        which a replaced image is noticed.
     """
     images = list(columns["image"])
     size = sizes_of(images, sizes)
     limits = np.tile(size, 2)
     whole = np.where(
         np.isfinite(corners).all(axis=1, keepdims=True),
-        np.concatenate([np.floor(corners[:, :2] + _WHOLE), np.ceil(corners[:, 2:] - _WHOLE)], axis=1),
+        np.concatenate(
+            [np.floor(corners[:, :2] + _WHOLE), np.ceil(corners[:, 2:] - _WHOLE)],
+            axis=1,
+        ),
         0,
     )
     clipped = np.clip(whole, 0, limits).astype(np.int64)
     good = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
-    report.count("boxes without area or outside of their image, left out", int((~good).sum()))
+    report.count(
+        "boxes without area or outside of their image, left out", int((~good).sum())
+    )
     if not good.any():
-        raise ValueError(f"data must hold boxes that lie in their images; none of {len(good):,} does ({root})")
+        raise ValueError(
+            f"data must hold boxes that lie in their images; none of {len(good):,} "
+            f"does ({root})"
+        )
     crosses = np.abs(clipped - whole).max(axis=1, initial=0) > 0
     report.count("boxes that cross the border, clipped", int((good & crosses).sum()))
     at_border = (clipped[:, :2] <= 0) | (clipped[:, 2:] >= size)
@@ -214,13 +301,18 @@ def table_of_boxes(
     ids = [make_crop_id(images[row], clipped[row]) for row in rows]
     report.count("boxes that repeat another one, left out", len(ids) - len(set(ids)))
 
-    taken: dict[str, list[Any]] = {name: [values[row] for row in rows] for name, values in columns.items()}
+    taken: dict[str, list[Any]] = {
+        name: [values[row] for row in rows] for name, values in columns.items()
+    }
     taken |= dict(zip(SIDES, clipped[rows].T.tolist(), strict=True))
     taken.setdefault("session", [session_of(image) for image in taken["image"]])
     taken["box_width"] = (clipped[rows, 2] - clipped[rows, 0]).tolist()
     taken["box_height"] = (clipped[rows, 3] - clipped[rows, 1]).tolist()
     taken["touches_border"] = touches[rows].tolist()
-    taken["image_width"], taken["image_height"] = size[rows, 0].astype(int).tolist(), size[rows, 1].astype(int).tolist()
+    taken["image_width"], taken["image_height"] = (
+        size[rows, 0].astype(int).tolist(),
+        size[rows, 1].astype(int).tolist(),
+    )
     file_bytes = {image: (root / image).stat().st_size for image in sizes}
     taken["file_bytes"] = [file_bytes[image] for image in taken["image"]]
     return CropTable.from_columns(root, taken)

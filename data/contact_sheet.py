@@ -1,4 +1,6 @@
-"""Contact sheets: the query on top, results in order with score and a border coloured by class."""
+"""Contact sheets: the query on top, results in order with score and a border coloured
+by class.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,15 @@ from PIL import Image, ImageDraw, ImageFont
 from data.crop_table import CropTable
 from data.images import ImageError, cut, read_image
 
-_BACKGROUND, _INK, _FAINT, _UNLABELLED = (255, 255, 255), (20, 20, 20), (110, 110, 110), (150, 150, 150)
+_BACKGROUND, _INK, _FAINT, _UNLABELLED = (
+    (255, 255, 255),
+    (20, 20, 20),
+    (110, 110, 110),
+    (150, 150, 150),
+)
 _BORDER, _GAP, _MARGIN, _LINE = 4, 8, 16, 15
-_GOLDEN = 0.618033988749895  # steps round the colour circle by this share of it keep every prefix of hues well apart
+# steps round the colour circle by this share of it keep every prefix of hues well apart
+_GOLDEN = 0.618033988749895
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,9 @@ class Tile:
     @classmethod
     def of(cls, table: CropTable, row: int, caption: str) -> Tile:
         """The tile of a row of a crop table."""
-        return cls(table.path(row), table.boxes[row], table.column("label_name")[row], caption)
+        return cls(
+            table.path(row), table.boxes[row], table.column("label_name")[row], caption
+        )
 
 
 @dataclass(frozen=True)
@@ -42,16 +52,22 @@ class Sheet:
 
 
 def class_colors(classes: Sequence[str]) -> dict[str, tuple[int, int, int]]:
-    """A colour for each class, the same for the same list of classes; unlabelled ("") is grey."""
+    """A colour for each class, the same for the same list of classes; unlabelled ("")
+    is grey.
+    """
     colors: dict[str, tuple[int, int, int]] = {"": _UNLABELLED}
     for number, name in enumerate(classes):
         hue, value = (0.33 + number * _GOLDEN) % 1, (0.75, 0.95, 0.55)[number % 3]
-        red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.85, value))
+        red, green, blue = (
+            round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.85, value)
+        )
         colors[name] = (red, green, blue)
     return colors
 
 
-def draw_sheets(sheets: Sequence[Sheet], classes: Sequence[str], columns: int = 10, tile: int = 96) -> Image.Image:
+def draw_sheets(
+    sheets: Sequence[Sheet], classes: Sequence[str], columns: int = 10, tile: int = 96
+) -> Image.Image:
     """Draws sheets side by side, with one legend of the classes that appear.
 
     Args:
@@ -65,10 +81,20 @@ def draw_sheets(sheets: Sequence[Sheet], classes: Sequence[str], columns: int = 
     """
     colors = class_colors(classes)
     drawn = [_draw(sheet, colors, columns, tile) for sheet in sheets]
-    shown = {item.label for sheet in sheets for item in [*sheet.queries, *sheet.results]}
-    legend = _legend([name for name in classes if name in shown], colors, sum(image.width for image in drawn))
+    shown = {
+        item.label for sheet in sheets for item in [*sheet.queries, *sheet.results]
+    }
+    legend = _legend(
+        [name for name in classes if name in shown],
+        colors,
+        sum(image.width for image in drawn),
+    )
     height = max(image.height for image in drawn)
-    page = Image.new("RGB", (sum(image.width for image in drawn), height + legend.height), _BACKGROUND)
+    page = Image.new(
+        "RGB",
+        (sum(image.width for image in drawn), height + legend.height),
+        _BACKGROUND,
+    )
     left = 0
     for image in drawn:
         page.paste(image, (left, 0))
@@ -77,16 +103,27 @@ def draw_sheets(sheets: Sequence[Sheet], classes: Sequence[str], columns: int = 
     return page
 
 
-def _draw(sheet: Sheet, colors: dict[str, tuple[int, int, int]], columns: int, tile: int) -> Image.Image:
-    cell_width, cell_height = tile + 2 * _BORDER + _GAP, tile + 2 * _BORDER + 2 * _LINE + _GAP
+def _draw(
+    sheet: Sheet, colors: dict[str, tuple[int, int, int]], columns: int, tile: int
+) -> Image.Image:
+    cell_width, cell_height = (
+        tile + 2 * _BORDER + _GAP,
+        tile + 2 * _BORDER + 2 * _LINE + _GAP,
+    )
     rows = -(-len(sheet.results) // columns)
     query_top = _MARGIN + 26
     results_top = query_top + (cell_height + _GAP if sheet.queries else 0)
-    page = Image.new("RGB", (2 * _MARGIN + columns * cell_width, results_top + rows * cell_height + _GAP), _BACKGROUND)
+    page = Image.new(
+        "RGB",
+        (2 * _MARGIN + columns * cell_width, results_top + rows * cell_height + _GAP),
+        _BACKGROUND,
+    )
     draw = ImageDraw.Draw(page)
     draw.text((_MARGIN, _MARGIN - 4), sheet.title, _INK, ImageFont.load_default(18))
     for number, item in enumerate(sheet.queries[:columns]):
-        _draw_tile(page, draw, (_MARGIN + number * cell_width, query_top), item, colors, tile)
+        _draw_tile(
+            page, draw, (_MARGIN + number * cell_width, query_top), item, colors, tile
+        )
     for number, item in enumerate(sheet.results):
         row, column = divmod(number, columns)
         place = (_MARGIN + column * cell_width, results_top + row * cell_height)
@@ -94,14 +131,27 @@ def _draw(sheet: Sheet, colors: dict[str, tuple[int, int, int]], columns: int, t
     return page
 
 
-def _draw_tile(page: Image.Image, draw: ImageDraw.ImageDraw, place: tuple[int, int], item: Tile, colors, tile: int) -> None:
+def _draw_tile(
+    page: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    place: tuple[int, int],
+    item: Tile,
+    colors,
+    tile: int,
+) -> None:
     left, top = place
     side = tile + 2 * _BORDER
-    draw.rectangle((left, top, left + side - 1, top + side - 1), fill=colors.get(item.label, _UNLABELLED))
+    draw.rectangle(
+        (left, top, left + side - 1, top + side - 1),
+        fill=colors.get(item.label, _UNLABELLED),
+    )
     inner = (left + _BORDER, top + _BORDER)
     try:
         image = read_image(item.path)
-        page.paste(cut(image, item.box if item.box is not None else (0, 0, *image.size), tile), inner)
+        page.paste(
+            cut(image, item.box if item.box is not None else (0, 0, *image.size), tile),
+            inner,
+        )
     except ImageError:
         corner = (inner[0] + tile - 1, inner[1] + tile - 1)
         draw.rectangle((inner, corner), fill=_BACKGROUND)
@@ -109,7 +159,12 @@ def _draw_tile(page: Image.Image, draw: ImageDraw.ImageDraw, place: tuple[int, i
         draw.line((inner[0], corner[1], corner[0], inner[1]), _FAINT)
     font = ImageFont.load_default(12)
     draw.text((left, top + side), item.caption, _INK, font)
-    draw.text((left, top + side + _LINE - 1), _fit(item.label.replace("_", " "), side, font), _FAINT, font)
+    draw.text(
+        (left, top + side + _LINE - 1),
+        _fit(item.label.replace("_", " "), side, font),
+        _FAINT,
+        font,
+    )
 
 
 def _fit(text: str, width: int, font) -> str:
@@ -120,7 +175,9 @@ def _fit(text: str, width: int, font) -> str:
     return text + "…"
 
 
-def _legend(names: Sequence[str], colors: dict[str, tuple[int, int, int]], width: int) -> Image.Image:
+def _legend(
+    names: Sequence[str], colors: dict[str, tuple[int, int, int]], width: int
+) -> Image.Image:
     font = ImageFont.load_default(13)
     places, left, row = [], _MARGIN, 0
     for name in names:
@@ -129,7 +186,9 @@ def _legend(names: Sequence[str], colors: dict[str, tuple[int, int, int]], width
             left, row = _MARGIN, row + 1
         places.append((left, row * 22))
         left += needed
-    legend = Image.new("RGB", (width, (row + 1) * 22 + _GAP if names else 0), _BACKGROUND)
+    legend = Image.new(
+        "RGB", (width, (row + 1) * 22 + _GAP if names else 0), _BACKGROUND
+    )
     draw = ImageDraw.Draw(legend)
     for name, (x, y) in zip(names, places, strict=True):
         draw.rectangle((x, y + 2, x + 13, y + 15), fill=colors[name])

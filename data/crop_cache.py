@@ -1,8 +1,10 @@
 """Training crops, cut and scaled once.
 
-Training shows every crop many times. Decoding its whole image each time would cost more than the network's step, and even
-decoding only the region of a 1920 x 1088 JPEG costs several times what reading a small crop does (benchmarks/pipeline.py).
-So each image is decoded once, however many crops it holds, and its crops are kept without loss in a few files.
+Training shows every crop many times. Decoding its whole image each time would cost more
+than the network's step, and even decoding only the region of a 1920 x 1088 JPEG costs
+several times what reading a small crop does (benchmarks/pipeline.py). So each image is
+decoded once, however many crops it holds, and its crops are kept without loss in a few
+files.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ ROWS_PER_PART = 2048
 
 
 class CropCache:
-    """The crops of a table as 8-bit RGB, in a folder; built once, resumable, safe to read from many threads.
+    """The crops of a table as 8-bit RGB, in a folder; built once, resumable, safe to
+    read from many threads.
 
     Args:
         folder: where it lies; a cache of other crops there is replaced.
@@ -41,23 +44,51 @@ class CropCache:
         reasons: image -> why it couldn't be read, of those this call came across.
     """
 
-    def __init__(self, folder: str | Path, table: CropTable, longest: int, view: CropView, progress: Progress = no_progress):
-        self.folder, self.table, self.longest, self.view = Path(folder), table, longest, view
+    def __init__(
+        self,
+        folder: str | Path,
+        table: CropTable,
+        longest: int,
+        view: CropView,
+        progress: Progress = no_progress,
+    ):
+        self.folder, self.table, self.longest, self.view = (
+            Path(folder),
+            table,
+            longest,
+            view,
+        )
         self.reasons: dict[str, str] = {}
-        identity = {"table_hash": table.content_hash, "longest": longest, "view": repr(view), "rows_per_part": ROWS_PER_PART}
+        identity = {
+            "table_hash": table.content_hash,
+            "longest": longest,
+            "view": repr(view),
+            "rows_per_part": ROWS_PER_PART,
+        }
         stated = self.folder / "identity.json"
-        if self.folder.exists() and not (stated.is_file() and json.loads(stated.read_text()) == identity):
+        if self.folder.exists() and not (
+            stated.is_file() and json.loads(stated.read_text()) == identity
+        ):
             shutil.rmtree(self.folder)
         # About half of the raw pixels remain.
-        check_writable(self.folder, "crop cache", len(table) * longest * longest * 3 // 2)
+        check_writable(
+            self.folder, "crop cache", len(table) * longest * longest * 3 // 2
+        )
         write_json(stated, identity)
         self._build(progress)
-        self._starts = [np.load(path, allow_pickle=False) for path in self._paths("starts")]
-        self._bytes = [np.load(path, mmap_mode="r", allow_pickle=False) for path in self._paths("bytes")]
+        self._starts = [
+            np.load(path, allow_pickle=False) for path in self._paths("starts")
+        ]
+        self._bytes = [
+            np.load(path, mmap_mode="r", allow_pickle=False)
+            for path in self._paths("bytes")
+        ]
 
     def _paths(self, kind: str) -> list[Path]:
         parts = -(-len(self.table) // ROWS_PER_PART)
-        return [self.folder / f"part-{number:05d}.{kind}.npy" for number in range(parts)]
+        return [
+            self.folder / f"part-{number:05d}.{kind}.npy" for number in range(parts)
+        ]
 
     def read(self, row: int) -> np.ndarray | None:
         """One crop, uint8 [height, width, 3]; None where its image couldn't be read."""
@@ -65,15 +96,32 @@ class CropCache:
         start, end = self._starts[part][place : place + 2]
         if start == end:
             return None
-        return np.asarray(Image.open(io.BytesIO(self._bytes[part][start:end].tobytes())))
+        return np.asarray(
+            Image.open(io.BytesIO(self._bytes[part][start:end].tobytes()))
+        )
 
     def _build(self, progress: Progress) -> None:
-        missing = [number for number, path in enumerate(self._paths("starts")) if not path.is_file()]
+        missing = [
+            number
+            for number, path in enumerate(self._paths("starts"))
+            if not path.is_file()
+        ]
         if not missing:
             return
-        rows_of = [range(part * ROWS_PER_PART, min(len(self.table), (part + 1) * ROWS_PER_PART)) for part in missing]
+        rows_of = [
+            range(
+                part * ROWS_PER_PART, min(len(self.table), (part + 1) * ROWS_PER_PART)
+            )
+            for part in missing
+        ]
         images = self.table.column("image")
-        groups = [[list(rows) for _, rows in itertools.groupby(rows, key=lambda row: images[row])] for rows in rows_of]
+        groups = [
+            [
+                list(rows)
+                for _, rows in itertools.groupby(rows, key=lambda row: images[row])
+            ]
+            for rows in rows_of
+        ]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             done = iter(
                 progress(
@@ -87,10 +135,18 @@ class CropCache:
                 blobs = [blob for _ in part for blob in next(done)]
                 starts = np.cumsum([0, *map(len, blobs)])
                 content = np.frombuffer(b"".join(blobs), np.uint8)
-                write_atomically(self._paths("bytes")[number], lambda file, content=content: np.save(file, content))  # type: ignore[misc]
-                write_atomically(self._paths("starts")[number], lambda file, starts=starts: np.save(file, starts))  # type: ignore[misc]
+                write_atomically(
+                    self._paths("bytes")[number],
+                    lambda file, content=content: np.save(file, content),
+                )  # type: ignore[misc]
+                write_atomically(
+                    self._paths("starts")[number],
+                    lambda file, starts=starts: np.save(file, starts),
+                )  # type: ignore[misc]
 
-    def _cut_all(self, pool: ThreadPoolExecutor, groups: list[list[int]]) -> Iterator[list[bytes]]:
+    def _cut_all(
+        self, pool: ThreadPoolExecutor, groups: list[list[int]]
+    ) -> Iterator[list[bytes]]:
         """Cuts the crops of each image, a few images ahead; results in order."""
         ahead = 4 * (os.cpu_count() or 1)
         for start in range(0, len(groups), ahead):
@@ -106,6 +162,8 @@ class CropCache:
         blobs = []
         for row in rows:
             file = io.BytesIO()
-            cut_at_most(image, self.table.boxes[row], self.longest, self.view).save(file, "PNG", compress_level=1)
+            cut_at_most(image, self.table.boxes[row], self.longest, self.view).save(
+                file, "PNG", compress_level=1
+            )
             blobs.append(file.getvalue())
         return blobs

@@ -1,8 +1,10 @@
-"""Reads the CropAndWeed dataset (Steininger et al., WACV 2023) as it lies on disk, and the sample field, which lies the same way.
+"""Reads the CropAndWeed dataset (Steininger et al., WACV 2023) as it lies on disk, and
+the sample field, which lies the same way.
 
-Both layouts are read: as the annotation archive unpacks (`bboxes/<image>.csv`) and as the authors' own set-up leaves it
-(`bboxes/CropAndWeed/<image>.csv`). Label ids, names and the predefined variants (Fine24, CropsOrWeed9, SugarBeet2, ...)
-stand in data/tables/. `python -m data.download_cropandweed` downloads the dataset.
+Both layouts are read: as the annotation archive unpacks (`bboxes/<image>.csv`) and as
+the authors' own set-up leaves it (`bboxes/CropAndWeed/<image>.csv`). Label ids, names
+and the predefined variants (Fine24, CropsOrWeed9, SugarBeet2, ...) stand in
+data/tables/. `python -m data.download_cropandweed` downloads the dataset.
 """
 
 from __future__ import annotations
@@ -20,7 +22,13 @@ import numpy as np
 import pyarrow.csv
 from PIL import Image
 
-from data.boxes import check_convention, distinct_names, read_sizes, sizes_of, table_of_boxes
+from data.boxes import (
+    check_convention,
+    distinct_names,
+    read_sizes,
+    sizes_of,
+    table_of_boxes,
+)
 from data.crop_table import SIDES, UNLABELLED, CropTable
 from data.files import read_text
 from data.progress import Progress, no_progress
@@ -46,7 +54,8 @@ class Variant:
     Attributes:
         name: "CropAndWeed" for all label ids as they are, or a predefined variant.
         names: id in this variant -> class name.
-        target: raw label id -> id in this variant; what is missing belongs to none of its classes.
+        target: raw label id -> id in this variant; what is missing belongs to none of
+            its classes.
     """
 
     name: str
@@ -59,7 +68,9 @@ def variants() -> dict[str, Variant]:
     """All predefined variants by name, the raw ids first."""
     with open(_TABLES / "cropandweed_labels.csv", newline="", encoding="utf-8") as file:
         labels = [(int(row["label_id"]), row["name"]) for row in csv.DictReader(file)]
-    names = distinct_names({label: name for label, name in labels if label != VEGETATION})  # "Hedge mustard" is 54 and 80
+    names = distinct_names(
+        {label: name for label, name in labels if label != VEGETATION}
+    )  # "Hedge mustard" is 54 and 80
     result = {RAW: Variant(RAW, names, {label: label for label in names})}
     return result | _read_variants(_TABLES / "cropandweed_variants.csv")
 
@@ -70,17 +81,27 @@ def _read_variants(path: Path) -> dict[str, Variant]:
         for row in csv.DictReader(file):
             variant = result.setdefault(row["variant"], Variant(row["variant"], {}, {}))
             variant.names[int(row["label_id"])] = row["name"]
-            variant.target.update({int(source): int(row["label_id"]) for source in row["source_label_ids"].split()})
+            variant.target.update(
+                {
+                    int(source): int(row["label_id"])
+                    for source in row["source_label_ids"].split()
+                }
+            )
     return result
 
 
 def _own_variants(root: Path) -> dict[str, Variant]:
-    """Variants that the data set itself states in variants.csv, as `data.export` writes it; their boxes have their own ids."""
+    """Variants that the data set itself states in variants.csv, as `data.export` writes
+    it; their boxes have their own ids.
+    """
     path = root / "variants.csv"
     try:
         return _read_variants(path) if path.is_file() else {}
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} must have the columns variant, label_id, name and source_label_ids: {error}") from None
+        raise ValueError(
+            f"{path} must have the columns variant, label_id, name and "
+            f"source_label_ids: {error}"
+        ) from None
 
 
 def is_cropandweed(root: Path) -> bool:
@@ -89,26 +110,34 @@ def is_cropandweed(root: Path) -> bool:
 
 
 def read_cropandweed(
-    root: str | Path, variant: str = RAW, pool: bool = True, progress: Progress = no_progress
+    root: str | Path,
+    variant: str = RAW,
+    pool: bool = True,
+    progress: Progress = no_progress,
 ) -> tuple[CropTable, Report]:
     """Reads the dataset as a crop table.
 
-    Columns beyond `data.crop_table.SCHEMA`: label_id (as on disk), stem_x, stem_y, box_width, box_height, touches_border,
-    moisture, soil, lighting, separability (by name, "" where unknown), vegetation (share of the box that the mask labels as any
-    plant; null without a mask), and the columns of attributes.csv where there is one, as the sample field has.
+    Columns beyond `data.crop_table.SCHEMA`: label_id (as on disk), stem_x, stem_y,
+    box_width, box_height, touches_border, moisture, soil, lighting, separability (by
+    name, "" where unknown), vegetation (share of the box that the mask labels as any
+    plant; null without a mask), and the columns of attributes.csv where there is one,
+    as the sample field has.
 
     Args:
-        root: folder with images/ and bboxes/, and labelIds/ and params/ where they are wanted.
+        root: folder with images/ and bboxes/, and labelIds/ and params/ where they are
+            wanted.
         variant: see `variants`, or one that variants.csv in the root states.
-        pool: whether boxes of no class stay, unlabelled: id 255 (tiny, excluded or ambiguous plants), and label ids that the
-            variant leaves out. They can be found and marked, but no figure counts them as a class.
+        pool: whether boxes of no class stay, unlabelled: id 255 (tiny, excluded or
+            ambiguous plants), and label ids that the variant leaves out. They can be
+            found and marked, but no figure counts them as a class.
         progress: wraps the iteration over images, for a progress bar.
 
     Returns:
         The table, and what was left out or mended.
 
     Raises:
-        ValueError: unknown variant, missing folders, no box at all, or images of another size than their boxes were drawn on.
+        ValueError: unknown variant, missing folders, no box at all, or images of
+            another size than their boxes were drawn on.
     """
     root = Path(root)
     own = _own_variants(root)
@@ -116,45 +145,97 @@ def read_cropandweed(
     if variant not in known:
         raise ValueError(f"variant must be one of {', '.join(known)}; got {variant!r}")
     if not (root / "images").is_dir() or not (root / "bboxes").is_dir():
-        raise ValueError(f"data must be the folder that holds images/ and bboxes/ of CropAndWeed; {str(root)!r} doesn't")
+        raise ValueError(
+            "data must be the folder that holds images/ and bboxes/ of CropAndWeed; "
+            f"{str(root)!r} doesn't"
+        )
     report = Report()
     folder, mapping = _boxes_folder(root, known[variant], variant in own)
-    annotations = {path.stem: path for path in folder.glob("*.csv") if not path.name.startswith(".")}
-    files = sorted(path for path in (root / "images").iterdir() if path.suffix.lower() in _IMAGES and not path.name.startswith("."))
+    annotations = {
+        path.stem: path
+        for path in folder.glob("*.csv")
+        if not path.name.startswith(".")
+    }
+    files = sorted(
+        path
+        for path in (root / "images").iterdir()
+        if path.suffix.lower() in _IMAGES and not path.name.startswith(".")
+    )
     stems = {path.stem for path in files}
-    report.count("images without annotations", sum(path.stem not in annotations for path in files))
+    report.count(
+        "images without annotations",
+        sum(path.stem not in annotations for path in files),
+    )
     report.count("annotation files without an image", len(set(annotations) - stems))
     annotated = [path for path in files if path.stem in annotations]
     images = [f"images/{path.name}" for path in annotated]
     sizes = read_sizes(root, images, report, progress)
     _check_size(sizes)
 
-    columns: dict[str, list[Any]] = {name: [] for name in ("image", "label", "label_name", "split", "label_id", "stem_x", "stem_y")}
+    columns: dict[str, list[Any]] = {
+        name: []
+        for name in (
+            "image",
+            "label",
+            "label_name",
+            "split",
+            "label_id",
+            "stem_x",
+            "stem_y",
+        )
+    }
     boxes: list[list[float]] = []
     readable = [image for image in images if image in sizes]
     for image in readable:
-        for *box, label, stem_x, stem_y in _read_boxes(annotations[Path(image).stem], report):
+        for *box, label, stem_x, stem_y in _read_boxes(
+            annotations[Path(image).stem], report
+        ):
             target = mapping.get(int(label), UNLABELLED)
             if target == UNLABELLED and not pool:
                 report.count("boxes of no class of the variant, left out")
                 continue
-            row = (image, target, known[variant].names.get(target, ""), "", int(label), stem_x, stem_y)
+            row = (
+                image,
+                target,
+                known[variant].names.get(target, ""),
+                "",
+                int(label),
+                stem_x,
+                stem_y,
+            )
             for name, value in zip(columns, row, strict=True):
                 columns[name].append(value)
             boxes.append(box)
     if not columns["image"]:
         found = "; ".join(
-            [f"{len(annotations)} annotation files in {str(folder)!r}", f"{len(readable)} of them with an image", *report.lines()]
+            [
+                f"{len(annotations)} annotation files in {str(folder)!r}",
+                f"{len(readable)} of them with an image",
+                *report.lines(),
+            ]
         )
-        raise ValueError(f"data must hold boxes of variant {variant} on images in images/; there is none ({found})")
-    corners = check_convention(np.array(boxes), "xyxy", sizes_of(columns["image"], sizes), str(folder), flag=False)
+        raise ValueError(
+            f"data must hold boxes of variant {variant} on images in images/; there is "
+            f"none ({found})"
+        )
+    corners = check_convention(
+        np.array(boxes),
+        "xyxy",
+        sizes_of(columns["image"], sizes),
+        str(folder),
+        flag=False,
+    )
     columns |= _conditions(root, columns["image"], report)
-    columns["vegetation"] = _vegetation(root, columns["image"], corners, sizes, report, progress)
+    columns["vegetation"] = _vegetation(
+        root, columns["image"], corners, sizes, report, progress
+    )
     columns |= _attributes(root, columns, corners, report)
     return table_of_boxes(root, corners, columns, sizes, report), report
 
 
-def _boxes_folder(root: Path, variant: Variant, is_own: bool) -> tuple[Path, dict[int, int]]:
+def _boxes_folder(
+    root: Path, variant: Variant, is_own: bool
+) -> tuple[Path, dict[int, int]]:
     """The folder to read boxes from, and the map from its ids to the variant's."""
     own = {label: label for label in variant.names}
     choices = [
@@ -168,11 +249,18 @@ def _boxes_folder(root: Path, variant: Variant, is_own: bool) -> tuple[Path, dic
     for folder, mapping in choices:
         if folder.is_dir() and next(folder.glob("*.csv"), None):
             return folder, mapping
-    tried = ", ".join(dict.fromkeys(str(folder.relative_to(root)) for folder, _ in choices))
-    there = [name for name in variants() if next((root / "bboxes").glob(f"{name}*/*.csv"), None)]
+    tried = ", ".join(
+        dict.fromkeys(str(folder.relative_to(root)) for folder, _ in choices)
+    )
+    there = [
+        name
+        for name in variants()
+        if next((root / "bboxes").glob(f"{name}*/*.csv"), None)
+    ]
     hint = f"; there are boxes of the variants {', '.join(there)}" if there else ""
     raise ValueError(
-        f"data must hold annotations of variant {variant.name}; {str(root)!r} has no .csv file in any of {tried}{hint}"
+        f"data must hold annotations of variant {variant.name}; {str(root)!r} has no "
+        f".csv file in any of {tried}{hint}"
     )
 
 
@@ -181,22 +269,37 @@ def _check_size(sizes: dict[str, tuple[int, int]]) -> None:
     if len(smaller) > 0.1 * len(sizes):
         width, height = sizes[smaller[0]]
         raise ValueError(
-            f"data must hold images of {BOX_SIZE[0]} x {BOX_SIZE[1]} pixels, on which CropAndWeed's boxes were drawn; "
-            f"{len(smaller)} of {len(sizes)} aren't, such as {smaller[0]} with {width} x {height}. For resized copies use "
+            f"data must hold images of {BOX_SIZE[0]} x {BOX_SIZE[1]} pixels, on which "
+            "CropAndWeed's boxes were drawn; "
+            f"{len(smaller)} of {len(sizes)} aren't, such as {smaller[0]} with {width} "
+            f"x {height}. For resized copies use "
             "--format=csv with --box_size"
         )
 
 
 def _read_boxes(path: Path, report: Report) -> list[tuple[float, ...]]:
-    """Rows of left, top, right, bottom, label id, stem x, stem y; repeated and broken rows are counted, not returned."""
+    """Rows of left, top, right, bottom, label id, stem x, stem y; repeated and broken
+    rows are counted, not returned.
+    """
     rows: dict[tuple[float, ...], None] = {}
-    lines = [line for line in read_text(path, strict=False).splitlines() if line.strip()]
+    lines = [
+        line for line in read_text(path, strict=False).splitlines() if line.strip()
+    ]
     report.count("annotation files without a box", not lines)
     for number, line in enumerate(lines):
         try:
-            parts = [part.strip() for part in line.replace(";", ",").rstrip(", ").split(",")]
-            row = tuple(float(part) if part or place < 5 else float("nan") for place, part in enumerate(parts))
-            if not 5 <= len(row) <= 7 or not np.isfinite(row[:5]).all() or not 0 <= row[4] <= VEGETATION:
+            parts = [
+                part.strip() for part in line.replace(";", ",").rstrip(", ").split(",")
+            ]
+            row = tuple(
+                float(part) if part or place < 5 else float("nan")
+                for place, part in enumerate(parts)
+            )
+            if (
+                not 5 <= len(row) <= 7
+                or not np.isfinite(row[:5]).all()
+                or not 0 <= row[4] <= VEGETATION
+            ):
                 raise ValueError
         except ValueError:
             if number or re.search(r"\d", line):  # a header is no broken row
@@ -209,19 +312,32 @@ def _read_boxes(path: Path, report: Report) -> list[tuple[float, ...]]:
     return list(rows)
 
 
-def _conditions(root: Path, images: Sequence[str], report: Report) -> dict[str, list[str]]:
+def _conditions(
+    root: Path, images: Sequence[str], report: Report
+) -> dict[str, list[str]]:
     """The four recording conditions of each image by name, "" where unknown."""
-    known = {image: _read_params(root / "params" / f"{Path(image).stem}.csv") for image in dict.fromkeys(images)}
-    report.count("images without recording conditions", sum(not found for found in known.values()))
+    known = {
+        image: _read_params(root / "params" / f"{Path(image).stem}.csv")
+        for image in dict.fromkeys(images)
+    }
+    report.count(
+        "images without recording conditions",
+        sum(not found for found in known.values()),
+    )
     return {
-        name: [values[code] if (code := known[image].get(name, -1)) in range(len(values)) else "" for image in images]
+        name: [
+            values[code]
+            if (code := known[image].get(name, -1)) in range(len(values))
+            else ""
+            for image in images
+        ]
         for name, values in CONDITIONS.items()
     }
 
 
 def _read_params(path: Path) -> dict[str, int]:
-    """Recording conditions as codes. Tolerant, as the format isn't documented: a row of four numbers, with a header or
-    without, or a line for each with its name."""
+    """Recording conditions as codes. Tolerant, as the format isn't documented: a row of
+    four numbers, with a header or without, or a line for each with its name."""
     if not path.is_file():
         return {}
     lines = [
@@ -230,7 +346,11 @@ def _read_params(path: Path) -> dict[str, int]:
         if line.strip()
     ]
     names = list(CONDITIONS)
-    if len(lines) >= 2 and all(len(line) == 2 for line in lines) and not _is_number(lines[0][0]):
+    if (
+        len(lines) >= 2
+        and all(len(line) == 2 for line in lines)
+        and not _is_number(lines[0][0])
+    ):
         pairs = {name.lower(): value for name, value in lines}
     elif len(lines) >= 2 and not any(map(_is_number, lines[0])):
         pairs = dict(zip((name.lower() for name in lines[0]), lines[1], strict=False))
@@ -239,7 +359,11 @@ def _read_params(path: Path) -> dict[str, int]:
         while values and values[0] and not _is_number(values[0]):
             values.pop(0)  # the image's name
         pairs = dict(zip(names, values, strict=False))
-    return {name: int(float(pairs[name])) for name in names if name in pairs and _is_number(pairs[name])}
+    return {
+        name: int(float(pairs[name]))
+        for name in names
+        if name in pairs and _is_number(pairs[name])
+    }
 
 
 def _is_number(text: str) -> bool:
@@ -255,7 +379,11 @@ def _vegetation(
     progress: Progress,
 ) -> list[float | None]:
     """Share of each box that its image's mask labels as any plant; None without a mask."""
-    folder = root / "labelIds" / RAW if (root / "labelIds" / RAW).is_dir() else root / "labelIds"
+    folder = (
+        root / "labelIds" / RAW
+        if (root / "labelIds" / RAW).is_dir()
+        else root / "labelIds"
+    )
     shares: list[float | None] = [None] * len(images)
     if not folder.is_dir():
         return shares
@@ -279,12 +407,21 @@ def _vegetation(
         return True
 
     with ThreadPoolExecutor(4) as pool:
-        found = list(progress(pool.map(measure, rows_of), total=len(rows_of), unit="mask", desc="reading masks"))
+        found = list(
+            progress(
+                pool.map(measure, rows_of),
+                total=len(rows_of),
+                unit="mask",
+                desc="reading masks",
+            )
+        )
     report.count("images without a mask that can be read", found.count(False))
     return shares
 
 
-def _attributes(root: Path, columns: dict[str, list[Any]], corners: np.ndarray, report: Report) -> dict[str, list[Any]]:
+def _attributes(
+    root: Path, columns: dict[str, list[Any]], corners: np.ndarray, report: Report
+) -> dict[str, list[Any]]:
     """Further columns from attributes.csv, joined by image and box."""
     path = root / "attributes.csv"
     if not path.is_file():
@@ -295,10 +432,24 @@ def _attributes(root: Path, columns: dict[str, list[Any]], corners: np.ndarray, 
         raise ValueError(f"{path} must be a CSV file with a header: {error}") from None
     missing = [name for name in ("image", *SIDES) if name not in stated]
     if missing:
-        raise ValueError(f"{path} must have the columns image, {', '.join(SIDES)}; missing: {', '.join(missing)}")
-    place = {key: row for row, key in enumerate(zip(*(stated[name] for name in ("image", *SIDES)), strict=True))}
+        raise ValueError(
+            f"{path} must have the columns image, {', '.join(SIDES)}; missing: "
+            f"{', '.join(missing)}"
+        )
+    place = {
+        key: row
+        for row, key in enumerate(
+            zip(*(stated[name] for name in ("image", *SIDES)), strict=True)
+        )
+    }
     boxes = corners.astype(int).tolist()
-    rows = [place.get((Path(image).name, *box)) for image, box in zip(columns["image"], boxes, strict=True)]
+    rows = [
+        place.get((Path(image).name, *box))
+        for image, box in zip(columns["image"], boxes, strict=True)
+    ]
     report.count("boxes without a row in attributes.csv", rows.count(None))
     extra = [name for name in stated if name not in ("image", *SIDES, *columns)]
-    return {name: [None if row is None else stated[name][row] for row in rows] for name in extra}
+    return {
+        name: [None if row is None else stated[name][row] for row in rows]
+        for name in extra
+    }

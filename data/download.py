@@ -1,4 +1,6 @@
-"""Downloads large files over connections that break, and unpacks archives that nobody has vouched for."""
+"""Downloads large files over connections that break, and unpacks archives that nobody
+has vouched for.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ class Remote:
 
     Attributes:
         size: in bytes, None where it doesn't say.
-        tag: a value that changes when the file does: its ETag, otherwise its date; "" where it says neither.
+        tag: a value that changes when the file does: its ETag, otherwise its date; ""
+            where it says neither.
     """
 
     size: int | None
@@ -46,10 +49,15 @@ def ask(url: str) -> Remote:
         DownloadError: it can't be reached, or has no such file.
     """
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_TIMEOUT) as response:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, method="HEAD"), timeout=_TIMEOUT
+        ) as response:
             headers = response.headers
             length = headers.get("Content-Length")
-            return Remote(int(length) if length else None, headers.get("ETag") or headers.get("Last-Modified") or "")
+            return Remote(
+                int(length) if length else None,
+                headers.get("ETag") or headers.get("Last-Modified") or "",
+            )
     except (OSError, http.client.HTTPException) as error:
         raise DownloadError(f"{url} can't be reached: {error}") from None
 
@@ -57,14 +65,16 @@ def ask(url: str) -> Remote:
 def fetch(url: str, path: str | Path, attempts: int = 8, pause: float = 1.0) -> Path:
     """Downloads a file, going on where an earlier call or a broken connection stopped.
 
-    The part so far lies in `<path>.part` with what the server said of the file in `<path>.part.json`; when the file has changed
-    since, or the server ignores the request for the rest, it starts over. `path` appears only when all bytes are there.
+    The part so far lies in `<path>.part` with what the server said of the file in
+    `<path>.part.json`; when the file has changed since, or the server ignores the
+    request for the rest, it starts over. `path` appears only when all bytes are there.
 
     Args:
         url: http(s).
         path: where to.
         attempts: how often in a row the connection may break without a byte gained.
-        pause: seconds before the second attempt; doubled before each further one, a minute at most.
+        pause: seconds before the second attempt; doubled before each further one, a
+            minute at most.
 
     Raises:
         DownloadError: the server refuses, or keeps breaking off.
@@ -72,14 +82,24 @@ def fetch(url: str, path: str | Path, attempts: int = 8, pause: float = 1.0) -> 
     path = Path(path)
     if path.exists():
         return path
-    part, stated = path.with_name(path.name + ".part"), path.with_name(path.name + ".part.json")
+    part, stated = (
+        path.with_name(path.name + ".part"),
+        path.with_name(path.name + ".part.json"),
+    )
     remote = ask(url)
     facts = {"url": url, "size": remote.size, "tag": remote.tag}
     if not (stated.is_file() and json.loads(stated.read_text()) == facts):
         part.unlink(missing_ok=True)
         write_json(stated, facts)
     failures = 0
-    with progress_bar(total=remote.size, initial=_size(part), unit="B", unit_scale=True, unit_divisor=1024, desc=path.name) as bar:
+    with progress_bar(
+        total=remote.size,
+        initial=_size(part),
+        unit="B",
+        unit_scale=True,
+        unit_divisor=1024,
+        desc=path.name,
+    ) as bar:
         while remote.size is None or _size(part) < remote.size:
             before = _size(part)
             try:
@@ -89,36 +109,56 @@ def fetch(url: str, path: str | Path, attempts: int = 8, pause: float = 1.0) -> 
                 reason = "the connection ended early"
             except urllib.error.HTTPError as error:
                 if error.code < 500 and error.code not in (408, 429):
-                    raise DownloadError(f"{url} can't be downloaded: the server says {error.code} {error.reason}") from None
+                    raise DownloadError(
+                        f"{url} can't be downloaded: the server says {error.code} "
+                        f"{error.reason}"
+                    ) from None
                 reason = f"the server says {error.code} {error.reason}"
             except (OSError, http.client.HTTPException) as error:
                 if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                    raise DownloadError(f"the disk is full: {path.parent}; {part.name} is kept, the same command goes on") from None
+                    raise DownloadError(
+                        f"the disk is full: {path.parent}; {part.name} is kept, the "
+                        "same command goes on"
+                    ) from None
                 reason = str(error) or type(error).__name__
             failures = 0 if _size(part) > before else failures + 1
             if failures >= attempts:
                 raise DownloadError(
-                    f"{url} broke off {failures} times without a byte gained ({reason}); {_size(part):,} bytes are kept, the "
+                    f"{url} broke off {failures} times without a byte gained "
+                    f"({reason}); {_size(part):,} bytes are kept, the "
                     "same command goes on"
                 )
             if failures:
                 time.sleep(min(60.0, pause * 2 ** (failures - 1)))
     if remote.size is not None and _size(part) != remote.size:
         part.unlink()
-        raise DownloadError(f"{url} must have {remote.size:,} bytes, as the server states; it sent more. Deleted; try again")
+        raise DownloadError(
+            f"{url} must have {remote.size:,} bytes, as the server states; it sent "
+            "more. Deleted; try again"
+        )
     os.replace(part, path)
     stated.unlink()
     return path
 
 
-def _receive(url: str, part: Path, remote: Remote, advance: Callable[[int], object], reset: Callable[[int | None], object]) -> None:
+def _receive(
+    url: str,
+    part: Path,
+    remote: Remote,
+    advance: Callable[[int], object],
+    reset: Callable[[int | None], object],
+) -> None:
     """Receives what is missing, until the connection ends."""
     have = _size(part)
     headers = {"Range": f"bytes={have}-"} if have else {}
     if have and remote.tag and not remote.tag.startswith("W/"):
         headers["If-Range"] = remote.tag
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT) as response:
-        goes_on = response.status == 206 and (response.headers.get("Content-Range") or "").startswith(f"bytes {have}-")
+    with urllib.request.urlopen(
+        urllib.request.Request(url, headers=headers), timeout=_TIMEOUT
+    ) as response:
+        goes_on = response.status == 206 and (
+            response.headers.get("Content-Range") or ""
+        ).startswith(f"bytes {have}-")
         if have and not goes_on:
             reset(remote.size)  # the server sends the whole file again
         with open(part, "ab" if goes_on else "wb") as file:
@@ -135,21 +175,27 @@ def check_disk(folder: Path, needed: int) -> None:
     """Refuses to start where the disk can't hold `needed` bytes."""
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise DownloadError(f"dir must have {needed:,} bytes free; the disk of {folder} has {free:,}")
+        raise DownloadError(
+            f"dir must have {needed:,} bytes free; the disk of {folder} has {free:,}"
+        )
 
 
 def check_members(archive: str | Path) -> list[tarfile.TarInfo]:
     """The members of a tar archive, none of them able to write anywhere else.
 
     Raises:
-        DownloadError: the archive is damaged or cut short, or a member is absolute, climbs out with "..", or is a link, a device
-            or anything else but a file or a folder.
+        DownloadError: the archive is damaged or cut short, or a member is absolute,
+            climbs out with "..", or is a link, a device or anything else but a file or
+            a folder.
     """
     try:
         with tarfile.open(archive) as tar:
             members = tar.getmembers()
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise DownloadError(f"{archive} is damaged or cut short: {error}. Delete it and run the same command again") from None
+        raise DownloadError(
+            f"{archive} is damaged or cut short: {error}. Delete it and run the same "
+            "command again"
+        ) from None
     for member in members:
         path = PurePosixPath(member.name.replace("\\", "/"))
         why = (
@@ -164,11 +210,16 @@ def check_members(archive: str | Path) -> list[tarfile.TarInfo]:
             else ""
         )
         if why:
-            raise DownloadError(f"{archive} isn't safe to unpack: its member {member.name!r} is {why}. Nothing was unpacked")
+            raise DownloadError(
+                f"{archive} isn't safe to unpack: its member {member.name!r} is {why}. "
+                "Nothing was unpacked"
+            )
     return members
 
 
-def unpack(archive: str | Path, folder: str | Path, place: Callable[[str], str]) -> list[str]:
+def unpack(
+    archive: str | Path, folder: str | Path, place: Callable[[str], str]
+) -> list[str]:
     """Unpacks the files of a tar archive after `check_members`.
 
     Args:
@@ -185,7 +236,9 @@ def unpack(archive: str | Path, folder: str | Path, place: Callable[[str], str])
     written = []
     try:
         with tarfile.open(archive) as tar:
-            for member in progress_bar(files, unit="file", desc=f"unpacking {Path(archive).name}"):
+            for member in progress_bar(
+                files, unit="file", desc=f"unpacking {Path(archive).name}"
+            ):
                 name = place(member.name)
                 source = tar.extractfile(member)
                 if not name or source is None:
@@ -197,9 +250,14 @@ def unpack(archive: str | Path, folder: str | Path, place: Callable[[str], str])
                     shutil.copyfileobj(source, file, _BLOCK)
                 if part.stat().st_size != member.size:
                     part.unlink()
-                    raise DownloadError(f"{archive} is cut short in {member.name!r}. Delete it and run the same command again")
+                    raise DownloadError(
+                        f"{archive} is cut short in {member.name!r}. Delete it and run "
+                        "the same command again"
+                    )
                 os.replace(part, target)
                 written.append(name)
     except (tarfile.TarError, EOFError) as error:
-        raise DownloadError(f"{archive} is damaged: {error}. Delete it and run the same command again") from None
+        raise DownloadError(
+            f"{archive} is damaged: {error}. Delete it and run the same command again"
+        ) from None
     return written

@@ -1,9 +1,11 @@
-"""Downloads the CropAndWeed dataset from its authors' server and unpacks it, ready for run_finetune.py.
+"""Downloads the CropAndWeed dataset from its authors' server and unpacks it, ready for
+run_finetune.py.
 
     python -m data.download_cropandweed --dir=cropandweed --accept_licence
 
-Five archives, with progress and time left. A call that was cut off goes on where it stopped. The authors publish no checksums,
-so sizes and SHA-256 are recorded on the first download (downloads.json) and verified on later calls.
+Five archives, with progress and time left. A call that was cut off goes on where it
+stopped. The authors publish no checksums, so sizes and SHA-256 are recorded on the
+first download (downloads.json) and verified on later calls.
 """
 
 from __future__ import annotations
@@ -21,7 +23,10 @@ from data.progress import progress_bar
 from data.provenance import now
 
 BASE_URL = "https://vitro-testing.com/wp-content/uploads/2022/12"
-ARCHIVES = ("cropandweed_annotations.tar", *(f"cropandweed_images{number}of4.tar" for number in range(1, 5)))
+ARCHIVES = (
+    "cropandweed_annotations.tar",
+    *(f"cropandweed_images{number}of4.tar" for number in range(1, 5)),
+)
 FOLDERS = ("images", "bboxes", "labelIds", "params")
 LICENCE = """\
 CropAndWeed is not part of this project, and its licence is its authors' own. In short, as its repository states it
@@ -36,7 +41,9 @@ RECORD = "downloads.json"
 
 
 def place(member: str) -> str:
-    """Where a member of the archives goes: from images/, bboxes/, labelIds/ or params/ on, whatever it was packed under."""
+    """Where a member of the archives goes: from images/, bboxes/, labelIds/ or params/
+    on, whatever it was packed under.
+    """
     parts = PurePosixPath(member.replace("\\", "/")).parts
     if parts and parts[-1].startswith("."):
         return ""  # litter of the machine it was packed on
@@ -47,29 +54,42 @@ def place(member: str) -> str:
 
 
 def download(
-    folder: str | Path, base_url: str = BASE_URL, delete_archives: bool = False, archives: Sequence[str] = ARCHIVES
+    folder: str | Path,
+    base_url: str = BASE_URL,
+    delete_archives: bool = False,
+    archives: Sequence[str] = ARCHIVES,
 ) -> Path:
     """Downloads and unpacks what isn't there yet, and verifies what is.
 
     Args:
         folder: where to; archives go to its archives/.
         base_url: where the archives lie.
-        delete_archives: whether to delete each once it is unpacked, which saves half of the disk.
+        delete_archives: whether to delete each once it is unpacked, which saves half of
+            the disk.
         archives: names of the archives.
 
     Returns:
         The folder, to be given to run_finetune.py as --data.
 
     Raises:
-        DownloadError: the server fails for good, the disk is too small, an archive is unsafe, damaged, or not the recorded one.
+        DownloadError: the server fails for good, the disk is too small, an archive is
+            unsafe, damaged, or not the recorded one.
     """
     folder = Path(folder)
     check_writable(folder, "dir")
     with exclusive(folder, "dir"):
         (folder / "archives").mkdir(exist_ok=True)
-        record: dict[str, dict[str, Any]] = json.loads((folder / RECORD).read_text()) if (folder / RECORD).is_file() else {}
+        record: dict[str, dict[str, Any]] = (
+            json.loads((folder / RECORD).read_text())
+            if (folder / RECORD).is_file()
+            else {}
+        )
         missing = [name for name in archives if not record.get(name, {}).get("files")]
-        sizes = [ask(f"{base_url}/{name}").size or 0 for name in missing if not (folder / "archives" / name).exists()]
+        sizes = [
+            ask(f"{base_url}/{name}").size or 0
+            for name in missing
+            if not (folder / "archives" / name).exists()
+        ]
         check_disk(folder, sum(sizes) * (1 if delete_archives else 2))
         for name in archives:
             path = folder / "archives" / name
@@ -82,7 +102,10 @@ def download(
             if name in missing:
                 known["files"] = len(unpack(path, folder, place))
                 if not known["files"]:
-                    raise DownloadError(f"{path} must hold files below {', '.join(FOLDERS)}; it holds none")
+                    raise DownloadError(
+                        f"{path} must hold files below {', '.join(FOLDERS)}; it holds "
+                        "none"
+                    )
                 write_json(folder / RECORD, record)
             if delete_archives:
                 path.unlink(missing_ok=True)
@@ -100,26 +123,49 @@ def _verify(path: Path, known: dict[str, Any], url: str) -> dict[str, Any]:
         return {"url": url, "bytes": size, "sha256": digest, "date": now()}
     if (size, digest) != (known["bytes"], known["sha256"]):
         raise DownloadError(
-            f"{path} must have {known['bytes']:,} bytes and SHA-256 {known['sha256']}, as recorded in {RECORD}; it has "
+            f"{path} must have {known['bytes']:,} bytes and SHA-256 {known['sha256']}, "
+            f"as recorded in {RECORD}; it has "
             f"{size:,} and {digest}. Delete it to download it again"
         )
     return known
 
 
 def _check_unpacked(folder: Path, expected: int) -> None:
-    found = sum(1 for name in FOLDERS for path in (folder / name).rglob("*") if path.is_file() and not path.name.startswith("."))
+    found = sum(
+        1
+        for name in FOLDERS
+        for path in (folder / name).rglob("*")
+        if path.is_file() and not path.name.startswith(".")
+    )
     if found < expected:
         raise DownloadError(
-            f"{folder} must hold the {expected:,} files that were unpacked; {found:,} are left. Delete {RECORD} to unpack again"
+            f"{folder} must hold the {expected:,} files that were unpacked; {found:,} "
+            f"are left. Delete {RECORD} to unpack again"
         )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dir", required=True, help="folder for archives and images, several GB")
-    parser.add_argument("--accept_licence", action="store_true", help="you have read the licence and accept it")
-    parser.add_argument("--delete_archives", action="store_true", help="delete each archive once it is unpacked")
-    parser.add_argument("--base_url", default=BASE_URL, help="where the archives lie (default: the authors' server)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--dir", required=True, help="folder for archives and images, several GB"
+    )
+    parser.add_argument(
+        "--accept_licence",
+        action="store_true",
+        help="you have read the licence and accept it",
+    )
+    parser.add_argument(
+        "--delete_archives",
+        action="store_true",
+        help="delete each archive once it is unpacked",
+    )
+    parser.add_argument(
+        "--base_url",
+        default=BASE_URL,
+        help="where the archives lie (default: the authors' server)",
+    )
     args = parser.parse_args(arguments)
     print(LICENCE)
     if not args.dir:
@@ -130,7 +176,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folder = download(args.dir, args.base_url, args.delete_archives)
     except (DownloadError, ValueError, OSError) as error:
         sys.exit(f"download_cropandweed: {error}")
-    print(f"\nNext: python run_finetune.py --data={folder} --epochs=0 --image_size=224 --run_dir=runs/cropandweed")
+    print(
+        f"\nNext: python run_finetune.py --data={folder} --epochs=0 --image_size=224 "
+        "--run_dir=runs/cropandweed"
+    )
 
 
 if __name__ == "__main__":

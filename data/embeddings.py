@@ -1,7 +1,9 @@
-"""Embedding sets: a folder with embeddings.npy, crops.parquet (same row order) and meta.json.
+"""Embedding sets: a folder with embeddings.npy, crops.parquet (same row order) and
+meta.json.
 
-A set is written in parts beside its final place (`embeddings.partial/`), so a killed run goes on where it stopped, and
-is renamed into place whole. It is loaded memory-mapped, without pickle, and verified against meta.json.
+A set is written in parts beside its final place (`embeddings.partial/`), so a killed
+run goes on where it stopped, and is renamed into place whole. It is loaded
+memory-mapped, without pickle, and verified against meta.json.
 """
 
 from __future__ import annotations
@@ -18,9 +20,21 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from data.crop_table import CropTable
-from data.files import check_writable, keep_aside, sha256_of_file, write_atomically, write_csv, write_json
+from data.files import (
+    check_writable,
+    keep_aside,
+    sha256_of_file,
+    write_atomically,
+    write_csv,
+    write_json,
+)
 
-EMBEDDINGS, CROPS, META, SKIPPED = "embeddings.npy", "crops.parquet", "meta.json", "skipped.csv"
+EMBEDDINGS, CROPS, META, SKIPPED = (
+    "embeddings.npy",
+    "crops.parquet",
+    "meta.json",
+    "skipped.csv",
+)
 ROWS_PER_PART = 1024
 _ROWS_PER_CHECK = 16384
 
@@ -30,7 +44,8 @@ class EmbeddingSet:
     """Embeddings of the crops of a table.
 
     Attributes:
-        vectors: [N, D] float32, memory-mapped, finite, as the encoder gave them (not normalised).
+        vectors: [N, D] float32, memory-mapped, finite, as the encoder gave them (not
+            normalised).
         table: N crops; row i belongs to vectors[i].
         meta: what `meta.json` says: encoder, hashes, sizes, provenance.
         folder: where the set lies.
@@ -42,8 +57,11 @@ class EmbeddingSet:
     folder: Path
 
     @classmethod
-    def load(cls, folder: str | Path, root: str | Path | None = None, full: bool = False) -> EmbeddingSet:
-        """Loads a set and verifies it: file sizes, shape, hash of the table, finite values.
+    def load(
+        cls, folder: str | Path, root: str | Path | None = None, full: bool = False
+    ) -> EmbeddingSet:
+        """Loads a set and verifies it: file sizes, shape, hash of the table, finite
+        values.
 
         Args:
             folder: the set's folder.
@@ -51,27 +69,46 @@ class EmbeddingSet:
             full: also compare the SHA-256 of embeddings.npy, which reads it twice.
 
         Raises:
-            ValueError: the folder is no embedding set, or isn't what its meta.json says; the message names the file.
+            ValueError: the folder is no embedding set, or isn't what its meta.json
+                says; the message names the file.
         """
         folder = Path(folder)
-        missing = [name for name in (META, EMBEDDINGS, CROPS) if not (folder / name).is_file()]
+        missing = [
+            name for name in (META, EMBEDDINGS, CROPS) if not (folder / name).is_file()
+        ]
         if missing:
-            raise ValueError(f"embeddings must be the folder of an embedding set; {str(folder)!r} lacks {', '.join(missing)}")
+            raise ValueError(
+                f"embeddings must be the folder of an embedding set; {str(folder)!r} "
+                f"lacks {', '.join(missing)}"
+            )
         meta = _read_meta(folder / META)
         table = CropTable.read(folder / CROPS, root)
         size = (folder / EMBEDDINGS).stat().st_size
         if size != meta["bytes"]:
-            raise ValueError(f"{folder / EMBEDDINGS} must have {meta['bytes']} bytes; got {size}")
+            raise ValueError(
+                f"{folder / EMBEDDINGS} must have {meta['bytes']} bytes; got {size}"
+            )
         vectors = np.load(folder / EMBEDDINGS, mmap_mode="r", allow_pickle=False)
         shape = (meta["rows"], meta["width"])
-        if vectors.shape != shape or vectors.dtype != np.float32 or len(table) != meta["rows"]:
+        if (
+            vectors.shape != shape
+            or vectors.dtype != np.float32
+            or len(table) != meta["rows"]
+        ):
             raise ValueError(
-                f"{folder} must hold {shape} float32 and {meta['rows']} crops; got {vectors.shape} {vectors.dtype} and {len(table)}"
+                f"{folder} must hold {shape} float32 and {meta['rows']} crops; got "
+                f"{vectors.shape} {vectors.dtype} and {len(table)}"
             )
         if table.content_hash != meta["table_hash"]:
-            raise ValueError(f"{folder / CROPS} isn't the table that the embeddings were made from (its hash differs)")
+            raise ValueError(
+                f"{folder / CROPS} isn't the table that the embeddings were made from "
+                "(its hash differs)"
+            )
         if full and sha256_of_file(folder / EMBEDDINGS) != meta["sha256"]:
-            raise ValueError(f"{folder / EMBEDDINGS} was changed after it was written (its SHA-256 differs)")
+            raise ValueError(
+                f"{folder / EMBEDDINGS} was changed after it was written (its SHA-256 "
+                "differs)"
+            )
         _check_finite(vectors, folder / EMBEDDINGS)
         return cls(vectors, table, meta, folder)
 
@@ -81,29 +118,45 @@ def _read_meta(path: Path) -> dict[str, Any]:
         meta = json.loads(path.read_text())
         missing = {"rows", "width", "bytes", "sha256", "table_hash"} - set(meta)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} must be the JSON of an embedding set: {error}") from None
+        raise ValueError(
+            f"{path} must be the JSON of an embedding set: {error}"
+        ) from None
     if missing:
-        raise ValueError(f"{path} isn't of an embedding set: it lacks {', '.join(sorted(missing))}")
+        raise ValueError(
+            f"{path} isn't of an embedding set: it lacks {', '.join(sorted(missing))}"
+        )
     return meta
 
 
 def _check_finite(vectors: np.ndarray, path: Path) -> None:
     for start in range(0, len(vectors), _ROWS_PER_CHECK):
-        # A sum is finite only if every value is, or a finite row overflows, which no embedding does.
-        good = np.isfinite(vectors[start : start + _ROWS_PER_CHECK].sum(axis=1, dtype=np.float64))
+        # A sum is finite only if every value is, or a finite row overflows, which no
+        # embedding does.
+        good = np.isfinite(
+            vectors[start : start + _ROWS_PER_CHECK].sum(axis=1, dtype=np.float64)
+        )
         if not good.all():
             rows = start + np.flatnonzero(~good)
-            raise ValueError(f"{path} must be finite; NaN or infinity in row {rows[0]} (and {len(rows) - 1} more of its block)")
+            raise ValueError(
+                f"{path} must be finite; NaN or infinity in row {rows[0]} (and "
+                f"{len(rows) - 1} more of its block)"
+            )
 
 
 class EmbeddingWriter:
     """Writes an embedding set in parts, resumable after a kill.
 
-    Usage: give `append` the vectors of the rows from `next_row` on, in table order, then call `finish`.
+    Usage: give `append` the vectors of the rows from `next_row` on, in table order,
+    then call `finish`.
     """
 
     def __init__(
-        self, folder: str | Path, table: CropTable, width: int, identity: Mapping[str, Any], rows_per_part: int = ROWS_PER_PART
+        self,
+        folder: str | Path,
+        table: CropTable,
+        width: int,
+        identity: Mapping[str, Any],
+        rows_per_part: int = ROWS_PER_PART,
     ):
         """Opens the set's partial folder.
 
@@ -111,8 +164,8 @@ class EmbeddingWriter:
             folder: the set's final folder; must not exist yet (see `reusable`).
             table: the crops to embed.
             width: D.
-            identity: what decides the values (encoder hash, endpoint, image size); a part is taken up only by a writer
-                with the same identity and table.
+            identity: what decides the values (encoder hash, endpoint, image size); a
+                part is taken up only by a writer with the same identity and table.
             rows_per_part: crops a part file.
         """
         self.folder, self.table, self.width = Path(folder), table, width
@@ -122,7 +175,9 @@ class EmbeddingWriter:
         check_writable(self.partial, "embeddings", 2 * len(table) * width * 4)
         stated = self.partial / "identity.json"
         if stated.is_file() and json.loads(stated.read_text()) != self.identity:
-            shutil.rmtree(self.partial)  # an unfinished set of other weights or crops: it can't be continued
+            shutil.rmtree(
+                self.partial
+            )  # an unfinished set of other weights or crops: it can't be continued
             self.partial.mkdir()
         if not stated.is_file():
             write_json(stated, self.identity)
@@ -149,19 +204,30 @@ class EmbeddingWriter:
 
         Args:
             vectors: [n, D] float32, one row a crop, whatever for invalid ones.
-            valid: [n] bool, False for crops that couldn't be read; they are left out of the finished set.
+            valid: [n] bool, False for crops that couldn't be read; they are left out of
+                the finished set.
 
         Raises:
-            ValueError: a valid row isn't finite, the width is wrong, or there are more rows than crops.
+            ValueError: a valid row isn't finite, the width is wrong, or there are more
+                rows than crops.
         """
         if vectors.ndim != 2 or vectors.shape != (len(valid), self.width):
-            raise ValueError(f"vectors must have shape {(len(valid), self.width)}; got {vectors.shape}")
+            raise ValueError(
+                f"vectors must have shape {(len(valid), self.width)}; got "
+                f"{vectors.shape}"
+            )
         if self.next_row + len(valid) > len(self.table):
-            raise ValueError(f"vectors must not exceed the table's {len(self.table)} rows; got {self.next_row + len(valid)}")
+            raise ValueError(
+                f"vectors must not exceed the table's {len(self.table)} rows; got "
+                f"{self.next_row + len(valid)}"
+            )
         bad = valid & ~np.isfinite(vectors).all(axis=1)
         if bad.any():
             row = self.next_row + int(np.flatnonzero(bad)[0])
-            raise ValueError(f"embedding of crop {self.table.ids[row]} isn't finite: the encoder's weights are broken")
+            raise ValueError(
+                f"embedding of crop {self.table.ids[row]} isn't finite: the encoder's "
+                "weights are broken"
+            )
         self._vectors.append(vectors.astype(np.float32, copy=False))
         self._valid.append(valid)
         self._pending += len(valid)
@@ -174,11 +240,15 @@ class EmbeddingWriter:
             return
         valid, vectors = np.concatenate(self._valid), np.concatenate(self._vectors)
         path = self.partial / f"part-{len(self._parts):06d}.npz"
-        write_atomically(path, lambda file: np.savez(file, valid=valid, vectors=vectors[valid]))
+        write_atomically(
+            path, lambda file: np.savez(file, valid=valid, vectors=vectors[valid])
+        )
         self._parts.append(valid)
         self._vectors, self._valid, self._pending = [], [], 0
 
-    def finish(self, meta: Mapping[str, Any], reasons: Mapping[str, str] | None = None) -> EmbeddingSet:
+    def finish(
+        self, meta: Mapping[str, Any], reasons: Mapping[str, str] | None = None
+    ) -> EmbeddingSet:
         """Joins the parts, verifies the row count and renames the set into place.
 
         Args:
@@ -187,12 +257,17 @@ class EmbeddingWriter:
         """
         self.flush()
         if self.next_row != len(self.table):
-            raise ValueError(f"the set must have {len(self.table)} rows; {self.next_row} were appended")
+            raise ValueError(
+                f"the set must have {len(self.table)} rows; {self.next_row} were "
+                "appended"
+            )
         valid = self.valid
         if not valid.any():
             raise ValueError("none of the crops could be read; nothing to embed")
         path = self.partial / EMBEDDINGS
-        write_atomically(path, lambda file: self._join((int(valid.sum()), self.width), file))
+        write_atomically(
+            path, lambda file: self._join((int(valid.sum()), self.width), file)
+        )
         kept = self.table.take(valid)
         kept.write(self.partial / CROPS)
         _write_skipped(self.partial / SKIPPED, self.table.take(~valid), reasons or {})
@@ -208,14 +283,23 @@ class EmbeddingWriter:
             **meta,
         }
         write_json(self.partial / META, facts)
-        os.rename(self.partial, self.folder)  # whole from here on; what follows only tidies up
-        for leftover in [*self.folder.glob("part-*.npz"), self.folder / "identity.json"]:
+        os.rename(
+            self.partial, self.folder
+        )  # whole from here on; what follows only tidies up
+        for leftover in [
+            *self.folder.glob("part-*.npz"),
+            self.folder / "identity.json",
+        ]:
             leftover.unlink()
         return EmbeddingSet.load(self.folder)
 
     def _join(self, shape: tuple[int, int], file: BinaryIO) -> None:
-        """Writes the parts as one .npy file. By plain writes: through a memory map a full disk would end the process."""
-        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        """Writes the parts as one .npy file. By plain writes: through a memory map a
+        full disk would end the process.
+        """
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "<f4", "fortran_order": False, "shape": shape}
+        )
         for part in self._part_paths():
             file.write(_read_part(part, "vectors").astype("<f4", copy=False).tobytes())
 
@@ -240,7 +324,8 @@ def read_skipped(folder: str | Path) -> dict[str, str]:
 def reusable(folder: str | Path, table: CropTable, identity: Mapping[str, Any]) -> bool:
     """Whether a finished set of these crops by this encoder lies in the folder already.
 
-    Anything else that lies there is never overwritten: it is moved aside, to `<folder>.old-N`.
+    Anything else that lies there is never overwritten: it is moved aside, to
+    `<folder>.old-N`.
     """
     folder = Path(folder)
     if not folder.exists():

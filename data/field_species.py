@@ -1,4 +1,5 @@
-"""Species of the sample field, in a botanist's terms: leaf shape, margin, arrangement, cotyledons, colour.
+"""Species of the sample field, in a botanist's terms: leaf shape, margin, arrangement,
+cotyledons, colour.
 
 `data.field_plants` grows them.
 """
@@ -12,7 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 Outline = Callable[[np.random.Generator], np.ndarray]
-"""Makes a leaf blade: a closed outline, [n, 2] float, attached at (0, 0), tip near (1, 0), half width about 1."""
+"""Makes a leaf blade: a closed outline, [n, 2] float, attached at (0, 0), tip near (1,
+0), half width about 1.
+"""
 
 ALONG = np.linspace(0, 1, 40)
 
@@ -25,28 +28,48 @@ def _from_half_width(half: np.ndarray) -> np.ndarray:
 
 
 def blade(
-    widest: float = 0.45, tip: float = 1.0, base: float = 1.0, teeth: int = 0, depth: float = 0.0, wave: float = 0.0
+    widest: float = 0.45,
+    tip: float = 1.0,
+    base: float = 1.0,
+    teeth: int = 0,
+    depth: float = 0.0,
+    wave: float = 0.0,
 ) -> Outline:
-    """An undivided blade: elliptic, ovate (widest < 0.5), obovate (> 0.5), lanceolate, rhombic, with its margin.
+    """An undivided blade: elliptic, ovate (widest < 0.5), obovate (> 0.5), lanceolate,
+    rhombic, with its margin.
 
     Args:
         widest: where the blade is widest, 0 at its base to 1 at its tip.
         tip: below 1 a blunt tip, above 1 a pointed one.
         base: the same at the base.
         teeth: teeth or lobes a side.
-        depth: how deep they are cut, as a share of the half width; negative for lobes with round ends.
+        depth: how deep they are cut, as a share of the half width; negative for lobes
+            with round ends.
         wave: irregular undulation of the margin, as a share of the half width.
     """
     scaled = np.where(widest > ALONG, ALONG / widest, (1 - ALONG) / (1 - widest))
-    smooth = np.where(widest > ALONG, np.sin(np.pi / 2 * scaled) ** base, np.sin(np.pi / 2 * scaled) ** tip)
+    smooth = np.where(
+        widest > ALONG,
+        np.sin(np.pi / 2 * scaled) ** base,
+        np.sin(np.pi / 2 * scaled) ** tip,
+    )
 
     def outline(rng: np.random.Generator) -> np.ndarray:
         half = smooth.copy()
         if teeth:
             phase = (ALONG * teeth + rng.uniform(0, 1)) % 1
-            half *= 1 - abs(depth) * (np.sqrt(np.abs(2 * phase - 1)) if depth < 0 else phase)
+            half *= 1 - abs(depth) * (
+                np.sqrt(np.abs(2 * phase - 1)) if depth < 0 else phase
+            )
         if wave:
-            half *= 1 + wave * sum(np.sin(2 * np.pi * (n * ALONG + rng.uniform())) for n in (2, 3, 5)) / 1.5
+            half *= (
+                1
+                + wave
+                * sum(
+                    np.sin(2 * np.pi * (n * ALONG + rng.uniform())) for n in (2, 3, 5)
+                )
+                / 1.5
+            )
         return _from_half_width(half)
 
     return outline
@@ -59,11 +82,19 @@ def grass() -> Outline:
 
 
 def heart(lobe: float = 0.25, pointed: float = 1.4) -> Outline:
-    """A cordate blade, or a sagittate one when its basal lobes are pointed: they reach behind the petiole."""
+    """A cordate blade, or a sagittate one when its basal lobes are pointed: they reach
+    behind the petiole.
+    """
     angles = np.linspace(-math.pi, math.pi, 60, endpoint=False)
-    reach = 0.5 + 0.5 * np.abs(np.cos(angles / 2)) ** pointed + lobe * np.exp(-(((np.abs(angles) - 2.45) / 0.35) ** 2))
+    reach = (
+        0.5
+        + 0.5 * np.abs(np.cos(angles / 2)) ** pointed
+        + lobe * np.exp(-(((np.abs(angles) - 2.45) / 0.35) ** 2))
+    )
     reach *= 1 - 0.75 * np.exp(-(((np.abs(angles) - math.pi) / 0.3) ** 2))
-    shape = np.stack([0.25 + 0.75 * reach * np.cos(angles), 1.35 * reach * np.sin(angles)], axis=1)
+    shape = np.stack(
+        [0.25 + 0.75 * reach * np.cos(angles), 1.35 * reach * np.sin(angles)], axis=1
+    )
     shape[:, 0] -= shape[np.argmin(np.abs(np.abs(angles) - math.pi)), 0]
     shape[:, 0] /= shape[:, 0].max()
     return lambda rng: shape
@@ -74,8 +105,14 @@ def palmate(lobes: int = 5, depth: float = 0.45) -> Outline:
     angles = np.linspace(-0.86 * math.pi, 0.86 * math.pi, 90)
 
     def outline(rng: np.random.Generator) -> np.ndarray:
-        reach = 1 - depth * np.abs(np.sin(angles * lobes / 1.72)) ** 0.8 - 0.08 * np.abs(np.sin(angles * lobes * 1.75))
-        points = np.stack([0.5 + 0.5 * reach * np.cos(angles), reach * np.sin(angles)], axis=1)
+        reach = (
+            1
+            - depth * np.abs(np.sin(angles * lobes / 1.72)) ** 0.8
+            - 0.08 * np.abs(np.sin(angles * lobes * 1.75))
+        )
+        points = np.stack(
+            [0.5 + 0.5 * reach * np.cos(angles), reach * np.sin(angles)], axis=1
+        )
         return np.concatenate([[[0.42, 0.0]], points])
 
     return outline
@@ -83,17 +120,21 @@ def palmate(lobes: int = 5, depth: float = 0.45) -> Outline:
 
 @dataclass(frozen=True)
 class Species:
-    """How a species looks from above. Lengths in pixels of a full-grown leaf at the usual camera height.
+    """How a species looks from above. Lengths in pixels of a full-grown leaf at the
+    usual camera height.
 
     Attributes:
         name: as in the label table.
-        label_ids: label id by the fewest true leaves it is given from, e.g. {0: 8, 3: 9, 5: 10, 7: 11}.
+        label_ids: label id by the fewest true leaves it is given from, e.g. {0: 8, 3:
+            9, 5: 10, 7: 11}.
         outline: blade of a true leaf, or of a leaflet of a pinnate one.
         length, width: of the blade.
         petiole: length of the leaf's stalk, as a share of the blade's length.
-        arrangement: "opposite" (pairs, each a quarter turn from the one before), "rosette" (spiral at the golden angle),
-            "alternate" (left, right along a shoot), "whorl" (rings of six) or "grass" (two ranks from one point).
-        internode: distance between successive nodes along a creeping shoot, as a share of the length; 0 stays in place.
+        arrangement: "opposite" (pairs, each a quarter turn from the one before),
+            "rosette" (spiral at the golden angle), "alternate" (left, right along a
+            shoot), "whorl" (rings of six) or "grass" (two ranks from one point).
+        internode: distance between successive nodes along a creeping shoot, as a share
+            of the length; 0 stays in place.
         cotyledon: blade length, width and outline of the seed leaves.
         color: RGB of the blade in even light, 0 to 255.
         spread: standard deviation of that colour between plants.
@@ -128,7 +169,9 @@ class Species:
 
     def label_id(self, true_leaves: int) -> int:
         """The label id at a number of true leaves."""
-        return self.label_ids[max(fewest for fewest in self.label_ids if fewest <= true_leaves)]
+        return self.label_ids[
+            max(fewest for fewest in self.label_ids if fewest <= true_leaves)
+        ]
 
 
 _OVAL, _NARROW, _ROUND = blade(0.5), blade(0.5, 0.8, 0.8), blade(0.55, 0.6, 0.7)

@@ -1,4 +1,6 @@
-"""Reads a folder of images: one crop an image, classes and splits from the folder names."""
+"""Reads a folder of images: one crop an image, classes and splits from the folder
+names.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,16 @@ SPLITS = {
 }
 
 
-def read_image_folder(root: str | Path, progress: Progress = no_progress) -> tuple[CropTable, Report]:
+def read_image_folder(
+    root: str | Path, progress: Progress = no_progress
+) -> tuple[CropTable, Report]:
     """Reads a folder of images as a crop table; the crop is the whole image.
 
-    Layouts: `image.jpg`, `class/image.jpg`, `split/image.jpg` and `split/class/image.jpg`. The first folder level is a
-    split when every folder on it has a split's name (train, val, validation, test). Deeper levels join the class name.
-    Hidden files and folders and files without an image's extension are passed over.
+    Layouts: `image.jpg`, `class/image.jpg`, `split/image.jpg` and
+    `split/class/image.jpg`. The first folder level is a split when every folder on it
+    has a split's name (train, val, validation, test). Deeper levels join the class
+    name. Hidden files and folders and files without an image's extension are passed
+    over.
 
     Args:
         root: the folder.
@@ -42,11 +48,20 @@ def read_image_folder(root: str | Path, progress: Progress = no_progress) -> tup
     root = Path(root)
     if not root.is_dir():
         raise ValueError(
-            f"data must be a folder of images; got {str(root)!r}, which {'is a file' if root.exists() else 'does not exist'}"
+            f"data must be a folder of images; got {str(root)!r}, which "
+            f"{'is a file' if root.exists() else 'does not exist'}"
         )
-    paths = sorted(path for path in visible_files(root) if path.suffix.lower() in EXTENSIONS)
-    first_level = {path.relative_to(root).parts[0] for path in paths if len(path.relative_to(root).parts) > 1}
-    has_splits = bool(first_level) and all(name.lower() in SPLITS for name in first_level)
+    paths = sorted(
+        path for path in visible_files(root) if path.suffix.lower() in EXTENSIONS
+    )
+    first_level = {
+        path.relative_to(root).parts[0]
+        for path in paths
+        if len(path.relative_to(root).parts) > 1
+    }
+    has_splits = bool(first_level) and all(
+        name.lower() in SPLITS for name in first_level
+    )
 
     report, named = Report(), []
     for path in paths:
@@ -55,16 +70,29 @@ def read_image_folder(root: str | Path, progress: Progress = no_progress) -> tup
             image.encode()
             named.append(image)
         except UnicodeEncodeError:
-            report.skip(image.encode(errors="backslashreplace").decode(), "file name isn't UTF-8")
+            report.skip(
+                image.encode(errors="backslashreplace").decode(),
+                "file name isn't UTF-8",
+            )
     sizes = read_sizes(root, named, report, progress)
     images = list(sizes)
     if not images:
         first = report.skipped[0] if report.skipped else None
-        found = f"{len(report.skipped)} files, none of them readable ({first.image}: {first.reason})" if first else "no image file"
-        raise ValueError(f"data must be a folder of images ({', '.join(sorted(EXTENSIONS))}); {str(root)!r} holds {found}")
+        found = (
+            f"{len(report.skipped)} files, none of them readable ({first.image}: "
+            f"{first.reason})"
+            if first
+            else "no image file"
+        )
+        raise ValueError(
+            f"data must be a folder of images ({', '.join(sorted(EXTENSIONS))}); "
+            f"{str(root)!r} holds {found}"
+        )
 
     folders = [image.split("/")[:-1] for image in images]
-    splits = [SPLITS[folder[0].lower()] if has_splits and folder else "" for folder in folders]
+    splits = [
+        SPLITS[folder[0].lower()] if has_splits and folder else "" for folder in folders
+    ]
     names = ["/".join(folder[1:] if has_splits else folder) for folder in folders]
     classes = sorted(set(names) - {""})
     count = len(images)
@@ -78,15 +106,23 @@ def read_image_folder(root: str | Path, progress: Progress = no_progress) -> tup
         "label_name": names,
         "session": [""] * count,
         "split": splits,
-        "file_bytes": [(root / image).stat().st_size for image in images],  # so that a replaced image is noticed
+        "file_bytes": [
+            (root / image).stat().st_size for image in images
+        ],  # so that a replaced image is noticed
     }
     return CropTable.from_columns(root, columns), report
 
 
 def subfolders(root: Path) -> list[Path]:
-    """Visible folders in a folder, linked ones included; the kind of an entry comes with its name, so files cost nothing."""
+    """Visible folders in a folder, linked ones included; the kind of an entry comes
+    with its name, so files cost nothing.
+    """
     with os.scandir(root) as entries:
-        return sorted(Path(entry.path) for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        return sorted(
+            Path(entry.path)
+            for entry in entries
+            if entry.is_dir() and not entry.name.startswith(".")
+        )
 
 
 def visible_files(root: Path) -> Iterator[Path]:
@@ -94,7 +130,13 @@ def visible_files(root: Path) -> Iterator[Path]:
     seen = set()
     for folder, folders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        folders[:] = [] if real in seen else [name for name in folders if not name.startswith(".")]
+        folders[:] = (
+            []
+            if real in seen
+            else [name for name in folders if not name.startswith(".")]
+        )
         if real not in seen:
-            yield from (Path(folder) / name for name in files if not name.startswith("."))
+            yield from (
+                Path(folder) / name for name in files if not name.startswith(".")
+            )
         seen.add(real)

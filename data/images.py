@@ -1,4 +1,6 @@
-"""Decodes any image file that people have to 8-bit RGB, upright. The one place where pixels are read."""
+"""Decodes any image file that people have to 8-bit RGB, upright. The one place where
+pixels are read.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +16,27 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from data.files import write_atomically
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+EXTENSIONS = frozenset(
+    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+)
 MAX_PIXELS = 200_000_000  # beyond, a file of a few kilobytes could ask for gigabytes
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _EXIF_ORIENTATION = 0x0112
 # What Pillow raises on damaged files, by format and place of the damage.
-_DECODE_ERRORS = (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+_DECODE_ERRORS = (
+    UnidentifiedImageError,
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 
-Image.MAX_IMAGE_PIXELS = None  # `_open` checks MAX_PIXELS itself, with an error that names the file
+Image.MAX_IMAGE_PIXELS = (
+    None  # `_open` checks MAX_PIXELS itself, with an error that names the file
+)
 
 
 class ImageError(ValueError):
@@ -56,22 +70,36 @@ def _open(path: str | Path | BinaryIO) -> Image.Image:
         image = Image.open(path)
     except _DECODE_ERRORS as error:
         size = _size(path)
-        reason = "no such file" if size is None else "zero bytes" if size == 0 else _reason(error)
+        reason = (
+            "no such file"
+            if size is None
+            else "zero bytes"
+            if size == 0
+            else _reason(error)
+        )
         raise ImageError(path, reason) from None
     if image.width * image.height > MAX_PIXELS:
         image.close()
-        raise ImageError(path, f"{image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are read")
+        raise ImageError(
+            path,
+            f"{image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are read",
+        )
     return image
 
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, _UnsupportedPixels):
         return str(error)
-    return "not an image" if isinstance(error, UnidentifiedImageError) else f"damaged image ({error})"
+    return (
+        "not an image"
+        if isinstance(error, UnidentifiedImageError)
+        else f"damaged image ({error})"
+    )
 
 
 def read_size(path: str | Path) -> tuple[int, int]:
-    """Width and height of the upright image, from its metadata; pixels aren't decoded (but for PNG, with EXIF at its end).
+    """Width and height of the upright image, from its metadata; pixels aren't decoded
+    (but for PNG, with EXIF at its end).
 
     Raises:
         ImageError: the file is missing, empty, no image or too large.
@@ -79,7 +107,9 @@ def read_size(path: str | Path) -> tuple[int, int]:
     with _open(path) as image:
         try:
             turned = image.getexif().get(_EXIF_ORIENTATION) in _TURNED
-        except _DECODE_ERRORS as error:  # PNG keeps EXIF after the pixels, so a short file is noticed here
+        except (
+            _DECODE_ERRORS
+        ) as error:  # PNG keeps EXIF after the pixels, so a short file is noticed here
             raise ImageError(path, _reason(error)) from None
         return (image.height, image.width) if turned else (image.width, image.height)
 
@@ -87,16 +117,20 @@ def read_size(path: str | Path) -> tuple[int, int]:
 def read_image(path: str | Path | BinaryIO) -> Image.Image:
     """Reads an image as 8-bit RGB, turned upright by its EXIF orientation.
 
-    Grey and palette images become RGB, CMYK is converted, 16-bit values keep their upper byte, and transparent pixels
-    are laid over mid grey, the colour that carries least. Of an animation the first frame is read.
+    Grey and palette images become RGB, CMYK is converted, 16-bit values keep their
+    upper byte, and transparent pixels are laid over mid grey, the colour that carries
+    least. Of an animation the first frame is read.
 
     Raises:
-        ImageError: the file is missing, empty, damaged, too large or of a kind without a defined range (float).
+        ImageError: the file is missing, empty, damaged, too large or of a kind without
+            a defined range (float).
     """
     with _open(path) as image:
         try:
             image.load()
-            ImageOps.exif_transpose(image, in_place=True)  # otherwise it copies even what is upright, at the price of decoding
+            ImageOps.exif_transpose(
+                image, in_place=True
+            )  # otherwise it copies even what is upright, at the price of decoding
             return _to_rgb(image)
         except _DECODE_ERRORS as error:
             raise ImageError(path, _reason(error)) from None
@@ -108,8 +142,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in _SIXTEEN_BIT or image.mode == "I":
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
-            raise _UnsupportedPixels(f"values from {values.min()} to {values.max()}; at most 16 bits are read")
-        shift = 0 if image.mode == "I" and values.max() < 256 else 8  # 32-bit files often hold 8-bit values
+            raise _UnsupportedPixels(
+                f"values from {values.min()} to {values.max()}; at most 16 bits are "
+                "read"
+            )
+        shift = (
+            0 if image.mode == "I" and values.max() < 256 else 8
+        )  # 32-bit files often hold 8-bit values
         return Image.fromarray((values >> shift).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise _UnsupportedPixels("floating-point pixels have no defined range")
@@ -128,10 +167,13 @@ class CropView:
     """Which part of the image a box stands for.
 
     Attributes:
-        padding: margin added on every side, as a share of the box's longer side, at least 0.
-        square: whether the shorter side grows to the longer one about the box's center, so that the aspect is kept when the
-            crop is scaled to a square; otherwise it is stretched.
-        fill: what lies beyond the image's border: "reflect" (mirrored pixels) or "grey".
+        padding: margin added on every side, as a share of the box's longer side, at
+            least 0.
+        square: whether the shorter side grows to the longer one about the box's center,
+            so that the aspect is kept when the crop is scaled to a square; otherwise it
+            is stretched.
+        fill: what lies beyond the image's border: "reflect" (mirrored pixels) or
+            "grey".
     """
 
     padding: float = 0.0
@@ -140,12 +182,19 @@ class CropView:
 
     def __post_init__(self) -> None:
         if not 0 <= self.padding <= 4:
-            raise ValueError(f"padding must be in [0, 4], a share of the box's longer side; got {self.padding}")
+            raise ValueError(
+                "padding must be in [0, 4], a share of the box's longer side; got "
+                f"{self.padding}"
+            )
         if self.fill not in FILLS:
-            raise ValueError(f"fill must be one of {', '.join(FILLS)}; got {self.fill!r}")
+            raise ValueError(
+                f"fill must be one of {', '.join(FILLS)}; got {self.fill!r}"
+            )
 
     def window(self, box: Sequence[int]) -> tuple[int, int, int, int]:
-        """The part of the image to show, (left, top, right, bottom) in pixels; may reach beyond the border."""
+        """The part of the image to show, (left, top, right, bottom) in pixels; may
+        reach beyond the border.
+        """
         left, top, right, bottom = (int(value) for value in box)
         width, height = right - left, bottom - top
         margin = round(self.padding * max(width, height))
@@ -159,14 +208,25 @@ class CropView:
 STRETCHED = CropView(square=False)  # the box as it is
 
 
-def cut(image: Image.Image, box: Sequence[int], size: int, view: CropView = STRETCHED) -> Image.Image:
-    """Cuts what `view` shows of a box (left, top, right, bottom) and scales it to size x size, antialiased bicubic."""
-    # Cropped first: `resize(box=...)` would let pixels from outside the box into the interpolation at its border.
-    return _crop(image, view.window(box), view.fill).resize((size, size), Image.Resampling.BICUBIC)
+def cut(
+    image: Image.Image, box: Sequence[int], size: int, view: CropView = STRETCHED
+) -> Image.Image:
+    """Cuts what `view` shows of a box (left, top, right, bottom) and scales it to size
+    x size, antialiased bicubic.
+    """
+    # Cropped first: `resize(box=...)` would let pixels from outside the box into the
+    # interpolation at its border.
+    return _crop(image, view.window(box), view.fill).resize(
+        (size, size), Image.Resampling.BICUBIC
+    )
 
 
-def cut_at_most(image: Image.Image, box: Sequence[int], longest: int, view: CropView = STRETCHED) -> Image.Image:
-    """Cuts what `view` shows of a box and scales it down, keeping its aspect, to at most `longest` pixels on its longer side."""
+def cut_at_most(
+    image: Image.Image, box: Sequence[int], longest: int, view: CropView = STRETCHED
+) -> Image.Image:
+    """Cuts what `view` shows of a box and scales it down, keeping its aspect, to at
+    most `longest` pixels on its longer side.
+    """
     crop = _crop(image, view.window(box), view.fill)
     scale = min(1.0, longest / max(crop.size))
     size = (max(1, round(crop.width * scale)), max(1, round(crop.height * scale)))
@@ -175,7 +235,12 @@ def cut_at_most(image: Image.Image, box: Sequence[int], longest: int, view: Crop
 
 def _crop(image: Image.Image, window: Sequence[int], fill: str) -> Image.Image:
     left, top, right, bottom = window
-    inside = (max(0, left), max(0, top), min(image.width, right), min(image.height, bottom))
+    inside = (
+        max(0, left),
+        max(0, top),
+        min(image.width, right),
+        min(image.height, bottom),
+    )
     crop = image.crop(inside)
     missing = (inside[0] - left, inside[1] - top, right - inside[2], bottom - inside[3])
     if not any(missing):

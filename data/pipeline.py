@@ -1,4 +1,6 @@
-"""tf.data pipelines over a crop table. The only module of `data` that imports TensorFlow."""
+"""tf.data pipelines over a crop table. The only module of `data` that imports
+TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,15 @@ from data.crop_cache import CropCache
 from data.crop_table import CropTable
 from data.images import STRETCHED, CropView, ImageError, cut, read_image
 
-# Training crops keep up to this many times the training size, so that a random resized crop still has pixels to show.
+# Training crops keep up to this many times the training size, so that a random resized
+# crop still has pixels to show.
 SOURCE_SCALE = 2
 
 
 class Unreadable:
-    """Collects the images that couldn't be decoded while a pipeline ran. Safe to share between threads."""
+    """Collects the images that couldn't be decoded while a pipeline ran. Safe to share
+    between threads.
+    """
 
     def __init__(self) -> None:
         self.reasons: dict[str, str] = {}
@@ -31,12 +36,19 @@ class Unreadable:
 
 
 def embedding_batches(
-    table: CropTable, image_size: int, batch_size: int, unreadable: Unreadable, start: int = 0, view: CropView = STRETCHED
+    table: CropTable,
+    image_size: int,
+    batch_size: int,
+    unreadable: Unreadable,
+    start: int = 0,
+    view: CropView = STRETCHED,
 ) -> tf.data.Dataset:
-    """Batches of crops in table order, without augmentation. Each image is read and decoded once, however many crops it holds.
+    """Batches of crops in table order, without augmentation. Each image is read and
+    decoded once, however many crops it holds.
 
     Args:
-        table: crops; rows of one image must be neighbours, as `CropTable.from_columns` leaves them.
+        table: crops; rows of one image must be neighbours, as `CropTable.from_columns`
+            leaves them.
         image_size: side of the square crops.
         batch_size: crops a batch; the last one may be smaller.
         unreadable: receives the images that can't be decoded.
@@ -44,7 +56,8 @@ def embedding_batches(
         view: what of a box is shown.
 
     Returns:
-        A dataset of (crops, valid): uint8 [batch, image_size, image_size, 3], bool [batch]. Crops of unreadable images
+        A dataset of (crops, valid): uint8 [batch, image_size, image_size, 3], bool
+            [batch]. Crops of unreadable images
         are black and not valid, so that rows stay aligned with the table.
     """
     groups = _groups_of_whole_images(table, start, batch_size)
@@ -54,7 +67,9 @@ def embedding_batches(
         rows = groups[int(index)]
         crops = np.zeros((len(rows), image_size, image_size, 3), np.uint8)
         valid = np.zeros(len(rows), bool)
-        for image, of_image in itertools.groupby(enumerate(rows), key=lambda place: images[place[1]]):
+        for image, of_image in itertools.groupby(
+            enumerate(rows), key=lambda place: images[place[1]]
+        ):
             try:
                 decoded = read_image(table.root / image)
             except ImageError as error:
@@ -66,27 +81,40 @@ def embedding_batches(
         return crops, valid
 
     def load_op(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        crops, valid = tf.numpy_function(load, [index], (tf.uint8, tf.bool), stateful=False)
+        crops, valid = tf.numpy_function(
+            load, [index], (tf.uint8, tf.bool), stateful=False
+        )
         crops.set_shape((None, image_size, image_size, 3))
         valid.set_shape((None,))
         return crops, valid
 
-    # Whole groups travel through the pipeline: an element for each crop would be copied at every stage.
-    loaded = tf.data.Dataset.range(len(groups)).map(load_op, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    # Whole groups travel through the pipeline: an element for each crop would be copied
+    # at every stage.
+    loaded = tf.data.Dataset.range(len(groups)).map(
+        load_op, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
     return loaded.rebatch(batch_size).prefetch(2).with_options(_half_the_cores())
 
 
 def _half_the_cores() -> tf.data.Options:
-    """Decoding on half the cores: on a machine without accelerator the other half stays with the encoder."""
+    """Decoding on half the cores: on a machine without accelerator the other half stays
+    with the encoder.
+    """
     options = tf.data.Options()
     options.threading.private_threadpool_size = max(1, (os.cpu_count() or 2) // 2)
     return options
 
 
 def _groups_of_whole_images(table: CropTable, start: int, size: int) -> list[range]:
-    """Runs of rows that end where an image ends and hold at least `size` rows, the last one excepted."""
+    """Runs of rows that end where an image ends and hold at least `size` rows, the last
+    one excepted.
+    """
     images = table.column("image")
-    ends = [row + 1 for row in range(start, len(table)) if row + 1 == len(table) or images[row] != images[row + 1]]
+    ends = [
+        row + 1
+        for row in range(start, len(table))
+        if row + 1 == len(table) or images[row] != images[row + 1]
+    ]
     groups, first = [], start
     for end in ends:
         if end - first >= size or end == len(table):
@@ -95,15 +123,20 @@ def _groups_of_whole_images(table: CropTable, start: int, size: int) -> list[ran
     return groups
 
 
-def training_order(table: CropTable, batch_size: int, seed: int, epoch: int, by_session: bool) -> np.ndarray:
-    """The rows of an epoch in the order of its batches, a function of (seed, epoch) alone.
+def training_order(
+    table: CropTable, batch_size: int, seed: int, epoch: int, by_session: bool
+) -> np.ndarray:
+    """The rows of an epoch in the order of its batches, a function of (seed, epoch)
+    alone.
 
     Args:
         table: the crops.
         batch_size: of the batches; the remainder is dropped.
         seed, epoch: of the run, and counted from 0.
-        by_session: whether a batch is filled from as few recording sessions as possible. In a mixed batch a contrastive
-            network can tell most crops apart by their soil and light; among crops of one session it must look at the plant.
+        by_session: whether a batch is filled from as few recording sessions as
+            possible. In a mixed batch a contrastive network can tell most crops apart
+            by their soil and light; among crops of one session it must look at the
+            plant.
 
     Returns:
         [N // batch_size * batch_size] int, rows, each at most once.
@@ -114,7 +147,9 @@ def training_order(table: CropTable, batch_size: int, seed: int, epoch: int, by_
         return order
     _, session = np.unique(table.column("session").astype(str), return_inverse=True)
     place = rng.permutation(session.max() + 1)[session[order]]
-    return rng.permutation(order[np.argsort(place, kind="stable")].reshape(-1, batch_size)).ravel()
+    return rng.permutation(
+        order[np.argsort(place, kind="stable")].reshape(-1, batch_size)
+    ).ravel()
 
 
 def training_batches(
@@ -130,29 +165,37 @@ def training_batches(
 ) -> tf.data.Dataset:
     """One epoch of shuffled, augmented batches, a function of (seed, epoch) alone.
 
-    The order is a permutation drawn from (seed, epoch), and each crop's augmentation is seeded by (seed, epoch, row), so
-    a run that is killed and resumed at `start_batch` sees the batches it would have seen. A crop that couldn't be read
-    is replaced by the next one that could, which keeps the number and size of batches.
+    The order is a permutation drawn from (seed, epoch), and each crop's augmentation is
+    seeded by (seed, epoch, row), so a run that is killed and resumed at `start_batch`
+    sees the batches it would have seen. A crop that couldn't be read is replaced by the
+    next one that could, which keeps the number and size of batches.
 
     Args:
-        cache: the crops to train on, SOURCE_SCALE times as large as the crops that `augment` makes.
-        augment: (float32 RGB [height, width, 3] in [0, 1], int32 seed [2]) -> a tensor or several, stateless.
-        batch_size: crops a batch, a multiple of replicas; a smaller remainder is dropped, as contrastive losses compare within
-            full batches.
+        cache: the crops to train on, SOURCE_SCALE times as large as the crops that
+            `augment` makes.
+        augment: (float32 RGB [height, width, 3] in [0, 1], int32 seed [2]) -> a tensor
+            or several, stateless.
+        batch_size: crops a batch, a multiple of replicas; a smaller remainder is
+            dropped, as contrastive losses compare within full batches.
         seed: of the run.
         epoch: counts from 0.
         start_batch: how many batches to leave out.
         by_session: see `training_order`.
-        replicas: how many devices share a batch. An element of the dataset is the share of one of them, batch_size / replicas
-            crops; those of a step follow one another in the order of the devices.
-        worker: (index of this process, number of processes); the dataset holds the shares of its own devices alone.
+        replicas: how many devices share a batch. An element of the dataset is the share
+            of one of them, batch_size / replicas crops; those of a step follow one
+            another in the order of the devices.
+        worker: (index of this process, number of processes); the dataset holds the
+            shares of its own devices alone.
 
     Returns:
-        A dataset of (augmented, label): what `augment` returns, batched, and int32 [batch], the place of the crop's class in
+        A dataset of (augmented, label): what `augment` returns, batched, and int32
+            [batch], the place of the crop's class in
         `table.classes`, -1 for the unlabelled.
     """
     table = cache.table
-    steps = training_order(table, batch_size, seed, epoch, by_session).reshape(-1, worker[1], batch_size // worker[1])
+    steps = training_order(table, batch_size, seed, epoch, by_session).reshape(
+        -1, worker[1], batch_size // worker[1]
+    )
     order = steps[start_batch:, worker[0]].ravel()
     labels = table.class_indices
 
@@ -164,10 +207,14 @@ def training_batches(
         raise ValueError("none of the crops could be read; nothing to train on")
 
     def load_op(row: tf.Tensor):
-        crop, label = tf.numpy_function(load, [row], (tf.uint8, tf.int32), stateful=False)
+        crop, label = tf.numpy_function(
+            load, [row], (tf.uint8, tf.int32), stateful=False
+        )
         crop.set_shape((None, None, 3))
         label.set_shape(())
-        key = tf.random.experimental.stateless_fold_in(tf.constant([seed, epoch], tf.int32), tf.cast(row, tf.int32))
+        key = tf.random.experimental.stateless_fold_in(
+            tf.constant([seed, epoch], tf.int32), tf.cast(row, tf.int32)
+        )
         return augment(tf.image.convert_image_dtype(crop, tf.float32), key), label
 
     rows = tf.data.Dataset.from_tensor_slices(order)
@@ -187,18 +234,22 @@ def embed_crops(
     """Embeds crops in table order.
 
     Args:
-        embed: uint8 [batch, image_size, image_size, 3] -> float32 [batch, width]; `Encoder.embed`.
+        embed: uint8 [batch, image_size, image_size, 3] -> float32 [batch, width];
+            `Encoder.embed`.
         table, image_size, batch_size, unreadable, start, view: see `embedding_batches`.
 
     Yields:
         (vectors, valid) a batch: float32 [batch, width] and bool [batch].
     """
-    for crops, valid in embedding_batches(table, image_size, batch_size, unreadable, start, view):
+    for crops, valid in embedding_batches(
+        table, image_size, batch_size, unreadable, start, view
+    ):
         yield embed(crops), valid.numpy()
 
 
 def embed_readable(*arguments, **options) -> tuple[np.ndarray, np.ndarray]:
-    """All at once what `embed_crops` gives in batches: the vectors of the crops that could be read, and which these are.
+    """All at once what `embed_crops` gives in batches: the vectors of the crops that
+    could be read, and which these are.
 
     Args:
         arguments, options: those of `embed_crops`.
@@ -206,5 +257,8 @@ def embed_readable(*arguments, **options) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         float32 [readable, width] and bool [N].
     """
-    vectors, valid = (np.concatenate(part) for part in zip(*embed_crops(*arguments, **options), strict=True))
+    vectors, valid = (
+        np.concatenate(part)
+        for part in zip(*embed_crops(*arguments, **options), strict=True)
+    )
     return vectors[valid], valid

@@ -18,6 +18,12 @@ def no_progress(items: Iterable[Any], **_: Any) -> Iterable[Any]:
 
 
 def progress_bar(iterable: Any = None, **options: Any) -> tqdm:
-    """tqdm for people: redrawn in place on a terminal; where the output goes to a file, a line every half minute."""
-    quiet = {} if sys.stderr.isatty() else {"mininterval": 30, "maxinterval": 60, "ascii": True, "ncols": 100}
+    """tqdm for people: redrawn in place on a terminal; where the output goes to a file,
+    a line every half minute.
+    """
+    quiet = (
+        {}
+        if sys.stderr.isatty()
+        else {"mininterval": 30, "maxinterval": 60, "ascii": True, "ncols": 100}
+    )
     return tqdm(iterable, **{"dynamic_ncols": True, **quiet, **options})

@@ -15,11 +15,16 @@ _PROJECT = Path(__file__).resolve().parent.parent
 
 
 def provenance(seed: int) -> dict[str, Any]:
-    """Facts that let someone else make the same result: commit (with "-dirty" for local changes), seed, versions, command."""
+    """Facts that let someone else make the same result: commit (with "-dirty" for local
+    changes), seed, versions, command.
+    """
     return {
         "commit": _commit(),
         "seed": seed,
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: _version(name) for name in PACKAGES},
+        },
         "machine": f"{platform.system()} {platform.machine()}",
         "command": sys.argv,
         "date": now(),
@@ -34,7 +39,16 @@ def now() -> str:
 def _commit() -> str:
     try:
         described = subprocess.run(
-            ["git", "-C", str(_PROJECT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            [
+                "git",
+                "-C",
+                str(_PROJECT),
+                "describe",
+                "--always",
+                "--dirty",
+                "--abbrev=40",
+                "--exclude=*",
+            ],
             capture_output=True,
             text=True,
             timeout=10,

@@ -20,7 +20,8 @@ class Report:
 
     Attributes:
         skipped: images that were left out.
-        counts: what else was noticed -> how often, such as "boxes clipped at the border".
+        counts: what else was noticed -> how often, such as "boxes clipped at the
+            border".
     """
 
     skipped: list[Skipped] = field(default_factory=list)
@@ -39,4 +40,7 @@ class Report:
 
     def left_out(self) -> list[str]:
         """The counts and then every skipped image with its reason."""
-        return [*self.lines(), *(f"{item.image}: {item.reason}" for item in self.skipped)]
+        return [
+            *self.lines(),
+            *(f"{item.image}: {item.reason}" for item in self.skipped),
+        ]

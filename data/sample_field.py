@@ -1,12 +1,14 @@
-"""A field that comes with the project: images in CropAndWeed's layout, rendered, so that everything can be tried offline.
+"""A field that comes with the project: images in CropAndWeed's layout, rendered, so
+that everything can be tried offline.
 
     python -m data.sample_field --dir=field --images=120
 
-It writes `images/`, `bboxes/CropAndWeed/`, `labelIds/CropAndWeed/` and `params/` as the CropAndWeed dataset has them on disk,
-and `attributes.csv` with what no human labelled there: species, number of true leaves, share visible, whether the frame
-cuts the plant, growth stage. Eighteen species, sugar beet among look-alikes, in recording sessions of five images with
-their own soil, light, crop and weeds. It is synthetic: figures measured on it say that the tools work, not how well they
-work in your field.
+It writes `images/`, `bboxes/CropAndWeed/`, `labelIds/CropAndWeed/` and `params/` as the
+CropAndWeed dataset has them on disk, and `attributes.csv` with what no human labelled
+there: species, number of true leaves, share visible, whether the frame cuts the plant,
+growth stage. Eighteen species, sugar beet among look-alikes, in recording sessions of
+five images with their own soil, light, crop and weeds. It is synthetic: figures
+measured on it say that the tools work, not how well they work in your field.
 """
 
 from __future__ import annotations
@@ -23,7 +25,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data.field_painting import MOST_PLANTS, Conditions, draw_conditions, full_area, paint
+from data.field_painting import (
+    MOST_PLANTS,
+    Conditions,
+    draw_conditions,
+    full_area,
+    paint,
+)
 from data.field_plants import Plant, grow
 from data.field_species import BY_NAME, SPECIES, Species
 from data.files import check_writable, write_atomically, write_csv, write_json
@@ -66,9 +74,13 @@ class Session:
 def draw_session(number: int, seed: int) -> Session:
     """Draws a session at random; it depends on nothing but (seed, number)."""
     rng = np.random.default_rng([seed, number])
-    crop = ("Sugar beet", "Sugar beet", "Maize", "Sugar beet", "Sugar beet", None)[number % 6]
+    crop = ("Sugar beet", "Sugar beet", "Maize", "Sugar beet", "Sugar beet", None)[
+        number % 6
+    ]
     tail = np.array([species.weight for species in SPECIES])
-    weeds = tail * rng.gamma(0.7, 1.0, len(tail))  # every field has its own weeds, drawn from the same long tail
+    weeds = tail * rng.gamma(
+        0.7, 1.0, len(tail)
+    )  # every field has its own weeds, drawn from the same long tail
     return Session(
         number,
         draw_conditions(rng),
@@ -82,7 +94,9 @@ def draw_session(number: int, seed: int) -> Session:
 
 
 def draw_plants(session: Session, rng: np.random.Generator) -> list[Plant]:
-    """Sows an image: crop plants in two rows with gaps, weeds anywhere and in patches; low plants first."""
+    """Sows an image: crop plants in two rows with gaps, weeds anywhere and in patches;
+    low plants first.
+    """
     plants = []
     if session.crop:
         spacing = {"Sugar beet": 330, "Maize": 360}[session.crop.name] * session.scale
@@ -90,21 +104,48 @@ def draw_plants(session: Session, rng: np.random.Generator) -> list[Plant]:
             start = rng.uniform(-spacing, 0)
             for place in np.arange(start, WIDTH + spacing, spacing):
                 if rng.random() < session.stand:
-                    stem = (place + rng.normal(0, 30), (row + rng.normal(0, 0.025)) * HEIGHT)
+                    stem = (
+                        place + rng.normal(0, 30),
+                        (row + rng.normal(0, 0.025)) * HEIGHT,
+                    )
                     leaves = _draw_leaves(session.crop, session.leaves, rng)
-                    plants.append(grow(session.crop, leaves, stem, session.scale, rng, rng.uniform(0.8, 1.2)))
+                    plants.append(
+                        grow(
+                            session.crop,
+                            leaves,
+                            stem,
+                            session.scale,
+                            rng,
+                            rng.uniform(0.8, 1.2),
+                        )
+                    )
     patch = rng.uniform((0, 0), (WIDTH, HEIGHT))
     for _ in range(min(rng.poisson(session.density), MOST_PLANTS - len(plants))):
         species = SPECIES[rng.choice(len(SPECIES), p=session.weeds)]
         near = rng.random() < 0.4
-        x, y = patch + rng.normal(0, 180, 2) if near else rng.uniform((-20, -20), (WIDTH + 20, HEIGHT + 20))
+        x, y = (
+            patch + rng.normal(0, 180, 2)
+            if near
+            else rng.uniform((-20, -20), (WIDTH + 20, HEIGHT + 20))
+        )
         leaves = _draw_leaves(species, session.leaves - 0.4, rng)
-        plants.append(grow(species, leaves, (float(x), float(y)), session.scale, rng, rng.uniform(0.75, 1.2)))
+        plants.append(
+            grow(
+                species,
+                leaves,
+                (float(x), float(y)),
+                session.scale,
+                rng,
+                rng.uniform(0.75, 1.2),
+            )
+        )
     return sorted(plants, key=lambda plant: len(plant.leaves) + rng.uniform(0, 3))
 
 
 def _draw_leaves(species: Species, mean: float, rng: np.random.Generator) -> int:
-    """Number of true leaves. Early leaves come in pairs, of which the second is now and then still to unfold."""
+    """Number of true leaves. Early leaves come in pairs, of which the second is now and
+    then still to unfold.
+    """
     leaves = rng.normal(mean, 2.0)
     if species.arrangement != "grass":
         leaves = 2 * round(leaves / 2) - (rng.random() < 0.12)
@@ -125,25 +166,42 @@ class Annotation:
 
 
 def annotate(plants: list[Plant], index: np.ndarray) -> Iterator[Annotation]:
-    """Boxes and labels from the index image (see `data.field_painting.paint`), for plants that can be seen at all."""
+    """Boxes and labels from the index image (see `data.field_painting.paint`), for
+    plants that can be seen at all.
+    """
     for number, plant in enumerate(plants, 1):
         area, (left, top, right, bottom) = full_area(plant)
-        window = (slice(max(0, int(top)), max(0, int(bottom) + 1)), slice(max(0, int(left)), max(0, int(right) + 1)))
+        window = (
+            slice(max(0, int(top)), max(0, int(bottom) + 1)),
+            slice(max(0, int(left)), max(0, int(right) + 1)),
+        )
         rows, columns = np.nonzero(index[window] == number)
         if len(rows) < _SMALLEST_AREA:
             continue
         x, y = window[1].start, window[0].start
-        box = (int(columns.min()) + x, int(rows.min()) + y, int(columns.max()) + x + 1, int(rows.max()) + y + 1)
+        box = (
+            int(columns.min()) + x,
+            int(rows.min()) + y,
+            int(columns.max()) + x + 1,
+            int(rows.max()) + y + 1,
+        )
         share = min(1.0, len(rows) / area)
         cut = left < 0 or top < 0 or right > WIDTH or bottom > HEIGHT
         unclear = max(box[2] - box[0], box[3] - box[1]) < _TINY or share < _HIDDEN
-        stem = (int(np.clip(plant.stem[0], 0, WIDTH)), int(np.clip(plant.stem[1], 0, HEIGHT)))
+        stem = (
+            int(np.clip(plant.stem[0], 0, WIDTH)),
+            int(np.clip(plant.stem[1], 0, HEIGHT)),
+        )
         label_id = VEGETATION if unclear else plant.species.label_id(plant.true_leaves)
         yield Annotation(box, label_id, stem, number, plant, share, cut)
 
 
-def render(session: Session, frame: int, seed: int) -> tuple[Image.Image, np.ndarray, list[Annotation]]:
-    """Renders one image: the photo, its mask of label ids (uint8 [1088, 1920]) and its annotations."""
+def render(
+    session: Session, frame: int, seed: int
+) -> tuple[Image.Image, np.ndarray, list[Annotation]]:
+    """Renders one image: the photo, its mask of label ids (uint8 [1088, 1920]) and its
+    annotations.
+    """
     rng = np.random.default_rng([seed, session.number, frame + 1])
     plants = draw_plants(session, rng)
     photo, index = paint(plants, session.conditions, (WIDTH, HEIGHT), rng)
@@ -161,32 +219,60 @@ def _name(number: int) -> str:
 
 
 def _write_image(root: Path, number: int, seed: int) -> None:
-    """Writes one image and its annotations; the attributes come last and tell that the rest is there."""
-    session, frame = draw_session(number // FRAMES_PER_SESSION, seed), number % FRAMES_PER_SESSION
+    """Writes one image and its annotations; the attributes come last and tell that the
+    rest is there.
+    """
+    session, frame = (
+        draw_session(number // FRAMES_PER_SESSION, seed),
+        number % FRAMES_PER_SESSION,
+    )
     photo, mask, annotations = render(session, frame, seed)
     name = _name(number)
-    write_atomically(root / "images" / f"{name}.jpg", lambda file: photo.save(file, "JPEG", quality=88))
+    write_atomically(
+        root / "images" / f"{name}.jpg",
+        lambda file: photo.save(file, "JPEG", quality=88),
+    )
     labels = Image.fromarray(mask)
-    write_atomically(root / "labelIds" / "CropAndWeed" / f"{name}.png", lambda file: labels.save(file, "PNG", compress_level=1))
+    write_atomically(
+        root / "labelIds" / "CropAndWeed" / f"{name}.png",
+        lambda file: labels.save(file, "PNG", compress_level=1),
+    )
     boxes = [[*item.box, item.label_id, *item.stem] for item in annotations]
     write_csv(root / "bboxes" / "CropAndWeed" / f"{name}.csv", boxes, "\n")
     conditions = session.conditions
     hidden = float(np.mean([item.share_visible for item in annotations] or [1.0]))
     separability = 0 if hidden > 0.93 else 1 if hidden > 0.85 else 2
-    conditions_row = [conditions.moisture, conditions.soil, conditions.lighting, separability]
+    conditions_row = [
+        conditions.moisture,
+        conditions.soil,
+        conditions.lighting,
+        separability,
+    ]
     write_csv(root / "params" / f"{name}.csv", [conditions_row], "\n")
     rows = []
     for item in annotations:
         plant, share, cut = item.plant, round(item.share_visible, 3), int(item.cut_off)
-        rows.append([f"{name}.jpg", *item.box, plant.species.name, plant.true_leaves, share, cut, plant.growth_stage])
+        rows.append(
+            [
+                f"{name}.jpg",
+                *item.box,
+                plant.species.name,
+                plant.true_leaves,
+                share,
+                cut,
+                plant.growth_stage,
+            ]
+        )
     write_csv(root / ".attributes" / f"{name}.csv", rows, "\n")
 
 
-def draw_field(root: str | Path, images: int, seed: int = 0, processes: int | None = None) -> Path:
+def draw_field(
+    root: str | Path, images: int, seed: int = 0, processes: int | None = None
+) -> Path:
     """Renders `images` images into `root`; the same seed renders the same field.
 
-    Images that are there already are left alone, so a killed run goes on. Image n depends on the seed and n alone: a
-    larger field holds the smaller one.
+    Images that are there already are left alone, so a killed run goes on. Image n
+    depends on the seed and n alone: a larger field holds the smaller one.
 
     Args:
         root: folder to write to.
@@ -200,16 +286,29 @@ def draw_field(root: str | Path, images: int, seed: int = 0, processes: int | No
     check_writable(root, "dir", images * 1_200_000)
     stated = root / ".attributes" / "seed.json"
     if stated.is_file() and json.loads(stated.read_text()) != seed:
-        raise ValueError(f"dir {str(root)!r} holds a field of seed {stated.read_text().strip()}; got {seed}")
-    for folder in ("images", "bboxes/CropAndWeed", "labelIds/CropAndWeed", "params", ".attributes"):
+        raise ValueError(
+            f"dir {str(root)!r} holds a field of seed {stated.read_text().strip()}; "
+            f"got {seed}"
+        )
+    for folder in (
+        "images",
+        "bboxes/CropAndWeed",
+        "labelIds/CropAndWeed",
+        "params",
+        ".attributes",
+    ):
         (root / folder).mkdir(parents=True, exist_ok=True)
     write_json(stated, seed)
-    images = max(images, sum(1 for _ in (root / ".attributes").glob("*.csv")))  # a smaller number takes nothing away
+    images = max(
+        images, sum(1 for _ in (root / ".attributes").glob("*.csv"))
+    )  # a smaller number takes nothing away
     parts = [root / ".attributes" / f"{_name(number)}.csv" for number in range(images)]
     missing = [number for number, part in enumerate(parts) if not part.is_file()]
     workers = min(processes or os.cpu_count() or 1, max(1, len(missing)))
     with ProcessPoolExecutor(workers) as pool:
-        jobs = pool.map(_write_image, [root] * len(missing), missing, [seed] * len(missing))
+        jobs = pool.map(
+            _write_image, [root] * len(missing), missing, [seed] * len(missing)
+        )
         for _ in progress_bar(jobs, total=len(missing), unit="image", desc="rendering"):
             pass
     header = ",".join(["image", "left", "top", "right", "bottom", *ATTRIBUTES]) + "\n"
@@ -219,11 +318,23 @@ def draw_field(root: str | Path, images: int, seed: int = 0, processes: int | No
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--dir", required=True, help="folder to write to")
-    parser.add_argument("--images", type=int, default=120, help="how many images; five a session (default 120)")
+    parser.add_argument(
+        "--images",
+        type=int,
+        default=120,
+        help="how many images; five a session (default 120)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of everything (default 0)")
-    parser.add_argument("--processes", type=int, default=None, help="images rendered at a time; default: one a core")
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=None,
+        help="images rendered at a time; default: one a core",
+    )
     args = parser.parse_args()
     try:
         print(draw_field(args.dir, args.images, args.seed, args.processes))

@@ -16,10 +16,11 @@ def split_mask(table: CropTable, split: str, argument: str = "split") -> np.ndar
 
     Args:
         table: the crops.
-        split: "all", or a name from the table's split column; where the source has no splits, "train" and "validation"
-            are made from it: 15 % are held out, decided by a hash of the recording session (of the image where the
-            session is unknown), so that frames of one session never lie on both sides and a growing source keeps its
-            splits.
+        split: "all", or a name from the table's split column; where the source has no
+            splits, "train" and "validation" are made from it: 15 % are held out,
+            decided by a hash of the recording session (of the image where the session
+            is unknown), so that frames of one session never lie on both sides and a
+            growing source keeps its splits.
         argument: the name to use in errors.
 
     Returns:
@@ -29,16 +30,27 @@ def split_mask(table: CropTable, split: str, argument: str = "split") -> np.ndar
     if split == "all":
         return np.ones(len(table), bool)
     if not any(splits):
-        held_out = np.array([_held_out(*row) for row in zip(table.column("session"), table.column("image"), strict=True)])
+        held_out = np.array(
+            [
+                _held_out(*row)
+                for row in zip(
+                    table.column("session"), table.column("image"), strict=True
+                )
+            ]
+        )
         splits = np.where(held_out, "validation", "train")
     mask = splits == split
     if not mask.any():
-        raise ValueError(f"{argument} must be one of all, {', '.join(sorted(set(splits) - {''}))}; got {split!r}")
+        raise ValueError(
+            f"{argument} must be one of all, {', '.join(sorted(set(splits) - {''}))}; "
+            f"got {split!r}"
+        )
     return mask
 
 
 def labelled_fraction(table: CropTable, fraction: float, seed: int) -> np.ndarray:
-    """Rows of a random share of the labels, class by class, at least one of each class (SimCLR section 4.2: 1 % and 10 %).
+    """Rows of a random share of the labels, class by class, at least one of each class
+    (SimCLR section 4.2: 1 % and 10 %).
 
     Args:
         table: the crops.
@@ -55,7 +67,9 @@ def labelled_fraction(table: CropTable, fraction: float, seed: int) -> np.ndarra
     classes = table.class_indices
     for label in range(len(table.classes)):
         rows = np.flatnonzero(classes == label)
-        chosen[rows[np.argsort(rank[rows])][: max(1, round(fraction * len(rows)))]] = True
+        chosen[rows[np.argsort(rank[rows])][: max(1, round(fraction * len(rows)))]] = (
+            True
+        )
     return chosen
 
 

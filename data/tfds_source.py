@@ -1,7 +1,9 @@
-"""Any tensorflow-datasets image set as a source: `--data=tfds:NAME`, classification or detection.
+"""Any tensorflow-datasets image set as a source: `--data=tfds:NAME`, classification or
+detection.
 
-The images are taken out of the data set's records once, byte for byte, into a folder beside it, since everything after the
-crop table works on image files: each is decoded once however many boxes it holds, and can be looked at.
+The images are taken out of the data set's records once, byte for byte, into a folder
+beside it, since everything after the crop table works on image files: each is decoded
+once however many boxes it holds, and can be looked at.
 """
 
 from __future__ import annotations
@@ -24,19 +26,24 @@ from data.report import Report
 _PNG = b"\x89PNG"
 
 
-def read_tfds(name: str, data_dir: str | Path | None = None, progress: Progress = no_progress) -> tuple[CropTable, Report]:
-    """Reads a tensorflow-datasets set as a crop table; it is downloaded and prepared first where it isn't there yet.
+def read_tfds(
+    name: str, data_dir: str | Path | None = None, progress: Progress = no_progress
+) -> tuple[CropTable, Report]:
+    """Reads a tensorflow-datasets set as a crop table; it is downloaded and prepared
+    first where it isn't there yet.
 
-    Labelled boxes become crops; without boxes the whole image is the crop. Images whose split has another name than those of
-    `data.image_folder.SPLITS` keep no split.
+    Labelled boxes become crops; without boxes the whole image is the crop. Images whose
+    split has another name than those of `data.image_folder.SPLITS` keep no split.
 
     Args:
-        name: as `tfds.load` takes it, such as "plant_village", "coco/2017", "crop_and_weed/Fine24:1.0.0".
+        name: as `tfds.load` takes it, such as "plant_village", "coco/2017",
+            "crop_and_weed/Fine24:1.0.0".
         data_dir: of tensorflow-datasets; default: its own, ~/tensorflow_datasets.
         progress: wraps the iteration over images.
 
     Raises:
-        ValueError: no such set, no image in it, or it can't be prepared; the message says what tensorflow-datasets said.
+        ValueError: no such set, no image in it, or it can't be prepared; the message
+            says what tensorflow-datasets said.
     """
     import tensorflow_datasets as tfds  # loads TensorFlow when examples are read
 
@@ -46,7 +53,10 @@ def read_tfds(name: str, data_dir: str | Path | None = None, progress: Progress 
         builder = tfds.builder(name, data_dir=str(data_dir) if data_dir else None)
         builder.download_and_prepare()
     except Exception as error:  # whatever a builder of others raises
-        raise ValueError(f"data must name a tensorflow-datasets set; {name!r} can't be prepared: {_short(error)}") from None
+        raise ValueError(
+            f"data must name a tensorflow-datasets set; {name!r} can't be prepared: "
+            f"{_short(error)}"
+        ) from None
     layout = _layout_of(builder.info.features, name)
     root = Path(builder.data_dir) / "images"
     check_writable(root, "tfds images", int(builder.info.dataset_size or 0))
@@ -63,7 +73,8 @@ class _Layout:
     Attributes:
         image: key of the image.
         objects: key of the sequence that holds boxes, "" for a classification set.
-        box, label: keys of the box and of the class label, in the sequence where there is one; "" where there is none.
+        box, label: keys of the box and of the class label, in the sequence where there
+            is one; "" where there is none.
         names: class names.
         convention: of the boxes, in the names of `data.boxes.CONVENTIONS`.
     """
@@ -77,22 +88,33 @@ class _Layout:
 
 
 def _layout_of(features: Any, name: str) -> _Layout:
-    """Finds images, boxes and classes by the kind of the features, since every set calls them otherwise."""
+    """Finds images, boxes and classes by the kind of the features, since every set
+    calls them otherwise.
+    """
     import tensorflow_datasets as tfds
 
     image = _first(features, tfds.features.Image)
     if not image:
-        raise ValueError(f"data must name a set of images; the features of {name!r} are {', '.join(features)}")
+        raise ValueError(
+            f"data must name a set of images; the features of {name!r} are "
+            f"{', '.join(features)}"
+        )
     objects, box = "", ""
     for key, feature in features.items():
         inner = getattr(feature, "feature", None)
-        if isinstance(feature, tfds.features.Sequence) and hasattr(inner, "items") and _first(inner, tfds.features.BBoxFeature):
+        if (
+            isinstance(feature, tfds.features.Sequence)
+            and hasattr(inner, "items")
+            and _first(inner, tfds.features.BBoxFeature)
+        ):
             objects, box = key, _first(inner, tfds.features.BBoxFeature)
             break
     holder = features[objects].feature if objects else features
     label = _first(holder, tfds.features.ClassLabel)
     names = list(holder[label].names) if label else []
-    return _Layout(image, objects, box, label, names, _convention(holder[box] if box else None))
+    return _Layout(
+        image, objects, box, label, names, _convention(holder[box] if box else None)
+    )
 
 
 def _short(error: Exception) -> str:
@@ -102,34 +124,68 @@ def _short(error: Exception) -> str:
 
 
 def _first(features: Any, kind: type) -> str:
-    return next((key for key, feature in features.items() if isinstance(feature, kind)), "")
+    return next(
+        (key for key, feature in features.items() if isinstance(feature, kind)), ""
+    )
 
 
-def _extract(builder: Any, layout: _Layout, root: Path, progress: Progress) -> list[dict[str, Any]]:
-    """Writes every image as a file and returns what is known of it: path, split, labels, boxes, metadata."""
+def _extract(
+    builder: Any, layout: _Layout, root: Path, progress: Progress
+) -> list[dict[str, Any]]:
+    """Writes every image as a file and returns what is known of it: path, split,
+    labels, boxes, metadata.
+    """
     import tensorflow_datasets as tfds
 
     features = builder.info.features
     inner = features[layout.objects].feature if layout.objects else {}
-    of_images = [key for key in _scalars(features) if layout.objects or key != layout.label]
+    of_images = [
+        key for key in _scalars(features) if layout.objects or key != layout.label
+    ]
     of_objects = [key for key in _scalars(inner) if key != layout.label]
     examples: list[dict[str, Any]] = []
     for split, info in builder.info.splits.items():
-        dataset = builder.as_dataset(split=split, decoders={layout.image: tfds.decode.SkipDecoding()}, shuffle_files=False)
-        examples_of_split = progress(tfds.as_numpy(dataset), total=info.num_examples, unit="image", desc=f"extracting {split}")
+        dataset = builder.as_dataset(
+            split=split,
+            decoders={layout.image: tfds.decode.SkipDecoding()},
+            shuffle_files=False,
+        )
+        examples_of_split = progress(
+            tfds.as_numpy(dataset),
+            total=info.num_examples,
+            unit="image",
+            desc=f"extracting {split}",
+        )
         (root / split).mkdir(exist_ok=True)
         for number, example in enumerate(examples_of_split):
             content = bytes(example[layout.image])
             path = f"{split}/{number:07d}{'.png' if content[:4] == _PNG else '.jpg'}"
             if not (root / path).is_file():
-                write_atomically(root / path, lambda file, content=content: file.write(content))  # type: ignore[misc]
-            found: dict[str, Any] = {"image": path, "split": SPLITS.get(split, ""), "boxes": None}
-            found["metadata"] = {key: _plain(features[key], example[key]) for key in of_images}
+                write_atomically(
+                    root / path, lambda file, content=content: file.write(content)
+                )  # type: ignore[misc]
+            found: dict[str, Any] = {
+                "image": path,
+                "split": SPLITS.get(split, ""),
+                "boxes": None,
+            }
+            found["metadata"] = {
+                key: _plain(features[key], example[key]) for key in of_images
+            }
             if layout.objects:
                 objects = example[layout.objects]
-                found["boxes"] = np.asarray(objects[layout.box], float).reshape(-1, 4).tolist()
-                labels = objects[layout.label] if layout.label else [UNLABELLED] * len(found["boxes"])
-                found["object_metadata"] = {key: [_plain(inner[key], value) for value in objects[key]] for key in of_objects}
+                found["boxes"] = (
+                    np.asarray(objects[layout.box], float).reshape(-1, 4).tolist()
+                )
+                labels = (
+                    objects[layout.label]
+                    if layout.label
+                    else [UNLABELLED] * len(found["boxes"])
+                )
+                found["object_metadata"] = {
+                    key: [_plain(inner[key], value) for value in objects[key]]
+                    for key in of_objects
+                }
             else:
                 labels = [example[layout.label] if layout.label else UNLABELLED]
             found["labels"] = [int(label) for label in labels]
@@ -139,7 +195,11 @@ def _extract(builder: Any, layout: _Layout, root: Path, progress: Progress) -> l
 
 def _scalars(features: Any) -> list[str]:
     """Names of the features that hold one number, text or class each."""
-    return [key for key, feature in features.items() if getattr(feature, "shape", None) == ()]
+    return [
+        key
+        for key, feature in features.items()
+        if getattr(feature, "shape", None) == ()
+    ]
 
 
 def _plain(feature: Any, value: Any) -> Any:
@@ -153,15 +213,30 @@ def _plain(feature: Any, value: Any) -> Any:
 def _convention(box: Any) -> str:
     """A box feature's convention, in our names; REL_YXYX where it states none."""
     stated = getattr(box, "bbox_format", None)
-    name = getattr(stated, "name", str(stated or "REL_YXYX")).upper().replace("CENTER_XYWH", "CXCYWH")
-    return name.removeprefix("REL_").lower() + ("_relative" if name.startswith("REL_") else "")
+    name = (
+        getattr(stated, "name", str(stated or "REL_YXYX"))
+        .upper()
+        .replace("CENTER_XYWH", "CXCYWH")
+    )
+    return name.removeprefix("REL_").lower() + (
+        "_relative" if name.startswith("REL_") else ""
+    )
 
 
-def _table(root: Path, examples: list[dict[str, Any]], layout: _Layout) -> tuple[CropTable, Report]:
+def _table(
+    root: Path, examples: list[dict[str, Any]], layout: _Layout
+) -> tuple[CropTable, Report]:
     report = Report()
-    report.count("images without a box", sum(example["boxes"] == [] for example in examples))
+    report.count(
+        "images without a box", sum(example["boxes"] == [] for example in examples)
+    )
     sizes: dict[str, tuple[int, int]] = {}
-    columns: dict[str, list[Any]] = {"image": [], "label": [], "label_name": [], "split": []}
+    columns: dict[str, list[Any]] = {
+        "image": [],
+        "label": [],
+        "label_name": [],
+        "split": [],
+    }
     metadata: list[dict[str, Any]] = []
     boxes: list[list[float]] = []
     for example in examples:
@@ -170,22 +245,41 @@ def _table(root: Path, examples: list[dict[str, Any]], layout: _Layout) -> tuple
         except ImageError as error:
             report.skip(example["image"], error.reason)
             continue
-        whole = [0, 0, 1, 1] if layout.convention.endswith("_relative") else [0, 0, *sizes[example["image"]]]
+        whole = (
+            [0, 0, 1, 1]
+            if layout.convention.endswith("_relative")
+            else [0, 0, *sizes[example["image"]]]
+        )
         own = example.get("object_metadata", {})
         for place, (box, label) in enumerate(
-            zip([whole] if example["boxes"] is None else example["boxes"], example["labels"], strict=True)
+            zip(
+                [whole] if example["boxes"] is None else example["boxes"],
+                example["labels"],
+                strict=True,
+            )
         ):
-            metadata.append({**example["metadata"], **{key: values[place] for key, values in own.items()}})
+            metadata.append(
+                {
+                    **example["metadata"],
+                    **{key: values[place] for key, values in own.items()},
+                }
+            )
             columns["image"].append(example["image"])
             columns["split"].append(example["split"])
             columns["label"].append(label)
-            columns["label_name"].append(layout.names[label] if 0 <= label < len(layout.names) else "")
+            columns["label_name"].append(
+                layout.names[label] if 0 <= label < len(layout.names) else ""
+            )
             boxes.append(box)
     size = sizes_of(columns["image"], sizes)
-    corners = check_convention(np.array(boxes).reshape(-1, 4), layout.convention, size, str(root))
+    corners = check_convention(
+        np.array(boxes).reshape(-1, 4), layout.convention, size, str(root)
+    )
     taken = {*SCHEMA.names, *columns, *ADDED_COLUMNS} - {"session"}
     for key in sorted({key for row in metadata for key in row}):
         if key.lower() not in taken:
             columns[key] = [row.get(key) for row in metadata]
-    columns["session"] = [str(name or "") for name in columns.get("session", [""] * len(metadata))]
+    columns["session"] = [
+        str(name or "") for name in columns.get("session", [""] * len(metadata))
+    ]
     return table_of_boxes(root, corners, columns, sizes, report), report

@@ -11,12 +11,16 @@ from data.crop_table import CropTable
 _ROW = "the row of a crop"  # no column of a source is called that
 
 
-def rows_where(table: CropTable, condition: str, argument: str = "where", or_none: bool = False) -> np.ndarray:
+def rows_where(
+    table: CropTable, condition: str, argument: str = "where", or_none: bool = False
+) -> np.ndarray:
     """Rows that meet a condition.
 
     Args:
-        table: crops; every column can be used. `left` and `right` are words of SQL and need double quotes.
-        condition: what may follow WHERE in DuckDB's SQL, such as "lighting = 'sunny' AND box_width > 100".
+        table: crops; every column can be used. `left` and `right` are words of SQL and
+            need double quotes.
+        condition: what may follow WHERE in DuckDB's SQL, such as "lighting = 'sunny'
+            AND box_width > 100".
         argument: the name to use in errors.
         or_none: whether a condition that no crop meets is in order.
 
@@ -31,7 +35,9 @@ def rows_where(table: CropTable, condition: str, argument: str = "where", or_non
     rows = table.rows.append_column(_ROW, pa.array(np.arange(len(table)), pa.int64()))
     with duckdb.connect(":memory:") as connection:
         connection.register("crops", rows)
-        connection.execute("SET enable_external_access = false")  # a condition never opens another file
+        connection.execute(
+            "SET enable_external_access = false"
+        )  # a condition never opens another file
         try:
             statement = f'SELECT "{_ROW}" FROM crops WHERE ({condition}\n)'
             if len(duckdb.extract_statements(statement)) != 1:
@@ -39,13 +45,26 @@ def rows_where(table: CropTable, condition: str, argument: str = "where", or_non
             found = connection.execute(statement).fetchnumpy()[_ROW]
         except duckdb.Error as error:
             reason = " ".join(str(error).split("LINE 1")[0].split())
-            columns = ", ".join(f'"{name}"' if name in ("left", "right") else name for name in table.rows.column_names)
-            raise ValueError(f"{argument} must be an SQL condition on the columns {columns}; got {condition!r}: {reason}") from None
+            columns = ", ".join(
+                f'"{name}"' if name in ("left", "right") else name
+                for name in table.rows.column_names
+            )
+            raise ValueError(
+                f"{argument} must be an SQL condition on the columns {columns}; got "
+                f"{condition!r}: {reason}"
+            ) from None
     found = np.asarray(found, np.int64)
-    if len(np.unique(found)) != len(found) or (len(found) and not 0 <= found.min() <= found.max() < len(table)):
-        raise ValueError(f"{argument} must be a single SQL condition; got {condition!r}")
+    if len(np.unique(found)) != len(found) or (
+        len(found) and not 0 <= found.min() <= found.max() < len(table)
+    ):
+        raise ValueError(
+            f"{argument} must be a single SQL condition; got {condition!r}"
+        )
     if not len(found) and not or_none:
-        raise ValueError(f"{argument} must leave some crops; none of {len(table):,} meets {condition!r}")
+        raise ValueError(
+            f"{argument} must leave some crops; none of {len(table):,} meets "
+            f"{condition!r}"
+        )
     mask = np.zeros(len(table), bool)
     mask[found] = True
     return mask

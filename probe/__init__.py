@@ -1,1 +1,3 @@
-"""NumPy and scikit-learn only, never TensorFlow: search, linear probe, relevance feedback, metrics."""
+"""NumPy and scikit-learn only, never TensorFlow: search, linear probe, relevance
+feedback, metrics.
+"""

@@ -1,12 +1,14 @@
-"""A cascade of prefixes along principal directions: finds the rows that can be among the k best, without reading the others whole.
+"""A cascade of prefixes along principal directions: finds the rows that can be among
+the k best, without reading the others whole.
 
-Rotate unit vectors u and a direction q into principal directions, which changes no inner product, and split both after the first d
-coordinates. By Cauchy-Schwarz
+Rotate unit vectors u and a direction q into principal directions, which changes no
+inner product, and split both after the first d coordinates. By Cauchy-Schwarz
 
     | u . q - u[:d] . q[:d] |  <=  |u[d:]| |q[d:]|,
 
-where the first factor is stored, one number a row. Real embeddings have most of their length in few directions, so a short prefix
-bounds the score tightly. With t the k-th best exact score among a few promising rows, every row whose upper bound is below t is
+where the first factor is stored, one number a row. Real embeddings have most of their
+length in few directions, so a short prefix bounds the score tightly. With t the k-th
+best exact score among a few promising rows, every row whose upper bound is below t is
 out, for certain; those left are looked at in the next, longer prefix.
 """
 
@@ -31,7 +33,8 @@ PREFIXES = (32, 96, 256, 512)
 _BLOCK = 16384
 _GATHER = 4096  # rows that are picked at a time, so that they stay in the cache
 _TOGETHER = 128  # directions that share one pass
-_DENSE = 0.2  # share of rows from which reading all of a level in order is faster than picking rows
+# share of rows from which reading all of a level in order is faster than picking rows
+_DENSE = 0.2
 _PROMISING = 4  # times k rows are scored exactly to find t
 _SAMPLE = 20_000
 # What float32 arithmetic can be off by, for unit vectors and a direction of length 1.
@@ -45,7 +48,8 @@ class Cascade:
     Attributes:
         rotation: [d, W] float32, principal directions, by falling second moment.
         levels: one [N, w] float32 a level, of adjacent coordinates.
-        rest: [N] float32 a level: length of each vector beyond the level's last coordinate.
+        rest: [N] float32 a level: length of each vector beyond the level's last
+            coordinate.
     """
 
     rotation: np.ndarray
@@ -68,10 +72,12 @@ class Cascade:
         Args:
             vectors: [N, D] float, may be memory-mapped; read in blocks.
             transform: what makes unit vectors of them.
-            prefixes: coordinates up to the end of each level, rising; those beyond the width are left out.
+            prefixes: coordinates up to the end of each level, rising; those beyond the
+                width are left out.
             seed: of the rows that the directions are fitted on.
-            folder: to store the levels in, memory-mapped while they are written; None keeps them in memory. Renamed into place
-                whole; what lay there is replaced.
+            folder: to store the levels in, memory-mapped while they are written; None
+                keeps them in memory. Renamed into place whole; what lay there is
+                replaced.
             content_hash: of the vectors, stored beside the levels.
             progress: wraps an iterable of blocks, to show a bar.
         """
@@ -79,7 +85,9 @@ class Cascade:
         ends = [end for end in prefixes if end < width] or [width]
         sample = transform(vectors[sample_rows(len(vectors), _SAMPLE, seed)])
         _, directions = np.linalg.eigh((sample.T @ sample).astype(np.float64))
-        rotation = np.ascontiguousarray(directions[:, ::-1][:, : ends[-1]]).astype(np.float32)
+        rotation = np.ascontiguousarray(directions[:, ::-1][:, : ends[-1]]).astype(
+            np.float32
+        )
         partial = Path(f"{folder}.partial-{os.getpid()}") if folder else None
         if partial:
             partial.mkdir(parents=True)
@@ -88,23 +96,35 @@ class Cascade:
         def room(name: str, shape: tuple[int, ...]) -> np.ndarray:
             if partial is None:
                 return np.empty(shape, np.float32)
-            return np.lib.format.open_memmap(partial / f"{name}.npy", "w+", np.float32, shape)
+            return np.lib.format.open_memmap(
+                partial / f"{name}.npy", "w+", np.float32, shape
+            )
 
-        levels = [room(f"level{i}", (len(vectors), end - start)) for i, (start, end) in enumerate(zip(starts, ends, strict=True))]
+        levels = [
+            room(f"level{i}", (len(vectors), end - start))
+            for i, (start, end) in enumerate(zip(starts, ends, strict=True))
+        ]
         rest = [room(f"rest{i}", (len(vectors),)) for i in range(len(ends))]
         for first in progress(range(0, len(vectors), _BLOCK)):
             rows = slice(first, first + _BLOCK)
             unit = transform(vectors[rows])
             rotated = unit @ rotation
             left = np.einsum("ij,ij->i", unit, unit)
-            for level, length, start, end in zip(levels, rest, starts, ends, strict=True):
+            for level, length, start, end in zip(
+                levels, rest, starts, ends, strict=True
+            ):
                 level[rows] = rotated[:, start:end]
                 left = left - np.einsum("ij,ij->i", level[rows], level[rows])
-                # Rounding moves the square by 1e-6 at most, and a bound may only be too large.
+                # Rounding moves the square by 1e-6 at most, and a bound may only be too
+                # large.
                 length[rows] = np.sqrt(np.maximum(left, 0) + 1e-6)
         if partial and folder:
             np.save(partial / "rotation.npy", rotation)
-            facts = {"levels": len(ends), "rows": len(vectors), "content_hash": content_hash}
+            facts = {
+                "levels": len(ends),
+                "rows": len(vectors),
+                "content_hash": content_hash,
+            }
             (partial / "cascade.json").write_text(json.dumps(facts))
             for array in (*levels, *rest):
                 array.flush()  # type: ignore[attr-defined]
@@ -119,18 +139,33 @@ class Cascade:
         folder = Path(folder)
         facts = json.loads((folder / "cascade.json").read_text())
         if facts["content_hash"] != content_hash:
-            raise ValueError(f"cascade {str(folder)!r} must be of the vectors with hash {content_hash!r}; it is of others")
+            raise ValueError(
+                f"cascade {str(folder)!r} must be of the vectors with hash "
+                f"{content_hash!r}; it is of others"
+            )
         count = facts["levels"]
         opened = [
-            [np.load(folder / f"{name}{i}.npy", mmap_mode="r", allow_pickle=False) for i in range(count)]
+            [
+                np.load(folder / f"{name}{i}.npy", mmap_mode="r", allow_pickle=False)
+                for i in range(count)
+            ]
             for name in ("level", "rest")
         ]
-        return cls(np.load(folder / "rotation.npy", allow_pickle=False), tuple(opened[0]), tuple(opened[1]))
+        return cls(
+            np.load(folder / "rotation.npy", allow_pickle=False),
+            tuple(opened[0]),
+            tuple(opened[1]),
+        )
 
     def candidates(
-        self, directions: np.ndarray, k: int, unit: Callable[[np.ndarray], np.ndarray], excluded: np.ndarray
+        self,
+        directions: np.ndarray,
+        k: int,
+        unit: Callable[[np.ndarray], np.ndarray],
+        excluded: np.ndarray,
     ) -> Iterator[np.ndarray]:
-        """Rows that can be among the k best; all that aren't returned are certainly not.
+        """Rows that can be among the k best; all that aren't returned are certainly
+        not.
 
         Args:
             directions: [Q, d] float, in the space of the unit vectors.
@@ -143,14 +178,17 @@ class Cascade:
         """
         directions = np.asarray(directions, np.float64)
         rotated = (directions @ self.rotation).astype(np.float32)
-        # Many directions share one pass, which is then worth more coordinates: a matrix product is cheaper than picking rows.
+        # Many directions share one pass, which is then worth more coordinates: a matrix
+        # product is cheaper than picking rows.
         first = 1 if len(directions) < 4 else min(3, len(self.levels))
         ends = np.cumsum([level.shape[1] for level in self.levels])
         for start in range(0, len(directions), _TOGETHER):
             group = slice(start, start + _TOGETHER)
             scores = self._prefix_scores(rotated[group], first)
             jobs = zip(directions[group], rotated[group], scores, strict=True)
-            yield from concurrently(lambda job: self._narrow(*job, first, ends, k, unit, excluded), jobs)
+            yield from concurrently(
+                lambda job: self._narrow(*job, first, ends, k, unit, excluded), jobs
+            )
 
     def _prefix_scores(self, group: np.ndarray, first: int) -> np.ndarray:
         """Scores by the first levels alone, [Q, N]."""
@@ -159,24 +197,37 @@ class Cascade:
         scores = np.empty((len(group), len(self.levels[0])), np.float32)
         for start in range(0, len(self.levels[0]), _BLOCK):
             rows = slice(start, start + _BLOCK)
-            prefix = np.concatenate([level[rows] for level in self.levels[:first]], axis=1)
+            prefix = np.concatenate(
+                [level[rows] for level in self.levels[:first]], axis=1
+            )
             scores[:, rows] = group[:, : prefix.shape[1]] @ prefix.T
         return scores
 
-    def _narrow(self, direction, query, scores, first, ends, k, unit, excluded) -> np.ndarray:
+    def _narrow(
+        self, direction, query, scores, first, ends, k, unit, excluded
+    ) -> np.ndarray:
         length = float(np.linalg.norm(direction))
         # Length of the direction beyond each prefix, rounded up as the rows' are.
-        beyond = np.sqrt(np.maximum(length**2 - np.cumsum(query.astype(np.float64) ** 2), 0) + 1e-6 * length**2).astype(np.float32)
+        beyond = np.sqrt(
+            np.maximum(length**2 - np.cumsum(query.astype(np.float64) ** 2), 0)
+            + 1e-6 * length**2
+        ).astype(np.float32)
         scores[excluded] = -np.inf
         most = min(len(scores) - len(excluded), _PROMISING * k)
         promising = np.argpartition(scores, len(scores) - most)[len(scores) - most :]
         single = direction.astype(np.float32)
         blocks = (promising[begin : begin + _BLOCK] for begin in range(0, most, _BLOCK))
-        known = np.concatenate([np.einsum("ij,j->i", unit(rows), single) for rows in blocks])
+        known = np.concatenate(
+            [np.einsum("ij,j->i", unit(rows), single) for rows in blocks]
+        )
         worst = np.float32(np.partition(known, most - k)[most - k] - ROUNDING * length)
-        rows = np.flatnonzero(scores >= worst - self.rest[first - 1] * beyond[ends[first - 1] - 1])
+        rows = np.flatnonzero(
+            scores >= worst - self.rest[first - 1] * beyond[ends[first - 1] - 1]
+        )
         scores = scores[rows]
-        for level, rest, end in zip(self.levels[first:], self.rest[first:], ends[first:], strict=True):
+        for level, rest, end in zip(
+            self.levels[first:], self.rest[first:], ends[first:], strict=True
+        ):
             if len(rows) <= most:
                 break
             scores = scores + _products(level, rows, query[end - level.shape[1] : end])
@@ -186,7 +237,9 @@ class Cascade:
 
 
 def concurrently(function: Callable[[T], R], jobs: Iterable[T]) -> list[R]:
-    """The function of each job, in order, by as many threads as there are cores; NumPy computes without the interpreter's lock."""
+    """The function of each job, in order, by as many threads as there are cores; NumPy
+    computes without the interpreter's lock.
+    """
     jobs = list(jobs)
     if len(jobs) == 1:
         return [function(jobs[0])]
@@ -200,6 +253,12 @@ def _products(level: np.ndarray, rows: np.ndarray, part: np.ndarray) -> np.ndarr
         return (level @ part)[rows]
     result = np.empty(len(rows), np.float32)
     for start in range(0, len(rows), _GATHER):
-        # Not a BLAS call: those would wait for each other where several directions are narrowed at a time.
-        np.einsum("ij,j->i", level.take(rows[start : start + _GATHER], axis=0), part, out=result[start : start + _GATHER])
+        # Not a BLAS call: those would wait for each other where several directions are
+        # narrowed at a time.
+        np.einsum(
+            "ij,j->i",
+            level.take(rows[start : start + _GATHER], axis=0),
+            part,
+            out=result[start : start + _GATHER],
+        )
     return result

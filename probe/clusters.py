@@ -16,7 +16,8 @@ class Cluster:
     """Some crops that look alike.
 
     Attributes:
-        rows: [n] int, nearest to the cluster's centre first; rows[0] is its medoid, the example to start from.
+        rows: [n] int, nearest to the cluster's centre first; rows[0] is its medoid, the
+            example to start from.
         tightness: mean cosine of its crops to its centre, in [-1, 1].
     """
 
@@ -24,17 +25,21 @@ class Cluster:
     tightness: float
 
 
-def propose_clusters(unit: np.ndarray, rows: np.ndarray, count: int, seed: int = 0) -> list[Cluster]:
-    """Cuts crops into clusters by k-means on unit vectors (spherical up to the length of the centres).
+def propose_clusters(
+    unit: np.ndarray, rows: np.ndarray, count: int, seed: int = 0
+) -> list[Cluster]:
+    """Cuts crops into clusters by k-means on unit vectors (spherical up to the length
+    of the centres).
 
-    They are proposals: nothing says that the finer classes someone has in mind are clusters, so each is to be looked at, named
-    and checked by marking.
+    They are proposals: nothing says that the finer classes someone has in mind are
+    clusters, so each is to be looked at, named and checked by marking.
 
     Args:
         unit: [n, d] float, unit vectors of the crops.
         rows: [n] int, their rows in the pool.
         count: how many, from 2 to the number of crops.
-        seed: of the start, and of the sample that is fitted on where there are more than 20,000 crops.
+        seed: of the start, and of the sample that is fitted on where there are more
+            than 20,000 crops.
 
     Returns:
         At most `count`, largest first; fewer where crops are identical.
@@ -42,7 +47,9 @@ def propose_clusters(unit: np.ndarray, rows: np.ndarray, count: int, seed: int =
     from sklearn.cluster import KMeans  # takes a second to import
 
     if not 2 <= count <= len(rows):
-        raise ValueError(f"clusters must be from 2 to the {len(rows)} crops to be split; got {count}")
+        raise ValueError(
+            f"clusters must be from 2 to the {len(rows)} crops to be split; got {count}"
+        )
     fitted = unit[sample_rows(len(unit), _SAMPLE, seed)]
     distinct = len(np.unique(fitted.round(6), axis=0))
     means = KMeans(min(count, distinct), n_init=4, random_state=seed).fit(fitted)
@@ -54,5 +61,9 @@ def propose_clusters(unit: np.ndarray, rows: np.ndarray, count: int, seed: int =
         members = np.flatnonzero(nearest == number)
         if len(members):
             order = members[np.argsort(-cosines[members, number], kind="stable")]
-            clusters.append(Cluster(rows[order], float(cosines[members, number].mean())))
-    return sorted(clusters, key=lambda cluster: (-len(cluster.rows), int(cluster.rows[0])))
+            clusters.append(
+                Cluster(rows[order], float(cosines[members, number].mean()))
+            )
+    return sorted(
+        clusters, key=lambda cluster: (-len(cluster.rows), int(cluster.rows[0]))
+    )

@@ -1,14 +1,19 @@
-"""How good is a ranking, without ground truth: precision of its top, size of the class, recall, from a random audit.
+"""How good is a ranking, without ground truth: precision of its top, size of the class,
+recall, from a random audit.
 
-Marks that a policy chose say nothing about the others. So a sample is drawn at random: the ranking of the unmarked crops is cut
-into strata by rank, the same number is drawn from each, and a person marks those. They must not be learned from, or the ranking
-would be judged by what it was taught.
+Marks that a policy chose say nothing about the others. So a sample is drawn at random:
+the ranking of the unmarked crops is cut into strata by rank, the same number is drawn
+from each, and a person marks those. They must not be learned from, or the ranking would
+be judged by what it was taught.
 
-Intervals are exact for one stratum and combine several by melding. A stratum has M crops, of which m were drawn and x are relevant.
-The number of relevant ones K satisfies P(X >= x | K) = P(T_x <= K), where T_x is the x-th smallest of m draws without replacement
-from 1 ... M. So the quantiles of T_x are the lower limits of exact (Clopper-Pearson) confidence, and those of T_(x+1) - 1 the upper
-ones. A sum over strata, or a ratio that rises with some and falls with others, takes the quantiles of the same function of
-independent draws of them (melding; Fay, Proschan and Brittain, 2015), which covers at least at the nominal rate.
+Intervals are exact for one stratum and combine several by melding. A stratum has M
+crops, of which m were drawn and x are relevant. The number of relevant ones K satisfies
+P(X >= x | K) = P(T_x <= K), where T_x is the x-th smallest of m draws without
+replacement from 1 ... M. So the quantiles of T_x are the lower limits of exact
+(Clopper-Pearson) confidence, and those of T_(x+1) - 1 the upper ones. A sum over
+strata, or a ratio that rises with some and falls with others, takes the quantiles of
+the same function of independent draws of them (melding; Fay, Proschan and Brittain,
+2015), which covers at least at the nominal rate.
 """
 
 from __future__ import annotations
@@ -47,7 +52,10 @@ class Stratum:
 
     def __post_init__(self) -> None:
         if not 0 <= self.relevant <= self.drawn <= self.size:
-            raise ValueError(f"stratum must have relevant <= drawn <= size; got {self.relevant}, {self.drawn} and {self.size}")
+            raise ValueError(
+                f"stratum must have relevant <= drawn <= size; got {self.relevant}, "
+                f"{self.drawn} and {self.size}"
+            )
 
     @property
     def estimate(self) -> float:
@@ -55,18 +63,30 @@ class Stratum:
         return self.size * (self.relevant / self.drawn if self.drawn else 0.5)
 
     def limits(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Draws of T_x and of T_(x+1) - 1: what the number of relevant crops is at least and at most; two [DRAWS] int."""
+        """Draws of T_x and of T_(x+1) - 1: what the number of relevant crops is at
+        least and at most; two [DRAWS] int.
+        """
         rest, x, m = self.size - self.drawn, self.relevant, self.drawn
-        low = np.zeros(DRAWS) if x == 0 else x + rng.binomial(rest, rng.beta(x, m - x + 1, DRAWS))
-        high = np.full(DRAWS, self.size) if x == m else x + rng.binomial(rest, rng.beta(x + 1, m - x, DRAWS))
+        low = (
+            np.zeros(DRAWS)
+            if x == 0
+            else x + rng.binomial(rest, rng.beta(x, m - x + 1, DRAWS))
+        )
+        high = (
+            np.full(DRAWS, self.size)
+            if x == m
+            else x + rng.binomial(rest, rng.beta(x + 1, m - x, DRAWS))
+        )
         return low, high
 
 
 def draw_audit(strata: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Rows to audit: as many from each stratum, at random; where one is too small, the others take its share.
+    """Rows to audit: as many from each stratum, at random; where one is too small, the
+    others take its share.
 
     Args:
-        strata: [N] int, the stratum of each row; -1 for rows that aren't in the population, such as marked ones.
+        strata: [N] int, the stratum of each row; -1 for rows that aren't in the
+            population, such as marked ones.
         count: how many, at most the size of the population.
         seed: of the draw.
 
@@ -74,19 +94,27 @@ def draw_audit(strata: np.ndarray, count: int, seed: int) -> np.ndarray:
         [count] int rows, in order.
     """
     order = np.random.default_rng(seed).permutation(len(strata))
-    members = [order[strata[order] == stratum] for stratum in np.unique(strata[strata >= 0])]
+    members = [
+        order[strata[order] == stratum] for stratum in np.unique(strata[strata >= 0])
+    ]
     available = sum(map(len, members))
     if not 1 <= count <= available:
-        raise ValueError(f"audit must be from 1 to the {available} crops that nobody marked; got {count}")
+        raise ValueError(
+            f"audit must be from 1 to the {available} crops that nobody marked; got "
+            f"{count}"
+        )
     taken = np.zeros(len(members), int)
     for _ in range(count):
         room = [i for i, rows in enumerate(members) if taken[i] < len(rows)]
         taken[min(room, key=lambda i: taken[i])] += 1
-    return np.sort(np.concatenate([rows[:n] for rows, n in zip(members, taken, strict=True)]))
+    return np.sort(
+        np.concatenate([rows[:n] for rows, n in zip(members, taken, strict=True)])
+    )
 
 
 def stratify(order: np.ndarray, closed: np.ndarray, deemed: int) -> np.ndarray:
-    """Strata by rank: up to half of the crops deemed relevant, up to all of them, to twice and to four times as many, and the rest.
+    """Strata by rank: up to half of the crops deemed relevant, up to all of them, to
+    twice and to four times as many, and the rest.
 
     Args:
         order: [N] int, rows, best first.
@@ -108,10 +136,12 @@ class Audit:
     """A ranking of the population, and the answers of a random sample of it.
 
     Attributes:
-        order: [n] int, rows of the population (crops that nobody marked before), best first.
+        order: [n] int, rows of the population (crops that nobody marked before), best
+            first.
         strata: [n] int, the stratum of each, by the same order.
         answers: row -> relevant, of the rows that were drawn.
-        known: relevant crops that were marked before: found already, and known to be so.
+        known: relevant crops that were marked before: found already, and known to be
+            so.
         confidence: of the intervals.
         seed: of the draws behind them.
     """
@@ -124,16 +154,22 @@ class Audit:
     seed: int = 0
 
     def _parts(self, first: int, last: int) -> list[Stratum]:
-        """What lies between two ranks, by stratum; within a stratum the drawn rows of a part are a random sample of that part."""
+        """What lies between two ranks, by stratum; within a stratum the drawn rows of a
+        part are a random sample of that part.
+        """
         rows, strata = self.order[first:last], self.strata[first:last]
         parts = []
         for stratum in np.unique(strata):
             members = rows[strata == stratum]
-            given = [self.answers[row] for row in members.tolist() if row in self.answers]
+            given = [
+                self.answers[row] for row in members.tolist() if row in self.answers
+            ]
             parts.append(Stratum(len(members), len(given), sum(given)))
         return parts
 
-    def _limits(self, parts: Sequence[Stratum], key: int) -> tuple[float, np.ndarray, np.ndarray]:
+    def _limits(
+        self, parts: Sequence[Stratum], key: int
+    ) -> tuple[float, np.ndarray, np.ndarray]:
         rng = np.random.default_rng([self.seed, key])
         limits = [part.limits(rng) for part in parts]
         low = sum((pair[0] for pair in limits), np.zeros(DRAWS))
@@ -157,7 +193,9 @@ class Audit:
     def size(self) -> Interval:
         """Relevant crops in the pool, those that were marked before included."""
         estimate, low, high = self._limits(self._parts(0, len(self.order)), 0)
-        return self._interval(estimate + self.known, low + self.known, high + self.known)
+        return self._interval(
+            estimate + self.known, low + self.known, high + self.known
+        )
 
     def recall(self, count: int) -> Interval:
         """Share of the class that is marked as relevant or among the best `count`."""
@@ -167,19 +205,28 @@ class Audit:
 
         def share(found, missed):
             total = found + missed + self.known
-            return np.where(total > 0, (found + self.known) / np.maximum(total, 1e-9), 1.0)
+            return np.where(
+                total > 0, (found + self.known) / np.maximum(total, 1e-9), 1.0
+            )
 
-        return self._interval(share(inside[0], outside[0]), share(inside[1], outside[2]), share(inside[2], outside[1]))
+        return self._interval(
+            share(inside[0], outside[0]),
+            share(inside[1], outside[2]),
+            share(inside[2], outside[1]),
+        )
 
     def pick(self, target: float, certain: bool = False) -> int:
-        """How many to take from the top: the most whose precision is at least `target`; 0 where no cut is good enough.
+        """How many to take from the top: the most whose precision is at least `target`;
+        0 where no cut is good enough.
 
-        Cuts are tried where a stratum ends, from the top, until one fails: a fixed sequence, which needs no correction for
+        Cuts are tried where a stratum ends, from the top, until one fails: a fixed
+            sequence, which needs no correction for
         trying several.
 
         Args:
             target: in (0, 1].
-            certain: the lower limit of the interval must reach it, not just the estimate.
+            certain: the lower limit of the interval must reach it, not just the
+                estimate.
         """
         if not 0 < target <= 1:
             raise ValueError(f"target precision must be in (0, 1]; got {target}")
@@ -198,13 +245,17 @@ class Audit:
 
 
 def agreement(before: np.ndarray, after: np.ndarray) -> float:
-    """Cohen's kappa of two yes/no decisions about the same crops; 1 where both say the same of all.
+    """Cohen's kappa of two yes/no decisions about the same crops; 1 where both say the
+    same of all.
 
-    Marking can stop when successive probes agree (stabilizing predictions; Bloodgood and Vijay-Shanker, 2009).
+    Marking can stop when successive probes agree (stabilizing predictions; Bloodgood
+    and Vijay-Shanker, 2009).
     """
     before, after = np.asarray(before, bool), np.asarray(after, bool)
     same = float(np.mean(before == after))
-    chance = float(before.mean() * after.mean() + (1 - before.mean()) * (1 - after.mean()))
+    chance = float(
+        before.mean() * after.mean() + (1 - before.mean()) * (1 - after.mean())
+    )
     return 1.0 if chance == 1 else (same - chance) / (1 - chance)
 
 
@@ -212,12 +263,15 @@ STABLE, STABLE_ROUNDS = 0.9, 2
 
 
 def should_stop(decisions: Sequence[np.ndarray]) -> bool:
-    """Stop signal: the probes of the last rounds agree on which crops are relevant, kappa of at least 0.9 twice in a row.
+    """Stop signal: the probes of the last rounds agree on which crops are relevant,
+    kappa of at least 0.9 twice in a row.
 
     Args:
         decisions: one [N] bool a round, whether each crop is deemed relevant.
     """
     if len(decisions) <= STABLE_ROUNDS or not decisions[-1].any():
         return False
-    pairs = zip(decisions[-STABLE_ROUNDS - 1 : -1], decisions[-STABLE_ROUNDS:], strict=True)
+    pairs = zip(
+        decisions[-STABLE_ROUNDS - 1 : -1], decisions[-STABLE_ROUNDS:], strict=True
+    )
     return all(agreement(before, after) >= STABLE for before, after in pairs)

@@ -7,9 +7,26 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-RELEVANT = {"1": True, "1.0": True, "true": True, "yes": True, "relevant": True, "+": True}
-RELEVANT |= {"0": False, "0.0": False, "false": False, "no": False, "not relevant": False, "irrelevant": False, "-": False}
-_SEPARATORS = ",;\t"  # spreadsheets write a semicolon where the comma is the decimal mark
+RELEVANT = {
+    "1": True,
+    "1.0": True,
+    "true": True,
+    "yes": True,
+    "relevant": True,
+    "+": True,
+}
+RELEVANT |= {
+    "0": False,
+    "0.0": False,
+    "false": False,
+    "no": False,
+    "not relevant": False,
+    "irrelevant": False,
+    "-": False,
+}
+_SEPARATORS = (
+    ",;\t"  # spreadsheets write a semicolon where the comma is the decimal mark
+)
 
 
 @dataclass(frozen=True)
@@ -23,38 +40,58 @@ class Marks:
 
     @classmethod
     def read(cls, path: str | Path) -> Marks:
-        """Reads a CSV with the columns crop_id and relevant; others are ignored, as are rows whose mark is empty.
+        """Reads a CSV with the columns crop_id and relevant; others are ignored, as are
+        rows whose mark is empty.
 
-        A result list written by `run_search.py --out` has these columns: fill in `relevant` with 1 or 0 and read it
-        back. Of several marks for a crop the last counts.
+        A result list written by `run_search.py --out` has these columns: fill in
+        `relevant` with 1 or 0 and read it back. Of several marks for a crop the last
+        counts.
 
         Raises:
-            ValueError: names the file, the line and what is wrong; an empty set of marks is wrong as well.
+            ValueError: names the file, the line and what is wrong; an empty set of
+                marks is wrong as well.
         """
         path = Path(path)
         if not path.is_file():
-            raise ValueError(f"marks must be a CSV file; there is no file {str(path)!r}")
+            raise ValueError(
+                f"marks must be a CSV file; there is no file {str(path)!r}"
+            )
         relevant: dict[str, bool] = {}
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
-            raise ValueError(f"marks must be a CSV file in UTF-8; {str(path)!r} isn't ({error.reason})") from None
+            raise ValueError(
+                f"marks must be a CSV file in UTF-8; {str(path)!r} isn't "
+                f"({error.reason})"
+            ) from None
         header = lines[0] if lines else ""
         reader = csv.DictReader(lines, delimiter=max(_SEPARATORS, key=header.count))
         reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
         missing = {"crop_id", "relevant"} - set(reader.fieldnames)
         if missing:
-            raise ValueError(f"marks must have the columns crop_id and relevant; {str(path)!r} lacks {', '.join(sorted(missing))}")
+            raise ValueError(
+                f"marks must have the columns crop_id and relevant; {str(path)!r} "
+                f"lacks {', '.join(sorted(missing))}"
+            )
         for row in _rows(reader, path):
-            answer, crop_id = (row["relevant"] or "").strip().lower(), (row["crop_id"] or "").strip()
+            answer, crop_id = (
+                (row["relevant"] or "").strip().lower(),
+                (row["crop_id"] or "").strip(),
+            )
             if not answer:
                 continue
             if answer not in RELEVANT:
-                raise ValueError(f"{path} line {reader.line_num}: relevant must be 1 or 0; got {row['relevant']!r}")
+                raise ValueError(
+                    f"{path} line {reader.line_num}: relevant must be 1 or 0; got "
+                    f"{row['relevant']!r}"
+                )
             relevant.pop(crop_id, None)
             relevant[crop_id] = RELEVANT[answer]
         if not relevant:
-            raise ValueError(f"marks must hold at least one mark; every row of {str(path)!r} is empty in the column relevant")
+            raise ValueError(
+                f"marks must hold at least one mark; every row of {str(path)!r} is "
+                "empty in the column relevant"
+            )
         return cls(relevant)
 
 
@@ -62,4 +99,6 @@ def _rows(reader: csv.DictReader, path: Path) -> Iterator[dict[str, str]]:
     try:
         yield from reader
     except csv.Error as error:
-        raise ValueError(f"marks must be a CSV file; {str(path)!r} isn't ({error})") from None
+        raise ValueError(
+            f"marks must be a CSV file; {str(path)!r} isn't ({error})"
+        ) from None

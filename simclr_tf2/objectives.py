@@ -1,7 +1,9 @@
-"""What fine-tuning minimises: contrastive, supervised, or a linear head on frozen features.
+"""What fine-tuning minimises: contrastive, supervised, or a linear head on frozen
+features.
 
-An objective owns the heads on top of the embedding, names the variables that train, and turns a batch's embeddings into a
-loss. The training loop knows no more about it than that.
+An objective owns the heads on top of the embedding, names the variables that train, and
+turns a batch's embeddings into a loss. The training loop knows no more about it than
+that.
 """
 
 from __future__ import annotations
@@ -15,7 +17,12 @@ import tensorflow as tf
 
 from simclr_tf2.augment import AugmentConfig, crop_and_flip, two_views
 from simclr_tf2.encoders import Encoder
-from simclr_tf2.heads import HeadConfig, build_classifier, build_projection_head, projections
+from simclr_tf2.heads import (
+    HeadConfig,
+    build_classifier,
+    build_projection_head,
+    projections,
+)
 from simclr_tf2.nt_xent import nt_xent
 from simclr_tf2.resnet import group_of
 
@@ -27,14 +34,24 @@ class ObjectiveConfig:
     """How to train; see OBJECTIVES for what."""
 
     augment: AugmentConfig
-    classes: int = 0  # of the labels; contrastive training takes them, where there are any, for its online classifier
+    # of the labels; contrastive training takes them, where there are any, for its
+    # online classifier
+    classes: int = 0
     temperature: float = 0.1  # contrastive: of NT-Xent
-    head: HeadConfig = field(default_factory=HeadConfig)  # contrastive: the projection head
-    online: bool = True  # contrastive: train a linear classifier beside, behind a stop-gradient
+    head: HeadConfig = field(
+        default_factory=HeadConfig
+    )  # contrastive: the projection head
+    online: bool = (
+        True  # contrastive: train a linear classifier beside, behind a stop-gradient
+    )
     label_smoothing: float = 0.0  # supervised and linear
-    head_layer: int = 0  # supervised and linear: the classifier reads this layer of the encoder's projection head; 0 none
-    train_after: int = NOTHING_FROZEN  # block group up to which all is frozen; 0 is the stem, 4 the whole network
-    frozen_statistics: bool = True  # of batch norm in what is frozen; False lets them drift, as the official code does
+    # supervised and linear: the classifier reads this layer of the encoder's projection
+    # head; 0 none
+    head_layer: int = 0
+    # block group up to which all is frozen; 0 is the stem, 4 the whole network
+    train_after: int = NOTHING_FROZEN
+    # of batch norm in what is frozen; False lets them drift, as the official code does
+    frozen_statistics: bool = True
 
 
 class Objective(abc.ABC):
@@ -43,7 +60,8 @@ class Objective(abc.ABC):
     Attributes:
         encoder: the network to fine-tune.
         projection_head, classifier: what stands on the embedding, or None.
-        encoder_learns: whether the encoder normalises by the statistics of the batch, and updates its moving ones.
+        encoder_learns: whether the encoder normalises by the statistics of the batch,
+            and updates its moving ones.
         views: how many images `images` makes of a crop.
     """
 
@@ -62,50 +80,75 @@ class Objective(abc.ABC):
         last = self.config.train_after
         if not 0 <= last <= 4 or not self.encoder.has_block_groups:
             raise ValueError(
-                f"train_after must be {NOTHING_FROZEN} (all weights train) or, with a SimCLR ResNet, 0 (after the stem) to 4; "
+                f"train_after must be {NOTHING_FROZEN} (all weights train) or, with a "
+                "SimCLR ResNet, 0 (after the stem) to 4; "
                 f"got {last} with encoder {self.encoder.config.name}"
             )
         for layer in self.encoder.model.layers:
             if layer.weights and group_of(layer) <= last:
-                self._frozen |= {variable.path for variable in layer.trainable_variables}
+                self._frozen |= {
+                    variable.path for variable in layer.trainable_variables
+                }
                 if self.config.frozen_statistics:
-                    layer.trainable = False  # for batch norm this also means: use the moving statistics, and keep them
+                    # for batch norm this also means: use the moving statistics, and
+                    # keep them
+                    layer.trainable = False
 
     @property
     def head_variables(self) -> list[keras.Variable]:
         """The trainable variables of the heads."""
-        heads = [head for head in (self.projection_head, self.classifier) if head is not None]
+        heads = [
+            head for head in (self.projection_head, self.classifier) if head is not None
+        ]
         return [variable for head in heads for variable in head.trainable_variables]
 
     @property
     def trainable_variables(self) -> list:
         """The variables that the optimizer moves: first the encoder's, then the heads'."""
-        network = [v for v in self.encoder.trainable_variables if getattr(v, "path", None) not in self._frozen]
+        network = [
+            v
+            for v in self.encoder.trainable_variables
+            if getattr(v, "path", None) not in self._frozen
+        ]
         return [*network, *self.head_variables]
 
     def classify(self, features) -> tf.Tensor | None:
-        """Features, float32 [rows, width] -> logits [rows, classes]; None without a classifier."""
+        """Features, float32 [rows, width] -> logits [rows, classes]; None without a
+        classifier.
+        """
         return None if self.classifier is None else self.classifier(features)
 
     @abc.abstractmethod
-    def augment(self, image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
-        """One image, float32 [height, width, 3] in [0, 1], and a seed, int32 [2] -> what `images` takes, unbatched."""
+    def augment(
+        self, image: tf.Tensor, seed: tf.Tensor
+    ) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
+        """One image, float32 [height, width, 3] in [0, 1], and a seed, int32 [2] ->
+        what `images` takes, unbatched.
+        """
 
     def images(self, augmented) -> tf.Tensor:
-        """A batch of what `augment` makes -> the images to embed, [rows, size, size, 3]."""
+        """A batch of what `augment` makes -> the images to embed, [rows, size, size,
+        3].
+        """
         return augmented
 
     @abc.abstractmethod
-    def loss(self, embeddings: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """Embeddings of `images`, float32 [rows, width], and labels, int32 [batch] -> the loss and figures to report."""
+    def loss(
+        self, embeddings: tf.Tensor, labels: tf.Tensor
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Embeddings of `images`, float32 [rows, width], and labels, int32 [batch] ->
+        the loss and figures to report.
+        """
 
 
 class Contrastive(Objective):
-    """SimCLR: two views of a crop must find each other among all views of the batch. The encoder learns nothing of labels.
+    """SimCLR: two views of a crop must find each other among all views of the batch.
+    The encoder learns nothing of labels.
 
-    Where there are labels, a linear classifier trains beside it on embeddings cut off from the gradient: linear evaluation
-    while pretraining, as in the official code. It goes into the exported model and changes nothing else. Crops without a
-    label (-1) are left out of its loss.
+    Where there are labels, a linear classifier trains beside it on embeddings cut off
+    from the gradient: linear evaluation while pretraining, as in the official code. It
+    goes into the exported model and changes nothing else. Crops without a label (-1)
+    are left out of its loss.
     """
 
     views = 2
@@ -113,8 +156,13 @@ class Contrastive(Objective):
     def __init__(self, encoder: Encoder, config: ObjectiveConfig):
         super().__init__(encoder, config)
         if config.head_layer:
-            raise ValueError(f"head_layer is for supervised and linear; got {config.head_layer} with objective contrastive")
-        self.projection_head = encoder.projection_head or build_projection_head(encoder.width, config.head)
+            raise ValueError(
+                f"head_layer is for supervised and linear; got {config.head_layer} "
+                "with objective contrastive"
+            )
+        self.projection_head = encoder.projection_head or build_projection_head(
+            encoder.width, config.head
+        )
         if config.online and config.classes >= 2:
             self.classifier = build_classifier(encoder.width, config.classes)
 
@@ -125,22 +173,40 @@ class Contrastive(Objective):
         return tf.concat(augmented, 0)
 
     def loss(self, embeddings, labels):
-        contrast = nt_xent(projections(self.projection_head, embeddings, training=True)[-1], self.config.temperature)
-        figures = {"accuracy": contrast.accuracy, "entropy": contrast.entropy, "contrastive_loss": contrast.loss}
+        contrast = nt_xent(
+            projections(self.projection_head, embeddings, training=True)[-1],
+            self.config.temperature,
+        )
+        figures = {
+            "accuracy": contrast.accuracy,
+            "entropy": contrast.entropy,
+            "contrastive_loss": contrast.loss,
+        }
         if self.classifier is None:
             return contrast.loss, figures
         logits = self.classifier(tf.stop_gradient(embeddings), training=True)
-        loss, accuracy = _classification(logits, tf.concat([labels, labels], 0), self.config.classes, 0.0)
-        return contrast.loss + loss, {**figures, "online_loss": loss, "online_accuracy": accuracy}
+        loss, accuracy = _classification(
+            logits, tf.concat([labels, labels], 0), self.config.classes, 0.0
+        )
+        return contrast.loss + loss, {
+            **figures,
+            "online_loss": loss,
+            "online_accuracy": accuracy,
+        }
 
 
 class Supervised(Objective):
-    """Cross entropy on a new classifier. All weights train, or those after a block (`train_after`)."""
+    """Cross entropy on a new classifier. All weights train, or those after a block
+    (`train_after`).
+    """
 
     def __init__(self, encoder: Encoder, config: ObjectiveConfig):
         super().__init__(encoder, config)
         if config.classes < 2:
-            raise ValueError(f"a supervised objective needs crops of at least 2 classes; got {config.classes}")
+            raise ValueError(
+                "a supervised objective needs crops of at least 2 classes; got "
+                f"{config.classes}"
+            )
         width = encoder.width
         if config.head_layer:
             self.projection_head = _up_to(encoder.projection_head, config.head_layer)
@@ -151,22 +217,27 @@ class Supervised(Objective):
         return crop_and_flip(image, seed, self.config.augment)
 
     def classify(self, features):
-        return self.classifier(features if self.projection_head is None else self.projection_head(features))
+        return self.classifier(
+            features if self.projection_head is None else self.projection_head(features)
+        )
 
     def loss(self, embeddings, labels):
         features = embeddings
         if self.projection_head is not None:
             features = self.projection_head(embeddings, training=self.encoder_learns)
         logits = self.classifier(features, training=True)
-        loss, accuracy = _classification(logits, labels, self.config.classes, self.config.label_smoothing)
+        loss, accuracy = _classification(
+            logits, labels, self.config.classes, self.config.label_smoothing
+        )
         return loss, {"accuracy": accuracy}
 
 
 class Linear(Supervised):
-    """Cross entropy on a new linear classifier; all before it is frozen, batch norm included.
+    """Cross entropy on a new linear classifier; all before it is frozen, batch norm
+    included.
 
-    This is linear evaluation: it measures the embeddings and can't change them. Embedding afterwards gives exactly what
-    embedding before gave.
+    This is linear evaluation: it measures the embeddings and can't change them.
+    Embedding afterwards gives exactly what embedding before gave.
     """
 
     encoder_learns = False
@@ -177,15 +248,24 @@ class Linear(Supervised):
 
 
 def _up_to(head: keras.Model | None, layer: int) -> keras.Model:
-    """The first layers of a projection head, as the second SimCLR paper fine-tunes from (section 3.1)."""
+    """The first layers of a projection head, as the second SimCLR paper fine-tunes from
+    (section 3.1).
+    """
     depth = len(head.outputs) - 1 if head is not None else 0
     if head is None or not 1 <= layer <= depth:
-        raise ValueError(f"head_layer must be 0, or a layer of the encoder's projection head, which has {depth}; got {layer}")
+        raise ValueError(
+            "head_layer must be 0, or a layer of the encoder's projection head, which "
+            f"has {depth}; got {layer}"
+        )
     return keras.Model(head.inputs, head.outputs[layer], name=head.name)
 
 
-def _classification(logits: tf.Tensor, labels: tf.Tensor, classes: int, smoothing: float) -> tuple[tf.Tensor, tf.Tensor]:
-    """Cross entropy and accuracy, means over the labelled rows; on several replicas over those of all, once averaged."""
+def _classification(
+    logits: tf.Tensor, labels: tf.Tensor, classes: int, smoothing: float
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Cross entropy and accuracy, means over the labelled rows; on several replicas
+    over those of all, once averaged.
+    """
     target = tf.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
     loss = tf.nn.softmax_cross_entropy_with_logits(target, logits)
     right = tf.cast(tf.equal(tf.argmax(logits, 1, tf.int32), labels), tf.float32)
@@ -195,14 +275,22 @@ def _classification(logits: tf.Tensor, labels: tf.Tensor, classes: int, smoothin
     if context is not None and context.num_replicas_in_sync > 1:
         count = context.all_reduce(tf.distribute.ReduceOp.MEAN, count)
     count = tf.maximum(count, 1.0)
-    return tf.reduce_sum(loss * labelled) / count, tf.reduce_sum(right * labelled) / count
+    return tf.reduce_sum(loss * labelled) / count, tf.reduce_sum(
+        right * labelled
+    ) / count
 
 
-OBJECTIVES: dict[str, type[Objective]] = {"contrastive": Contrastive, "supervised": Supervised, "linear": Linear}
+OBJECTIVES: dict[str, type[Objective]] = {
+    "contrastive": Contrastive,
+    "supervised": Supervised,
+    "linear": Linear,
+}
 
 
 def make_objective(name: str, encoder: Encoder, config: ObjectiveConfig) -> Objective:
     """Builds an objective by name, one of OBJECTIVES."""
     if name not in OBJECTIVES:
-        raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}; got {name!r}")
+        raise ValueError(
+            f"objective must be one of {', '.join(OBJECTIVES)}; got {name!r}"
+        )
     return OBJECTIVES[name](encoder, config)

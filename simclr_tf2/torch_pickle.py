@@ -1,7 +1,9 @@
-"""Reads the tensors of a legacy PyTorch file (`torch.save` before version 1.6) without PyTorch and without running it.
+"""Reads the tensors of a legacy PyTorch file (`torch.save` before version 1.6) without
+PyTorch and without running it.
 
-A pickle is a program. This reader admits the few names that a plain state dict needs and refuses every other one, so a
-hostile file ends in an error rather than in its author's code.
+A pickle is a program. This reader admits the few names that a plain state dict needs
+and refuses every other one, so a hostile file ends in an error rather than in its
+author's code.
 """
 
 from __future__ import annotations
@@ -19,22 +21,45 @@ _STORAGE_TYPES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8"
 
 
 class _Tensor:
-    """Where a tensor lies: a window (offset, shape, strides; in elements) on a storage that is read later."""
+    """Where a tensor lies: a window (offset, shape, strides; in elements) on a storage
+    that is read later.
+    """
 
-    def __init__(self, storage: str, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: Any):
-        self.storage, self.offset, self.shape, self.strides = storage, offset, shape, strides
+    def __init__(
+        self,
+        storage: str,
+        offset: int,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+        *_: Any,
+    ):
+        self.storage, self.offset, self.shape, self.strides = (
+            storage,
+            offset,
+            shape,
+            strides,
+        )
 
     def view(self, storages: dict[str, np.ndarray]) -> np.ndarray:
         flat = storages[self.storage]
-        last = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
+        last = self.offset + sum(
+            (n - 1) * s for n, s in zip(self.shape, self.strides, strict=True)
+        )
         if min(self.offset, *self.strides, *self.shape, 0) < 0 or last >= flat.size:
-            raise ValueError(f"tensor of shape {self.shape} reaches beyond its storage of {flat.size} elements")
+            raise ValueError(
+                f"tensor of shape {self.shape} reaches beyond its storage of "
+                f"{flat.size} elements"
+            )
         strides = tuple(s * flat.itemsize for s in self.strides)
-        return np.lib.stride_tricks.as_strided(flat[self.offset :], self.shape, strides).copy()
+        return np.lib.stride_tricks.as_strided(
+            flat[self.offset :], self.shape, strides
+        ).copy()
 
 
 class _StateDictUnpickler(pickle.Unpickler):
-    """Admits OrderedDict, the tensor constructor and the two storage types; raises on anything else."""
+    """Admits OrderedDict, the tensor constructor and the two storage types; raises on
+    anything else.
+    """
 
     def __init__(self, file: BinaryIO):
         super().__init__(file)
@@ -47,7 +72,9 @@ class _StateDictUnpickler(pickle.Unpickler):
             return _Tensor
         if module == "torch" and name in _STORAGE_TYPES:
             return _STORAGE_TYPES[name]
-        raise pickle.UnpicklingError(f"a state dict has no use for {module}.{name}: refused")
+        raise pickle.UnpicklingError(
+            f"a state dict has no use for {module}.{name}: refused"
+        )
 
     def persistent_load(self, pid: Any) -> str:
         kind, dtype, key, _location, size, view = pid
@@ -60,15 +87,17 @@ class _StateDictUnpickler(pickle.Unpickler):
 def load_state_dict(path: str | Path) -> dict[str, np.ndarray]:
     """Reads a legacy PyTorch state dict.
 
-    The layout is five pickles (magic number, protocol, machine facts, the state dict, the storage keys in file order)
-    followed by one block a storage: its length as int64 and its values, little-endian.
+    The layout is five pickles (magic number, protocol, machine facts, the state dict,
+    the storage keys in file order) followed by one block a storage: its length as int64
+    and its values, little-endian.
 
     Args:
         path: the `.pth` file.
 
     Returns:
-        Name -> array, C-contiguous, in the stored order. Strides are honoured, so a kernel stored as channels-last
-        comes out in the logical order [out, in, height, width].
+        Name -> array, C-contiguous, in the stored order. Strides are honoured, so a
+        kernel stored as channels-last comes out in the logical order [out, in, height,
+        width].
 
     Raises:
         ValueError: the file is not of this format, or is cut short.
@@ -86,7 +115,9 @@ def load_state_dict(path: str | Path) -> dict[str, np.ndarray]:
             count = int.from_bytes(file.read(8), "little")
             values = np.frombuffer(file.read(count * dtype.itemsize), dtype)
             if count != size or values.size != size:
-                raise ValueError(f"{path}: storage {key} must hold {size} values; got {values.size}")
+                raise ValueError(
+                    f"{path}: storage {key} must hold {size} values; got {values.size}"
+                )
             storages[key] = values
     return {name: tensor.view(storages) for name, tensor in tensors.items()}
 

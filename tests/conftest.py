@@ -1,4 +1,6 @@
-"""Shared fixtures: a folder of small images whose classes a network can tell apart, and a small field."""
+"""Shared fixtures: a folder of small images whose classes a network can tell apart, and
+a small field.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,12 @@ from probe.transforms import l2_normalize
 from simclr_tf2.distribute import make_strategy
 from simclr_tf2.encoders import EncoderConfig, make_encoder
 
-# Two devices on one machine, before anything else runs, so that distribution can be tested.
-tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+# Two devices on one machine, before anything else runs, so that distribution can be
+# tested.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0],
+    [tf.config.LogicalDeviceConfiguration()] * 2,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 COLORS = {"blue": (40, 60, 200), "green": (50, 180, 60), "red": (200, 50, 40)}
@@ -33,7 +39,9 @@ COLORS = {"blue": (40, 60, 200), "green": (50, 180, 60), "red": (200, 50, 40)}
 
 @functools.cache
 def two_devices() -> tf.distribute.Strategy:
-    """The strategy over both devices; one for the whole process, since a second one would count its exchanges anew."""
+    """The strategy over both devices; one for the whole process, since a second one
+    would count its exchanges anew.
+    """
     return make_strategy("mirrored")
 
 
@@ -50,13 +58,17 @@ def photos(tmp_path: Path) -> Path:
     for number, (name, color) in enumerate(COLORS.items()):
         (root / name).mkdir(parents=True)
         for photo in range(12):
-            noisy(color, (40, 32), 100 * number + photo).save(root / name / f"{photo:02d}.png")
+            noisy(color, (40, 32), 100 * number + photo).save(
+                root / name / f"{photo:02d}.png"
+            )
     return root
 
 
 @pytest.fixture(scope="session")
 def field(tmp_path_factory) -> Path:
-    """A sample field of eleven images: two sessions and the first image of the next. Not to be changed."""
+    """A sample field of eleven images: two sessions and the first image of the next.
+    Not to be changed.
+    """
     return draw_field(tmp_path_factory.mktemp("field"), 11, seed=3)
 
 
@@ -65,21 +77,38 @@ WISH = "species = 'Sugar beet' AND true_leaves BETWEEN 4 AND 6"
 
 @pytest.fixture(scope="session")
 def field_set(tmp_path_factory, field: Path) -> Path:
-    """An embedding set of the sample field by a tiny encoder with random weights, whose vectors also tell, with noise, what meets
-    WISH: so that marking has something to find. Not to be changed."""
+    """An embedding set of the sample field by a tiny encoder with random weights, whose
+    vectors also tell, with noise, what meets WISH: so that marking has something to
+    find. Not to be changed."""
     run = tmp_path_factory.mktemp("run")
     table, _ = read_cropandweed(field)
     keras.utils.set_random_seed(1)
     encoder = make_encoder(EncoderConfig("tiny", "random"))
     encoder.save(run)
     view = CropView()
-    crops = [np.asarray(cut(read_image(table.path(row)), table.boxes[row], 32, view)) for row in range(len(table))]
+    crops = [
+        np.asarray(cut(read_image(table.path(row)), table.boxes[row], 32, view))
+        for row in range(len(table))
+    ]
     vectors = l2_normalize(encoder.embed(np.stack(crops)))
     rng = np.random.default_rng(0)
     signal = l2_normalize(rng.normal(size=vectors.shape[1]))
-    vectors = vectors + (0.1 * rows_where(table, WISH) + rng.normal(0, 0.05, len(table)))[:, None] * signal
-    identity = {"encoder_hash": encoder.content_hash(), "endpoint": encoder.endpoint, "image_size": 32}
-    writer = EmbeddingWriter(run / "embeddings", table, vectors.shape[1], identity | {"view": dataclasses.asdict(view)})
+    vectors = (
+        vectors
+        + (0.1 * rows_where(table, WISH) + rng.normal(0, 0.05, len(table)))[:, None]
+        * signal
+    )
+    identity = {
+        "encoder_hash": encoder.content_hash(),
+        "endpoint": encoder.endpoint,
+        "image_size": 32,
+    }
+    writer = EmbeddingWriter(
+        run / "embeddings",
+        table,
+        vectors.shape[1],
+        identity | {"view": dataclasses.asdict(view)},
+    )
     writer.append(vectors.astype(np.float32), np.ones(len(table), bool))
     writer.finish({"encoder": "tiny", "weights": "../encoder.weights.h5"})
     return run / "embeddings"

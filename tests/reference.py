@@ -1,4 +1,6 @@
-"""What the parity tests share: the networks of the reference numbers, filled by their rule."""
+"""What the parity tests share: the networks of the reference numbers, filled by their
+rule.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,12 @@ import json
 import keras
 import numpy as np
 
-from simclr_tf2.heads import HeadConfig, build_classifier, build_projection_head, projections
+from simclr_tf2.heads import (
+    HeadConfig,
+    build_classifier,
+    build_projection_head,
+    projections,
+)
 from simclr_tf2.official_names import OfficialVariable, official_variables, path_of
 from simclr_tf2.resnet import ResNetConfig, build_resnet
 from tests.conftest import GOLDEN
@@ -18,18 +25,30 @@ NAMES = sorted({key.split("/")[0] for key in ARCHITECTURES})
 
 def config_of(name: str) -> ResNetConfig:
     facts = json.loads(str(ARCHITECTURES[f"{name}/config"]))
-    return ResNetConfig(facts["depth"], facts["width_multiplier"], facts["sk_ratio"], facts["se_ratio"], facts["cifar_stem"])
+    return ResNetConfig(
+        facts["depth"],
+        facts["width_multiplier"],
+        facts["sk_ratio"],
+        facts["se_ratio"],
+        facts["cifar_stem"],
+    )
 
 
 class Reference:
-    """A SimCLR model of the reference numbers: ResNet, three-layer projection head to 128, ten classes."""
+    """A SimCLR model of the reference numbers: ResNet, three-layer projection head to
+    128, ten classes.
+    """
 
     def __init__(self, name: str):
         self.config = config_of(name)
         self.resnet = build_resnet(self.config)
-        self.projection_head = build_projection_head(self.config.embedding_width, HeadConfig(layers=3))
+        self.projection_head = build_projection_head(
+            self.config.embedding_width, HeadConfig(layers=3)
+        )
         self.classifier = build_classifier(self.config.embedding_width, 10)
-        self.variables = variables_by_path(self.resnet, self.projection_head, self.classifier)
+        self.variables = variables_by_path(
+            self.resnet, self.projection_head, self.classifier
+        )
         self.official = official_variables(self.config)
 
     def fill(self) -> Reference:
@@ -39,24 +58,37 @@ class Reference:
     def __call__(self, images, training: bool) -> dict:
         outputs = dict(self.resnet(images, training=training))
         features = outputs["final_avg_pool"]
-        outputs["proj_head_output"] = projections(self.projection_head, features, training)[-1]
+        outputs["proj_head_output"] = projections(
+            self.projection_head, features, training
+        )[-1]
         outputs["logits_sup"] = self.classifier(features)
         return outputs
 
 
 def variables_by_path(*models: keras.Model) -> dict[str, keras.Variable]:
-    return {path_of(variable.path): variable for model in models for variable in model.weights}
+    return {
+        path_of(variable.path): variable
+        for model in models
+        for variable in model.weights
+    }
 
 
-def fill(variables: dict[str, keras.Variable], official: list[OfficialVariable]) -> None:
-    """The rule: a normal sample seeded by the variable's place in the official order, scaled by what the variable is."""
+def fill(
+    variables: dict[str, keras.Variable], official: list[OfficialVariable]
+) -> None:
+    """The rule: a normal sample seeded by the variable's place in the official order,
+    scaled by what the variable is.
+    """
     for index, row in enumerate(official):
         shape, leaf = tuple(variables[row.path].shape), row.path.rsplit("/", 1)[-1]
         sample = np.random.default_rng(1000 + index).standard_normal(shape)
         if leaf == "kernel":
             value = sample / np.sqrt(np.prod(shape[:-1]))
         else:
-            value = {"gamma": 1 + 0.1 * sample, "moving_variance": 1 + 0.1 * np.abs(sample)}.get(leaf, 0.1 * sample)
+            value = {
+                "gamma": 1 + 0.1 * sample,
+                "moving_variance": 1 + 0.1 * np.abs(sample),
+            }.get(leaf, 0.1 * sample)
         variables[row.path].assign(value.astype(np.float32))
 
 

@@ -1,4 +1,6 @@
-"""The import rules: what lies left of an arrow never imports what lies right of it, and TensorFlow stays in its place."""
+"""The import rules: what lies left of an arrow never imports what lies right of it, and
+TensorFlow stays in its place.
+"""
 
 import ast
 import subprocess
@@ -18,7 +20,9 @@ def imports_of(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {node.module} | {
+                f"{node.module}.{alias.name}" for alias in node.names
+            }
     return names
 
 
@@ -34,14 +38,20 @@ def test_packages_do_not_import_each_other(package):
 
 
 def test_only_the_pipeline_of_data_imports_tensorflow():
-    users = {path.name for path in (ROOT / "data").glob("*.py") if packages_used(path) & {"tensorflow", "keras"}}
+    users = {
+        path.name
+        for path in (ROOT / "data").glob("*.py")
+        if packages_used(path) & {"tensorflow", "keras"}
+    }
     assert users == {"pipeline.py"}
 
 
 def test_the_page_is_over_probe_and_data_and_embeds_in_one_place():
     for path in (ROOT / "web").glob("*.py"):
         assert "benchmarks" not in packages_used(path), path
-        assert "simclr_tf2" not in packages_used(path) or path.name == "outside.py", path
+        assert "simclr_tf2" not in packages_used(path) or path.name == "outside.py", (
+            path
+        )
 
 
 def test_library_code_reads_no_flags():
@@ -52,8 +62,15 @@ def test_library_code_reads_no_flags():
 
 @pytest.mark.parametrize(
     "statement",
-    ["import probe.feedback, probe.metrics, probe.marks, data.embeddings", "import run_search", "import web.serve, data.export"],
+    [
+        "import probe.feedback, probe.metrics, probe.marks, data.embeddings",
+        "import run_search",
+        "import web.serve, data.export",
+    ],
 )
 def test_searching_does_not_load_tensorflow(statement):
-    check = f"import sys; {statement}; assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
+    check = (
+        f"import sys; {statement}; assert 'tensorflow' not in sys.modules and 'keras' "
+        "not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=True)

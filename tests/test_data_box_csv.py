@@ -42,18 +42,32 @@ def test_misleading_names_are_refused_and_can_be_overridden(tmp_path):
     path = make(tmp_path, "image,left,top,right,bottom\n" + rows)
     with pytest.raises(ValueError, match=r"They fit as .*xywh"):
         read_box_csv(path)
-    assert read_box_csv(path, convention="xywh")[0].boxes[0].tolist() == [50, 40, 70, 50]
+    assert read_box_csv(path, convention="xywh")[0].boxes[0].tolist() == [
+        50,
+        40,
+        70,
+        50,
+    ]
 
 
 def test_boxes_of_full_size_images_on_resized_ones(tmp_path):
-    path = make(tmp_path, "image,left,top,right,bottom\na.png,960,544,1920,1088\nb.png,192,0,1000,544\n", size=(192, 109))
+    path = make(
+        tmp_path,
+        "image,left,top,right,bottom\na.png,960,544,1920,1088\nb.png,192,0,1000,544\n",
+        size=(192, 109),
+    )
     with pytest.raises(ValueError, match="drawn on larger images"):
         read_box_csv(path)
-    assert read_box_csv(path, box_size=(1920, 1088))[0].boxes.tolist() == [[96, 54, 192, 109], [19, 0, 100, 55]]
+    assert read_box_csv(path, box_size=(1920, 1088))[0].boxes.tolist() == [
+        [96, 54, 192, 109],
+        [19, 0, 100, 55],
+    ]
 
 
 def test_images_that_cannot_be_read_are_reported(tmp_path):
-    table, report = read_box_csv(make(tmp_path, "image,left,top,right,bottom\na.png,1,2,9,9\ngone.png,1,2,9,9\n"))
+    table, report = read_box_csv(
+        make(tmp_path, "image,left,top,right,bottom\na.png,1,2,9,9\ngone.png,1,2,9,9\n")
+    )
     assert len(table) == 1
     assert report.skipped[0].image == "gone.png"
     assert report.counts == {"boxes on images that can't be read, left out": 1}
@@ -62,10 +76,16 @@ def test_images_that_cannot_be_read_are_reported(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("photo,l,t,r,b\na.png,1,2,3,4\n", "must have an image column .* has the columns photo, l, t, r, b"),
+        (
+            "photo,l,t,r,b\na.png,1,2,3,4\n",
+            "must have an image column .* has the columns photo, l, t, r, b",
+        ),
         ("image,left,top,right,bottom\na.png,one,2,3,4\n", "must hold numbers"),
         ("image,left,top,right,bottom\nz.png,1,2,3,4\n", "images must be given"),
-        ("image,left,top,right,bottom\na.png,1,2\n", "must be a CSV file with a header"),
+        (
+            "image,left,top,right,bottom\na.png,1,2\n",
+            "must be a CSV file with a header",
+        ),
     ],
 )
 def test_errors_say_what_is_wrong(tmp_path, text, message):
@@ -90,6 +110,8 @@ def test_other_delimiters(tmp_path, delimiter):
 
 def test_another_encoding_is_named(tmp_path):
     path = make(tmp_path, "")
-    path.write_bytes("image,left,top,right,bottom,label\na.png,1,2,9,9,Rübe\n".encode("latin-1"))
+    path.write_bytes(
+        "image,left,top,right,bottom,label\na.png,1,2,9,9,Rübe\n".encode("latin-1")
+    )
     with pytest.raises(ValueError, match=r"boxes.csv must be text in UTF-8"):
         read_box_csv(path)

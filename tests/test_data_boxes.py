@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.boxes import CONVENTIONS, check_convention, fits, plain_path, session_of, table_of_boxes, to_corners
+from data.boxes import (
+    CONVENTIONS,
+    check_convention,
+    fits,
+    plain_path,
+    session_of,
+    table_of_boxes,
+    to_corners,
+)
 from data.report import Report
 
 SIZES = np.array([[200, 100]] * 40, np.float64)
@@ -11,7 +19,10 @@ SIZES = np.array([[200, 100]] * 40, np.float64)
 def random_corners(seed=0, count=40):
     rng = np.random.default_rng(seed)
     left, top = rng.uniform(0, 150, count), rng.uniform(0, 70, count)
-    return np.stack([left, top, left + rng.uniform(10, 49, count), top + rng.uniform(8, 29, count)], axis=1)
+    return np.stack(
+        [left, top, left + rng.uniform(10, 49, count), top + rng.uniform(8, 29, count)],
+        axis=1,
+    )
 
 
 def express(corners, convention):
@@ -31,13 +42,15 @@ def express(corners, convention):
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_every_convention_comes_back_to_the_same_corners(convention):
     corners = random_corners()
-    assert np.allclose(to_corners(express(corners, convention), convention, SIZES), corners)
+    assert np.allclose(
+        to_corners(express(corners, convention), convention, SIZES), corners
+    )
 
 
 def test_hand_worked_box():
-    assert to_corners(np.array([[0.5, 0.5, 0.2, 0.4]]), "cxcywh_relative", np.array([[1920, 1088]])).round(1).tolist() == [
-        [768.0, 326.4, 1152.0, 761.6]
-    ]
+    assert to_corners(
+        np.array([[0.5, 0.5, 0.2, 0.4]]), "cxcywh_relative", np.array([[1920, 1088]])
+    ).round(1).tolist() == [[768.0, 326.4, 1152.0, 761.6]]
 
 
 @pytest.mark.parametrize(
@@ -54,12 +67,16 @@ def test_hand_worked_box():
 )
 def test_a_confused_convention_is_refused_and_the_right_one_named(is_in, read_as):
     boxes = express(random_corners(), is_in)
-    with pytest.raises(ValueError, match=f"read as {read_as}, .* They fit as .*{is_in}"):
+    with pytest.raises(
+        ValueError, match=f"read as {read_as}, .* They fit as .*{is_in}"
+    ):
         check_convention(boxes, read_as, SIZES, "file")
 
 
 def test_boxes_of_larger_images_are_refused_and_box_size_is_named():
-    with pytest.raises(ValueError, match=r"drawn on larger images .* --box_size=1920x1088"):
+    with pytest.raises(
+        ValueError, match=r"drawn on larger images .* --box_size=1920x1088"
+    ):
         check_convention(random_corners() * 3, "xyxy", SIZES, "file")
 
 
@@ -104,9 +121,16 @@ def test_boxes_are_made_whole_clipped_and_counted(tmp_path):
         (10, 5, 31, 20),  # the first one again, once in whole pixels
         (60, 60, 60, 70),  # no area
     ]
-    columns = {"image": ["a-01-1.png"] * 6, "label": [0] * 6, "label_name": ["beet"] * 6, "split": [""] * 6}
+    columns = {
+        "image": ["a-01-1.png"] * 6,
+        "label": [0] * 6,
+        "label_name": ["beet"] * 6,
+        "split": [""] * 6,
+    }
     report = Report()
-    table = table_of_boxes(tmp_path, np.array(boxes), columns, {"a-01-1.png": (200, 100)}, report)
+    table = table_of_boxes(
+        tmp_path, np.array(boxes), columns, {"a-01-1.png": (200, 100)}, report
+    )
     assert table.boxes.tolist() == [[0, 0, 20, 20], [0, 10, 50, 100], [10, 5, 31, 20]]
     assert table.column("touches_border").tolist() == [True, True, False]
     assert table.column("box_width").tolist() == [20, 50, 21]
@@ -121,19 +145,30 @@ def test_boxes_are_made_whole_clipped_and_counted(tmp_path):
 
 def test_of_several_conventions_that_fit_the_same_order_is_named_first():
     boxes = np.array([[0.5, 0.5, 0.1, 0.1], [0.4, 0.6, 0.1, 0.1]])
-    with pytest.raises(ValueError, match="give --boxes=cxcywh_relative if that is what they are"):
+    with pytest.raises(
+        ValueError, match="give --boxes=cxcywh_relative if that is what they are"
+    ):
         check_convention(boxes, "cxcywh", SIZES[:2], "file")
     with pytest.raises(ValueError, match="give --boxes=cxcywh if"):
-        check_convention(np.array([[100.0, 50, 20, 40]]), "cxcywh_relative", SIZES[:1], "file")
+        check_convention(
+            np.array([[100.0, 50, 20, 40]]), "cxcywh_relative", SIZES[:1], "file"
+        )
 
 
 def test_rows_without_a_box_say_nothing_about_the_convention(tmp_path):
     boxes = np.array([[10, 10, 20, 20], [np.nan] * 4, [np.nan] * 4], float)
-    assert check_convention(boxes, "xyxy", SIZES[:3], "file")[0].tolist() == [10, 10, 20, 20]
+    assert check_convention(boxes, "xyxy", SIZES[:3], "file")[0].tolist() == [
+        10,
+        10,
+        20,
+        20,
+    ]
 
 
 def test_paths_are_written_one_way():
-    assert [plain_path(name) for name in ("./a.jpg", "x\\a.jpg", "x/../y/a.jpg", "../a.jpg")] == [
+    assert [
+        plain_path(name) for name in ("./a.jpg", "x\\a.jpg", "x/../y/a.jpg", "../a.jpg")
+    ] == [
         "a.jpg",
         "x/a.jpg",
         "y/a.jpg",

@@ -12,7 +12,10 @@ def make(root, change=lambda content: None, size=(100, 80), folder="images"):
     for name in ("a-1-1.jpg", "a-1-2.jpg"):
         Image.new("RGB", size).save(root / folder / name)
     content = {
-        "images": [{"id": number, "file_name": f"a-1-{number}.jpg", "width": 100, "height": 80} for number in (1, 2)],
+        "images": [
+            {"id": number, "file_name": f"a-1-{number}.jpg", "width": 100, "height": 80}
+            for number in (1, 2)
+        ],
         "categories": [{"id": 7, "name": "beet"}, {"id": 3, "name": "goosefoot"}],
         "annotations": [
             {"id": 10, "image_id": 1, "category_id": 7, "bbox": [60, 50, 40, 30]},
@@ -28,7 +31,11 @@ def make(root, change=lambda content: None, size=(100, 80), folder="images"):
 
 def test_boxes_classes_and_ids(tmp_path):
     table, report = read_coco(make(tmp_path))
-    assert table.boxes.tolist() == [[10, 20, 41, 30], [60, 50, 100, 80], [50, 40, 70, 60]]
+    assert table.boxes.tolist() == [
+        [10, 20, 41, 30],
+        [60, 50, 100, 80],
+        [50, 40, 70, 60],
+    ]
     assert table.column("label_name").tolist() == ["goosefoot", "beet", "beet"]
     assert table.column("label").tolist() == [1, 0, 0]
     assert table.column("annotation_id").tolist() == ["11", "10", "12"]
@@ -42,7 +49,13 @@ def test_what_is_left_out_is_counted(tmp_path):
         content["images"].append({"id": 3, "file_name": "gone.jpg"})
         content["images"].append({"id": 4, "file_name": "a-1-2.jpg"})
         content["annotations"] += [
-            {"id": 13, "image_id": 1, "category_id": 7, "bbox": [0, 0, 9, 9], "iscrowd": 1},
+            {
+                "id": 13,
+                "image_id": 1,
+                "category_id": 7,
+                "bbox": [0, 0, 9, 9],
+                "iscrowd": 1,
+            },
             {"id": 14, "image_id": 99, "category_id": 7, "bbox": [0, 0, 9, 9]},
             {"id": 15, "image_id": 3, "category_id": 7, "bbox": [0, 0, 9, 9]},
             {"id": 16, "image_id": 1, "category_id": 7},
@@ -51,7 +64,9 @@ def test_what_is_left_out_is_counted(tmp_path):
 
     table, report = read_coco(make(tmp_path, change))
     assert len(table) == 3
-    assert [(item.image, item.reason) for item in report.skipped] == [("gone.jpg", "no such file")]
+    assert [(item.image, item.reason) for item in report.skipped] == [
+        ("gone.jpg", "no such file")
+    ]
     assert report.counts == {
         "annotations without a box, left out": 1,
         "crowd annotations (iscrowd), left out": 1,
@@ -69,14 +84,22 @@ def test_corners_instead_of_sizes_are_refused_by_name(tmp_path):
             item["bbox"] = [left, top, left + width, top + height]
 
     path = make(tmp_path, change)
-    with pytest.raises(ValueError, match=r"read as xywh, 2 of 3 don't.* They fit as xyxy"):
+    with pytest.raises(
+        ValueError, match=r"read as xywh, 2 of 3 don't.* They fit as xyxy"
+    ):
         read_coco(path)
-    assert read_coco(path, convention="xyxy")[0].boxes.tolist() == [[10, 20, 41, 30], [60, 50, 100, 80], [50, 40, 70, 60]]
+    assert read_coco(path, convention="xyxy")[0].boxes.tolist() == [
+        [10, 20, 41, 30],
+        [60, 50, 100, 80],
+        [50, 40, 70, 60],
+    ]
 
 
 def test_resized_images_are_refused_until_the_size_of_the_boxes_is_given(tmp_path):
     path = make(tmp_path, size=(50, 40))
-    with pytest.raises(ValueError, match=r"has 50 x 40, stated is 100 x 80\. .*--box_size=100x80"):
+    with pytest.raises(
+        ValueError, match=r"has 50 x 40, stated is 100 x 80\. .*--box_size=100x80"
+    ):
         read_coco(path)
     table, _ = read_coco(path, box_size=(100, 80))
     assert table.boxes.tolist() == [[5, 10, 21, 15], [30, 25, 50, 40], [25, 20, 35, 30]]
@@ -90,7 +113,14 @@ def test_images_elsewhere(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["[]", "{}", '{"images": [], "categories": []}', "no json", '{"images": 1, "categories": 2, "annotations": 3}']
+    "text",
+    [
+        "[]",
+        "{}",
+        '{"images": [], "categories": []}',
+        "no json",
+        '{"images": 1, "categories": 2, "annotations": 3}',
+    ],
 )
 def test_other_files_are_refused(tmp_path, text):
     (tmp_path / "x.json").write_text(text)
@@ -101,17 +131,31 @@ def test_other_files_are_refused(tmp_path, text):
 def test_ids_may_be_text_numbers_or_both(tmp_path):
     def change(content):
         content["categories"][0]["id"], content["annotations"][0]["id"] = "7", "8f1c-77"
-        content["annotations"][1]["image_id"], content["annotations"][1]["id"] = "1", None
+        content["annotations"][1]["image_id"], content["annotations"][1]["id"] = (
+            "1",
+            None,
+        )
         content["images"][0]["file_name"] = ".\\a-1-1.jpg"
         content["images"][1]["width"] = "100"
-        content["annotations"].append({"id": 2**70, "image_id": 1, "category_id": [7], "bbox": []})
+        content["annotations"].append(
+            {"id": 2**70, "image_id": 1, "category_id": [7], "bbox": []}
+        )
 
     table, report = read_coco(make(tmp_path, change))
-    assert table.boxes.tolist() == [[10, 20, 41, 30], [60, 50, 100, 80], [50, 40, 70, 60]]
+    assert table.boxes.tolist() == [
+        [10, 20, 41, 30],
+        [60, 50, 100, 80],
+        [50, 40, 70, 60],
+    ]
     assert report.counts["annotations without a box, left out"] == 1
 
 
-@pytest.mark.parametrize("change", [lambda c: c["images"][0].pop("file_name"), lambda c: c.update(annotations=[])])
+@pytest.mark.parametrize(
+    "change",
+    [lambda c: c["images"][0].pop("file_name"), lambda c: c.update(annotations=[])],
+)
 def test_a_file_without_names_or_annotations_is_refused(tmp_path, change):
-    with pytest.raises(ValueError, match=r"it lacks 'file_name'|has none \(0 annotations"):
+    with pytest.raises(
+        ValueError, match=r"it lacks 'file_name'|has none \(0 annotations"
+    ):
         read_coco(make(tmp_path, change))

@@ -7,15 +7,26 @@ from data.contact_sheet import Sheet, Tile, class_colors, draw_sheets
 def test_tiles_have_borders_in_class_colour_and_stand_in_order(tmp_path):
     for name, color in (("a", (255, 0, 0)), ("b", (0, 0, 255))):
         Image.new("RGB", (10, 10), color).save(tmp_path / f"{name}.png")
-    tiles = [Tile(tmp_path / "a.png", (0, 0, 10, 10), "beet", "0.9"), Tile(tmp_path / "b.png", None, "oat", "0.8")]
-    page = np.asarray(draw_sheets([Sheet("title", [tiles[0]], tiles)], ["beet", "oat"], columns=2, tile=20))
+    tiles = [
+        Tile(tmp_path / "a.png", (0, 0, 10, 10), "beet", "0.9"),
+        Tile(tmp_path / "b.png", None, "oat", "0.8"),
+    ]
+    page = np.asarray(
+        draw_sheets(
+            [Sheet("title", [tiles[0]], tiles)], ["beet", "oat"], columns=2, tile=20
+        )
+    )
     colors = class_colors(["beet", "oat"])
-    is_red, is_blue = ((page == color).all(axis=2) for color in ((255, 0, 0), (0, 0, 255)))
+    is_red, is_blue = (
+        (page == color).all(axis=2) for color in ((255, 0, 0), (0, 0, 255))
+    )
     assert is_red.sum() == 2 * 20 * 20  # the query and the first result
     assert is_blue.sum() == 20 * 20
     rows, columns = np.nonzero(is_blue)
     result_rows = np.nonzero(is_red[rows.min() : rows.max() + 1])[1]
-    assert result_rows.max() < columns.min()  # the first result stands left of the second
+    assert (
+        result_rows.max() < columns.min()
+    )  # the first result stands left of the second
     assert tuple(page[rows.min() - 1, columns.min()]) == colors["oat"]
     assert (page == colors["beet"]).all(axis=2).sum() > 2 * 4 * 20
 

@@ -9,7 +9,10 @@ from data.crop_table import SCHEMA, CropTable, make_crop_id
 def columns(images, boxes=None, **extra):
     boxes = boxes or [(0, 0, 10, 20)] * len(images)
     result = {"image": images, "label": [-1] * len(images)}
-    result |= {side: [box[place] for box in boxes] for place, side in enumerate(("left", "top", "right", "bottom"))}
+    result |= {
+        side: [box[place] for box in boxes]
+        for place, side in enumerate(("left", "top", "right", "bottom"))
+    }
     result |= {name: [""] * len(images) for name in ("label_name", "session", "split")}
     return {**result, **extra}
 
@@ -22,9 +25,17 @@ def test_id_is_a_hash_of_image_and_box():
 
 def test_rows_are_sorted_and_repeated_crops_dropped():
     table = CropTable.from_columns(
-        "root", columns(["b.jpg", "a.jpg", "b.jpg", "b.jpg"], [(5, 0, 9, 9), (0, 0, 9, 9), (1, 0, 9, 9), (5, 0, 9, 9)])
+        "root",
+        columns(
+            ["b.jpg", "a.jpg", "b.jpg", "b.jpg"],
+            [(5, 0, 9, 9), (0, 0, 9, 9), (1, 0, 9, 9), (5, 0, 9, 9)],
+        ),
     )
-    assert list(zip(table.column("image"), table.boxes[:, 0], strict=True)) == [("a.jpg", 0), ("b.jpg", 1), ("b.jpg", 5)]
+    assert list(zip(table.column("image"), table.boxes[:, 0], strict=True)) == [
+        ("a.jpg", 0),
+        ("b.jpg", 1),
+        ("b.jpg", 5),
+    ]
     assert len(set(table.ids)) == 3
 
 
@@ -32,18 +43,29 @@ def test_order_of_the_source_does_not_matter():
     one = CropTable.from_columns("x", columns(["a", "b", "c"]))
     two = CropTable.from_columns("y", columns(["c", "a", "b"]))
     assert one.content_hash == two.content_hash
-    assert one.content_hash != CropTable.from_columns("x", columns(["a", "b"])).content_hash
+    assert (
+        one.content_hash
+        != CropTable.from_columns("x", columns(["a", "b"])).content_hash
+    )
 
 
 def test_parquet_round_trip_keeps_values_and_root(tmp_path):
-    table = CropTable.from_columns(tmp_path, columns(["a.jpg", "b.jpg"], label=[0, 1], label_name=["x", "y"], moisture=[2, 1]))
+    table = CropTable.from_columns(
+        tmp_path,
+        columns(
+            ["a.jpg", "b.jpg"], label=[0, 1], label_name=["x", "y"], moisture=[2, 1]
+        ),
+    )
     table.write(tmp_path / "crops.parquet")
     read = CropTable.read(tmp_path / "crops.parquet")
     assert read.root == tmp_path.resolve()
     assert read.content_hash == table.content_hash
     assert read.rows.column_names == [*SCHEMA.names, "moisture"]
     assert read.path(1) == tmp_path.resolve() / "b.jpg"
-    assert CropTable.read(tmp_path / "crops.parquet", "elsewhere").path(0).as_posix() == "elsewhere/a.jpg"
+    assert (
+        CropTable.read(tmp_path / "crops.parquet", "elsewhere").path(0).as_posix()
+        == "elsewhere/a.jpg"
+    )
 
 
 def test_a_column_is_converted_once_and_cannot_be_written_to():
@@ -62,7 +84,9 @@ def test_take_by_mask_and_by_index():
 
 def test_errors_name_what_is_missing(tmp_path):
     with pytest.raises(ValueError, match="missing: left, top"):
-        CropTable.from_columns("", {name: [] for name in SCHEMA.names if name not in ("left", "top")})
+        CropTable.from_columns(
+            "", {name: [] for name in SCHEMA.names if name not in ("left", "top")}
+        )
     with pytest.raises(ValueError, match=r"column must be one of .* got 'colour'"):
         CropTable.from_columns("", columns(["a"])).column("colour")
 
@@ -71,28 +95,40 @@ def test_crops_are_found_by_id_and_by_path(tmp_path, monkeypatch):
     for name in ("photos/beet/a.jpg", "photos/beet/b.jpg", "other/beet/a.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    (tmp_path / "photos" / "beet" / "link.jpg").symlink_to(tmp_path / "other" / "beet" / "a.jpg")
+    (tmp_path / "photos" / "beet" / "link.jpg").symlink_to(
+        tmp_path / "other" / "beet" / "a.jpg"
+    )
     table = CropTable.from_columns(
         tmp_path / "photos",
         columns(
-            ["beet/a.jpg", "beet/b.jpg", "beet/b.jpg", "beet/link.jpg"], [(0, 0, 9, 9), (0, 0, 9, 9), (1, 0, 9, 9), (0, 0, 9, 9)]
+            ["beet/a.jpg", "beet/b.jpg", "beet/b.jpg", "beet/link.jpg"],
+            [(0, 0, 9, 9), (0, 0, 9, 9), (1, 0, 9, 9), (0, 0, 9, 9)],
         ),
     )
     monkeypatch.chdir(tmp_path)
     assert table.find(table.ids[2]) == [2]
     assert table.find("beet/b.jpg") == [1, 2]
-    assert table.find("photos/beet/a.jpg") == table.find(str(tmp_path / "photos/beet/a.jpg")) == [0]
+    assert (
+        table.find("photos/beet/a.jpg")
+        == table.find(str(tmp_path / "photos/beet/a.jpg"))
+        == [0]
+    )
     assert table.find("photos/beet/link.jpg") == [3]
     assert table.find("nobody") == []
     monkeypatch.chdir(tmp_path / "other")
-    assert table.find("beet/a.jpg") == []  # an image of this folder, not the one of the same name in the set
+    assert (
+        table.find("beet/a.jpg") == []
+    )  # an image of this folder, not the one of the same name in the set
     assert table.find("beet/b.jpg") == [1, 2]
 
 
 def test_a_crop_is_found_by_a_point_in_it(tmp_path):
     boxes = [(0, 0, 100, 100), (40, 40, 60, 60), (200, 0, 300, 50)]
     table = CropTable.from_columns(tmp_path, columns(["a@1.jpg"] * 3, boxes))
-    assert [table.boxes[table.find(f"a@1.jpg@{point}")].tolist() for point in ("50,50", "10,10", "299,49")] == [
+    assert [
+        table.boxes[table.find(f"a@1.jpg@{point}")].tolist()
+        for point in ("50,50", "10,10", "299,49")
+    ] == [
         [[40, 40, 60, 60]],
         [[0, 0, 100, 100]],
         [[200, 0, 300, 50]],
@@ -102,7 +138,9 @@ def test_a_crop_is_found_by_a_point_in_it(tmp_path):
     assert len(table.find("a@1.jpg")) == 3
 
 
-def test_an_image_outside_of_the_root_is_found_however_it_is_written(tmp_path, monkeypatch):
+def test_an_image_outside_of_the_root_is_found_however_it_is_written(
+    tmp_path, monkeypatch
+):
     (tmp_path / "field").mkdir()
     (tmp_path / "here").mkdir()
     (tmp_path / "field" / "a.jpg").touch()
@@ -110,6 +148,12 @@ def test_an_image_outside_of_the_root_is_found_however_it_is_written(tmp_path, m
     monkeypatch.chdir(tmp_path / "here")
     for stated in ("../field/a.jpg", absolute):
         table = CropTable.from_columns(tmp_path / "here", columns([stated]))
-        assert [table.find(example) for example in (absolute, "../field/a.jpg", "../here/../field/a.jpg", f"{absolute}@3,3")] == [
-            [0]
-        ] * 4
+        assert [
+            table.find(example)
+            for example in (
+                absolute,
+                "../field/a.jpg",
+                "../here/../field/a.jpg",
+                f"{absolute}@3,3",
+            )
+        ] == [[0]] * 4

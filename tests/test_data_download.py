@@ -1,4 +1,6 @@
-"""Downloads against a local server that drops connections, ignores ranges, truncates, changes files and serves hostile archives."""
+"""Downloads against a local server that drops connections, ignores ranges, truncates,
+changes files and serves hostile archives.
+"""
 
 import hashlib
 import io
@@ -14,11 +16,15 @@ from data import download_cropandweed
 from data.download import DownloadError, fetch, unpack
 from data.download_cropandweed import ARCHIVES, download, main, place
 
-CONTENT = bytes(hashlib.sha256(bytes([n % 251])).digest()[n % 32] for n in range(300_000))
+CONTENT = bytes(
+    hashlib.sha256(bytes([n % 251])).digest()[n % 32] for n in range(300_000)
+)
 
 
 class Server:
-    """Serves `files`; `behave` changes what happens to a GET: name -> list of behaviours, used up one a request."""
+    """Serves `files`; `behave` changes what happens to a GET: name -> list of
+    behaviours, used up one a request.
+    """
 
     def __init__(self):
         self.files, self.behave, self.requests, self.tags = {}, {}, [], {}
@@ -39,7 +45,11 @@ class Server:
                 if name not in owner.files:
                     return self.send_error(404)
                 content, start, status = owner.files[name], 0, 200
-                how = "" if head or not owner.behave.get(name) else owner.behave[name].pop(0)
+                how = (
+                    ""
+                    if head or not owner.behave.get(name)
+                    else owner.behave[name].pop(0)
+                )
                 asked = self.headers.get("Range")
                 if not head:
                     owner.requests.append((name, asked))
@@ -47,21 +57,35 @@ class Server:
                     return self.send_error(503)
                 same = self.headers.get("If-Range") in (None, owner.tags.get(name))
                 if asked and how != "no range" and same:
-                    start, status = int(asked.removeprefix("bytes=").removesuffix("-")), 206
+                    start, status = (
+                        int(asked.removeprefix("bytes=").removesuffix("-")),
+                        206,
+                    )
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(content) - start))
                 if name in owner.tags:
                     self.send_header("ETag", owner.tags[name])
                 if status == 206:
-                    self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+                    self.send_header(
+                        "Content-Range",
+                        f"bytes {start}-{len(content) - 1}/{len(content)}",
+                    )
                 self.end_headers()
                 if not head:
                     body = content[start:]
-                    self.wfile.write(body[: len(body) // 3] if how == "drop" else b"" if how == "nothing" else body)
+                    self.wfile.write(
+                        body[: len(body) // 3]
+                        if how == "drop"
+                        else b""
+                        if how == "nothing"
+                        else body
+                    )
                 return None
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        threading.Thread(
+            target=self.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        ).start()
         self.url = f"http://127.0.0.1:{self.http.server_port}"
 
 
@@ -78,7 +102,11 @@ def tar_of(*members):
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as tar:
         for member in members:
-            info, content = (member, None) if isinstance(member, tarfile.TarInfo) else (tarfile.TarInfo(member[0]), member[1])
+            info, content = (
+                (member, None)
+                if isinstance(member, tarfile.TarInfo)
+                else (tarfile.TarInfo(member[0]), member[1])
+            )
             if content is not None:
                 info.size = len(content)
             tar.addfile(info, io.BytesIO(content) if content is not None else None)
@@ -92,21 +120,39 @@ def test_a_whole_file(server, tmp_path):
 
 
 def test_dropped_connections_are_resumed(server, tmp_path):
-    server.files["x.tar"], server.behave["x.tar"] = CONTENT, ["drop", "drop", "error", "drop"]
-    assert fetch(f"{server.url}/x.tar", tmp_path / "x.tar", pause=0.01).read_bytes() == CONTENT
-    starts = [int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0 for _, asked in server.requests]
+    server.files["x.tar"], server.behave["x.tar"] = (
+        CONTENT,
+        ["drop", "drop", "error", "drop"],
+    )
+    assert (
+        fetch(f"{server.url}/x.tar", tmp_path / "x.tar", pause=0.01).read_bytes()
+        == CONTENT
+    )
+    starts = [
+        int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
+        for _, asked in server.requests
+    ]
     assert starts == sorted(starts)
     assert starts[1] == 100_000  # a third of it had come
 
 
 def test_a_server_that_ignores_ranges_sends_the_whole_file_again(server, tmp_path):
     server.files["x.tar"], server.behave["x.tar"] = CONTENT, ["drop", "no range"]
-    assert fetch(f"{server.url}/x.tar", tmp_path / "x.tar", pause=0.01).read_bytes() == CONTENT
+    assert (
+        fetch(f"{server.url}/x.tar", tmp_path / "x.tar", pause=0.01).read_bytes()
+        == CONTENT
+    )
 
 
 def test_an_interrupted_call_goes_on_in_the_next_one(server, tmp_path):
-    server.files["x.tar"], server.behave["x.tar"] = CONTENT, ["drop", "nothing", "nothing"]
-    with pytest.raises(DownloadError, match=r"broke off 2 times without a byte gained .*100,000 bytes are kept"):
+    server.files["x.tar"], server.behave["x.tar"] = (
+        CONTENT,
+        ["drop", "nothing", "nothing"],
+    )
+    with pytest.raises(
+        DownloadError,
+        match=r"broke off 2 times without a byte gained .*100,000 bytes are kept",
+    ):
         fetch(f"{server.url}/x.tar", tmp_path / "x.tar", attempts=2, pause=0.01)
     assert not (tmp_path / "x.tar").exists()
     assert fetch(f"{server.url}/x.tar", tmp_path / "x.tar").read_bytes() == CONTENT
@@ -115,11 +161,18 @@ def test_an_interrupted_call_goes_on_in_the_next_one(server, tmp_path):
 
 @pytest.mark.parametrize("longer", [b"", b"more"])
 def test_a_file_that_changed_meanwhile_is_fetched_anew(server, tmp_path, longer):
-    server.files["x.tar"], server.tags["x.tar"], server.behave["x.tar"] = CONTENT, '"one"', ["drop", "nothing"]
+    server.files["x.tar"], server.tags["x.tar"], server.behave["x.tar"] = (
+        CONTENT,
+        '"one"',
+        ["drop", "nothing"],
+    )
     with pytest.raises(DownloadError):
         fetch(f"{server.url}/x.tar", tmp_path / "x.tar", attempts=1, pause=0.01)
     server.files["x.tar"], server.tags["x.tar"] = CONTENT[::-1] + longer, '"two"'
-    assert fetch(f"{server.url}/x.tar", tmp_path / "x.tar").read_bytes() == CONTENT[::-1] + longer
+    assert (
+        fetch(f"{server.url}/x.tar", tmp_path / "x.tar").read_bytes()
+        == CONTENT[::-1] + longer
+    )
 
 
 def test_what_the_server_lacks_is_an_error(server, tmp_path):
@@ -186,7 +239,11 @@ def dataset(server):
         if number == 0:
             members = [
                 (f"{folder}/ave-0001-0001.{end}", b"1")
-                for folder, end in (("bboxes", "csv"), ("params", "csv"), ("labelIds", "png"))
+                for folder, end in (
+                    ("bboxes", "csv"),
+                    ("params", "csv"),
+                    ("labelIds", "png"),
+                )
             ]
         server.files[name] = tar_of(*members)
     return server
@@ -195,7 +252,9 @@ def dataset(server):
 def test_the_data_set_is_downloaded_unpacked_and_verified_later(dataset, tmp_path):
     dataset.behave = {name: ["drop"] for name in ARCHIVES}
     root = download(tmp_path / "caw", dataset.url)
-    assert sorted(path.name for path in (root / "images").iterdir()) == [f"ave-0001-{n:04d}.jpg" for n in range(1, 5)]
+    assert sorted(path.name for path in (root / "images").iterdir()) == [
+        f"ave-0001-{n:04d}.jpg" for n in range(1, 5)
+    ]
     assert (root / "bboxes/ave-0001-0001.csv").read_bytes() == b"1"
     record = json.loads((root / "downloads.json").read_text())
     assert {name: entry["sha256"] for name, entry in record.items()} == {
@@ -203,7 +262,9 @@ def test_the_data_set_is_downloaded_unpacked_and_verified_later(dataset, tmp_pat
     }
     before = Counter(name for name, _ in dataset.requests)
     download(root, dataset.url)
-    assert Counter(name for name, _ in dataset.requests) == before  # nothing was asked for again
+    assert (
+        Counter(name for name, _ in dataset.requests) == before
+    )  # nothing was asked for again
     damaged = root / "archives" / ARCHIVES[2]
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"!")
     with pytest.raises(DownloadError, match=r"images2of4.tar must have .* SHA-256"):
@@ -211,7 +272,9 @@ def test_the_data_set_is_downloaded_unpacked_and_verified_later(dataset, tmp_pat
     damaged.unlink()
     download(root, dataset.url)
     (root / "images" / "ave-0001-0003.jpg").unlink()
-    with pytest.raises(DownloadError, match="must hold the 7 files that were unpacked; 6 are left"):
+    with pytest.raises(
+        DownloadError, match="must hold the 7 files that were unpacked; 6 are left"
+    ):
         download(root, dataset.url)
 
 
@@ -224,8 +287,13 @@ def test_archives_can_be_deleted_and_are_not_fetched_again(dataset, tmp_path):
 
 
 def test_a_full_disk_is_noticed_before_the_first_byte(dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr("data.download.shutil.disk_usage", lambda _: type("Usage", (), {"free": 20_000})())
-    with pytest.raises(DownloadError, match=r"dir must have [\d,]+ bytes free; .* has 20,000"):
+    monkeypatch.setattr(
+        "data.download.shutil.disk_usage",
+        lambda _: type("Usage", (), {"free": 20_000})(),
+    )
+    with pytest.raises(
+        DownloadError, match=r"dir must have [\d,]+ bytes free; .* has 20,000"
+    ):
         download(tmp_path / "caw", dataset.url)
     assert not dataset.requests
 
@@ -241,6 +309,10 @@ def test_nothing_happens_without_the_licence(dataset, tmp_path, capsys):
 
 def test_the_default_address_is_the_authors(monkeypatch):
     seen = []
-    monkeypatch.setattr(download_cropandweed, "download", lambda folder, url, delete: seen.append(url) or folder)
+    monkeypatch.setattr(
+        download_cropandweed,
+        "download",
+        lambda folder, url, delete: seen.append(url) or folder,
+    )
     main(["--dir=x", "--accept_licence"])
     assert seen == ["https://vitro-testing.com/wp-content/uploads/2022/12"]

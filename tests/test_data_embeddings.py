@@ -15,7 +15,9 @@ COUNT, WIDTH = 25, 6
 
 @pytest.fixture
 def table(tmp_path):
-    return CropTable.from_columns(tmp_path, columns([f"{number:03d}.png" for number in range(COUNT)]))
+    return CropTable.from_columns(
+        tmp_path, columns([f"{number:03d}.png" for number in range(COUNT)])
+    )
 
 
 @pytest.fixture
@@ -51,8 +53,12 @@ def test_written_and_loaded_are_equal_and_mapped(tmp_path, table, vectors):
 
 
 @pytest.mark.parametrize("stop", [0, 3, 8, 13, 24])
-def test_a_writer_that_was_killed_goes_on_after_its_last_part(tmp_path, table, vectors, stop):
-    write(tmp_path / "set", table, vectors, stop=stop)  # dropped without finish: what a kill leaves
+def test_a_writer_that_was_killed_goes_on_after_its_last_part(
+    tmp_path, table, vectors, stop
+):
+    write(
+        tmp_path / "set", table, vectors, stop=stop
+    )  # dropped without finish: what a kill leaves
     assert not (tmp_path / "set").exists()
     again = EmbeddingWriter(tmp_path / "set", table, WIDTH, IDENTITY, rows_per_part=8)
     assert again.next_row == stop // 8 * 8
@@ -62,7 +68,9 @@ def test_a_writer_that_was_killed_goes_on_after_its_last_part(tmp_path, table, v
 
 def test_parts_of_another_encoder_are_not_taken_up(tmp_path, table, vectors):
     write(tmp_path / "set", table, vectors, stop=16)
-    other = EmbeddingWriter(tmp_path / "set", table, WIDTH, {**IDENTITY, "encoder_hash": "other"})
+    other = EmbeddingWriter(
+        tmp_path / "set", table, WIDTH, {**IDENTITY, "encoder_hash": "other"}
+    )
     assert other.next_row == 0
 
 
@@ -70,16 +78,27 @@ def test_unreadable_crops_are_left_out_and_listed(tmp_path, table, vectors):
     valid = np.ones(COUNT, bool)
     valid[[2, 9]] = False
     vectors[9] = np.nan  # whatever stands in an invalid row
-    written = write(tmp_path / "set", table, vectors, valid).finish({}, {"002.png": "zero, bytes"})
+    written = write(tmp_path / "set", table, vectors, valid).finish(
+        {}, {"002.png": "zero, bytes"}
+    )
     assert np.array_equal(written.vectors, vectors[valid])
     assert list(written.table.ids) == list(table.ids[valid])
     assert written.meta["skipped"] == 2
-    assert read_skipped(tmp_path / "set") == {"002.png": "zero, bytes", "009.png": "unreadable"}
+    assert read_skipped(tmp_path / "set") == {
+        "002.png": "zero, bytes",
+        "009.png": "unreadable",
+    }
     lines = (tmp_path / "set" / "skipped.csv").read_text().splitlines()
-    assert lines == ["crop_id,image,reason", f'{table.ids[2]},002.png,"zero, bytes"', f"{table.ids[9]},009.png,unreadable"]
+    assert lines == [
+        "crop_id,image,reason",
+        f'{table.ids[2]},002.png,"zero, bytes"',
+        f"{table.ids[9]},009.png,unreadable",
+    ]
 
 
-def test_a_disk_that_fills_up_loses_nothing_written(tmp_path, table, vectors, monkeypatch):
+def test_a_disk_that_fills_up_loses_nothing_written(
+    tmp_path, table, vectors, monkeypatch
+):
     calls = []
 
     def savez(file, **arrays):
@@ -104,7 +123,9 @@ def test_loading_refuses_what_is_not_as_stated(tmp_path, table, vectors):
     whole = (folder / "embeddings.npy").read_bytes()
 
     (folder / "embeddings.npy").write_bytes(whole[:-4])
-    with pytest.raises(ValueError, match=f"must have {len(whole)} bytes; got {len(whole) - 4}"):
+    with pytest.raises(
+        ValueError, match=f"must have {len(whole)} bytes; got {len(whole) - 4}"
+    ):
         EmbeddingSet.load(folder)
 
     np.save(folder / "embeddings.npy", vectors.reshape(WIDTH, COUNT))
@@ -139,7 +160,9 @@ def test_loading_refuses_what_is_not_as_stated(tmp_path, table, vectors):
         EmbeddingSet.load(folder)
 
 
-def test_a_finished_set_is_reused_or_moved_aside_but_never_lost(tmp_path, table, vectors):
+def test_a_finished_set_is_reused_or_moved_aside_but_never_lost(
+    tmp_path, table, vectors
+):
     folder = tmp_path / "set"
     assert not reusable(folder, table, IDENTITY)
     write(folder, table, vectors).finish({})
@@ -149,17 +172,25 @@ def test_a_finished_set_is_reused_or_moved_aside_but_never_lost(tmp_path, table,
     assert np.array_equal(EmbeddingSet.load(tmp_path / "set.old-1").vectors, vectors)
 
 
-def test_a_kill_between_joining_and_renaming_is_harmless(tmp_path, table, vectors, monkeypatch):
+def test_a_kill_between_joining_and_renaming_is_harmless(
+    tmp_path, table, vectors, monkeypatch
+):
     writer = write(tmp_path / "set", table, vectors)
-    monkeypatch.setattr(module.os, "rename", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(
+        module.os, "rename", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
     with pytest.raises(KeyboardInterrupt):
         writer.finish({})
     monkeypatch.undo()
     write(tmp_path / "set", table, vectors).finish({})
-    assert np.array_equal(EmbeddingSet.load(tmp_path / "set", full=True).vectors, vectors)
+    assert np.array_equal(
+        EmbeddingSet.load(tmp_path / "set", full=True).vectors, vectors
+    )
 
 
-def test_a_kill_while_tidying_up_leaves_a_whole_set(tmp_path, table, vectors, monkeypatch):
+def test_a_kill_while_tidying_up_leaves_a_whole_set(
+    tmp_path, table, vectors, monkeypatch
+):
     writer = write(tmp_path / "set", table, vectors)
     removed = []
 
@@ -176,7 +207,9 @@ def test_a_kill_while_tidying_up_leaves_a_whole_set(tmp_path, table, vectors, mo
     monkeypatch.undo()
     assert len(removed) == 2
     assert reusable(tmp_path / "set", table, IDENTITY)
-    assert np.array_equal(EmbeddingSet.load(tmp_path / "set", full=True).vectors, vectors)
+    assert np.array_equal(
+        EmbeddingSet.load(tmp_path / "set", full=True).vectors, vectors
+    )
 
 
 def test_a_folder_without_meta_is_moved_aside(tmp_path, table, vectors):
@@ -204,4 +237,8 @@ def test_the_writer_checks_what_it_is_given(tmp_path, table, vectors):
 def test_meta_is_plain_json(tmp_path, table, vectors):
     write(tmp_path / "set", table, vectors).finish({"provenance": {"seed": 3}})
     meta = json.loads((tmp_path / "set" / "meta.json").read_text())
-    assert (meta["rows"], meta["width"], meta["provenance"]) == (COUNT, WIDTH, {"seed": 3})
+    assert (meta["rows"], meta["width"], meta["provenance"]) == (
+        COUNT,
+        WIDTH,
+        {"seed": 3},
+    )

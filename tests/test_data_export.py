@@ -18,7 +18,15 @@ from pycocotools.coco import COCO
 from data.box_csv import read_box_csv
 from data.crop_table import CropTable
 from data.cropandweed import read_cropandweed
-from data.export import FORMATS, Selection, choose, export, make_card, read_card, safe_name
+from data.export import (
+    FORMATS,
+    Selection,
+    choose,
+    export,
+    make_card,
+    read_card,
+    safe_name,
+)
 from data.sources import SourceOptions, read_source
 from data.yolo import read_yolo
 
@@ -28,11 +36,18 @@ META = {"encoder_hash": "e", "sha256": "s", "table_hash": "t"}
 
 @pytest.fixture(scope="module")
 def selection(field):
-    """Ten beets, two of them marked as relevant, and two other plants marked as not relevant."""
+    """Ten beets, two of them marked as relevant, and two other plants marked as not
+    relevant.
+    """
     table, _ = read_cropandweed(field)
     rows = np.flatnonzero(table.column("species") == "Sugar beet")[:10]
     others = np.flatnonzero(table.column("species") != "Sugar beet")[:2]
-    marks = {int(rows[0]): True, int(rows[1]): True, int(others[0]): False, int(others[1]): False}
+    marks = {
+        int(rows[0]): True,
+        int(rows[1]): True,
+        int(others[0]): False,
+        int(others[1]): False,
+    }
     return Selection(table, rows, np.linspace(0.99, 0.9, 10), NAME, marks)
 
 
@@ -43,10 +58,14 @@ def written(selection, kind, tmp_path, **card):
 
 
 def boxes(table, rows):
-    return sorted((str(table.column("image")[row]), *table.boxes[row].tolist()) for row in rows)
+    return sorted(
+        (str(table.column("image")[row]), *table.boxes[row].tolist()) for row in rows
+    )
 
 
-def test_cropandweed_reads_the_variant_with_the_new_class_on_the_source_boxes(selection, field, tmp_path):
+def test_cropandweed_reads_the_variant_with_the_new_class_on_the_source_boxes(
+    selection, field, tmp_path
+):
     folder, _ = written(selection, "cropandweed", tmp_path)
     root = tmp_path / "dataset"
     shutil.copytree(field, root)
@@ -55,19 +74,30 @@ def test_cropandweed_reads_the_variant_with_the_new_class_on_the_source_boxes(se
     of_class = np.flatnonzero(table.column("label_name") == NAME)
     assert boxes(table, of_class) == boxes(selection.table, selection.rows)
     assert table.ids.tolist() == selection.table.ids.tolist()
-    assert set(table.column("label_id")[of_class]) == {100}  # CropAndWeed's own ids end at 99
+    assert set(table.column("label_id")[of_class]) == {
+        100
+    }  # CropAndWeed's own ids end at 99
     kept = np.setdiff1d(np.arange(len(table)), of_class)
-    assert (table.column("label_id")[kept] == selection.table.column("label_id")[kept]).all()
+    assert (
+        table.column("label_id")[kept] == selection.table.column("label_id")[kept]
+    ).all()
     first = next((folder / "bboxes" / "Beet46Leaves").glob("*.csv"))
     source = (field / "bboxes" / "CropAndWeed" / first.name).read_text()
-    old, new = ([line.split(",") for line in text.split()] for text in (source, first.read_text()))
+    old, new = (
+        [line.split(",") for line in text.split()]
+        for text in (source, first.read_text())
+    )
     assert len(new[0]) == 7
-    assert sorted(row[:4] + row[5:] for row in old) == sorted(row[:4] + row[5:] for row in new)  # stems came along
+    assert sorted(row[:4] + row[5:] for row in old) == sorted(
+        row[:4] + row[5:] for row in new
+    )  # stems came along
 
 
 def test_a_class_that_exists_is_added_to(selection, tmp_path):
     table = selection.table
-    existing = Selection(table, selection.rows, selection.scores, "Red-root amaranth", {})
+    existing = Selection(
+        table, selection.rows, selection.scores, "Red-root amaranth", {}
+    )
     folder, _ = written(existing, "coco", tmp_path)
     coco = COCO(str(folder / "annotations.json"))
     names = [item["name"] for item in coco.loadCats(coco.getCatIds())]
@@ -95,7 +125,9 @@ def test_coco_is_read_by_pycocotools_and_globox(selection, tmp_path):
     assert len(coco.getAnnIds()) == labelled.sum()
     assert report.counts["boxes of no class"] == (~labelled).sum()
     again = globox.AnnotationSet.from_coco(folder / "annotations.json")
-    assert sum(box.label == NAME for annotation in again for box in annotation.boxes) == 10
+    assert (
+        sum(box.label == NAME for annotation in again for box in annotation.boxes) == 10
+    )
     size = coco.loadImgs(found[0]["image_id"])[0]
     assert (size["width"], size["height"]) == (1920, 1088)
 
@@ -103,16 +135,23 @@ def test_coco_is_read_by_pycocotools_and_globox(selection, tmp_path):
 def test_yolo_is_read_by_globox_and_by_our_reader(selection, tmp_path):
     folder, _ = written(selection, "yolo", tmp_path)
     names = yaml.safe_load((folder / "data.yaml").read_text())["names"]
-    again = globox.AnnotationSet.from_yolo_v5(folder / "labels", image_folder=folder / "images")
+    again = globox.AnnotationSet.from_yolo_v5(
+        folder / "labels", image_folder=folder / "images"
+    )
     number = next(str(place) for place, name in names.items() if name == NAME)
     found = sorted(
-        (f"images/{annotation.image_id}", *(round(side) for side in (box.xmin, box.ymin, box.xmax, box.ymax)))
+        (
+            f"images/{annotation.image_id}",
+            *(round(side) for side in (box.xmin, box.ymin, box.xmax, box.ymax)),
+        )
         for annotation in again
         for box in annotation.boxes
         if box.label == number
     )
     assert found == boxes(selection.table, selection.rows)
-    assert "path" not in yaml.safe_load((folder / "data.yaml").read_text())  # so that its own folder counts
+    assert "path" not in yaml.safe_load(
+        (folder / "data.yaml").read_text()
+    )  # so that its own folder counts
     table, _ = read_yolo(folder)
     assert boxes(table, np.flatnonzero(table.column("label_name") == NAME)) == found
 
@@ -120,16 +159,22 @@ def test_yolo_is_read_by_globox_and_by_our_reader(selection, tmp_path):
 def test_folders_hold_the_pixels_of_the_boxes(selection, tmp_path):
     folder, _ = written(selection, "folders", tmp_path)
     row = int(selection.rows[3])
-    crop = np.asarray(Image.open(folder / "beet_4-6_leaves" / f"{selection.table.ids[row]}.png"))
+    crop = np.asarray(
+        Image.open(folder / "beet_4-6_leaves" / f"{selection.table.ids[row]}.png")
+    )
     left, top, right, bottom = selection.table.boxes[row]
     photo = np.asarray(Image.open(selection.table.path(row)).convert("RGB"))
     assert (crop == photo[top:bottom, left:right]).all()
     table, _ = read_source(str(folder), SourceOptions(format="folder"))
-    counts = {name: int((table.column("label_name") == name).sum()) for name in table.classes}
+    counts = {
+        name: int((table.column("label_name") == name).sum()) for name in table.classes
+    }
     assert counts == {"beet_4-6_leaves": 10, "not_beet_4-6_leaves": 2}
 
 
-def test_csv_is_read_by_pandas_and_parquet_by_duckdb_and_both_by_us(selection, tmp_path):
+def test_csv_is_read_by_pandas_and_parquet_by_duckdb_and_both_by_us(
+    selection, tmp_path
+):
     folder, _ = written(selection, "csv", tmp_path)
     frame = pd.read_csv(folder / "crops.csv")
     assert frame["crop_id"].tolist() == selection.table.ids[selection.rows].tolist()
@@ -141,11 +186,15 @@ def test_csv_is_read_by_pandas_and_parquet_by_duckdb_and_both_by_us(selection, t
     assert boxes(table, range(10)) == boxes(selection.table, selection.rows)
     folder, _ = written(selection, "parquet", tmp_path)
     path = folder / "crops.parquet"
-    assert duckdb.sql(f"SELECT count(*), min(score) FROM '{path}' WHERE class = 'beet, 4-6 leaves'").fetchall()[0] == (
+    assert duckdb.sql(
+        f"SELECT count(*), min(score) FROM '{path}' WHERE class = 'beet, 4-6 leaves'"
+    ).fetchall()[0] == (
         10,
         pytest.approx(0.9),
     )
-    assert boxes(CropTable.read(path), range(10)) == boxes(selection.table, selection.rows)
+    assert boxes(CropTable.read(path), range(10)) == boxes(
+        selection.table, selection.rows
+    )
 
 
 def test_label_studio_takes_tasks_annotations_and_predictions(selection, tmp_path):
@@ -159,10 +208,27 @@ def test_label_studio_takes_tasks_annotations_and_predictions(selection, tmp_pat
         assert all(interface.validate_prediction(item) for item in task["predictions"])
         marked += sum(len(item["result"]) for item in task["annotations"])
         image = task["data"]["image"].removeprefix("/data/local-files/?d=")
-        for region in [region for item in task["annotations"] + task["predictions"] for region in item["result"]]:
+        for region in [
+            region
+            for item in task["annotations"] + task["predictions"]
+            for region in item["result"]
+        ]:
             value = region["value"]
             left, top = value["x"] * 19.2, value["y"] * 10.88
-            found.append((image, *map(round, (left, top, left + value["width"] * 19.2, top + value["height"] * 10.88))))
+            found.append(
+                (
+                    image,
+                    *map(
+                        round,
+                        (
+                            left,
+                            top,
+                            left + value["width"] * 19.2,
+                            top + value["height"] * 10.88,
+                        ),
+                    ),
+                )
+            )
     assert sorted(found) == boxes(selection.table, selection.rows)
     assert marked == 2
 
@@ -183,14 +249,30 @@ def test_tensorflow_datasets_reads_the_records(selection, tmp_path):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind != "tfrecord"])
-def test_every_export_is_whole_with_a_card_or_not_there(selection, tmp_path, kind, monkeypatch):
+def test_every_export_is_whole_with_a_card_or_not_there(
+    selection, tmp_path, kind, monkeypatch
+):
     card = make_card(
-        META, ["c1"], "", "threshold", {"c1": True, "c2": False}, "hash", {"method": "pulled"}, np.ones(3), None, None, 0
+        META,
+        ["c1"],
+        "",
+        "threshold",
+        {"c1": True, "c2": False},
+        "hash",
+        {"method": "pulled"},
+        np.ones(3),
+        None,
+        None,
+        0,
     )
     folder, _ = written(selection, kind, tmp_path, **card)
     facts = read_card(folder)
     assert facts["class"] == NAME
-    assert (facts["format"], facts["crops"], facts["marks"]) == (kind, 10, {"relevant": 1, "not_relevant": 1})
+    assert (facts["format"], facts["crops"], facts["marks"]) == (
+        kind,
+        10,
+        {"relevant": 1, "not_relevant": 1},
+    )
     assert facts["estimates"]["precision"].startswith("not estimated")
     assert facts["provenance"]["versions"]["numpy"] == np.__version__
     assert "not estimated" in (folder / "card.md").read_text()
@@ -206,13 +288,22 @@ def test_a_card_has_estimates_only_where_the_threshold_chose():
     known = {"precision": {"estimate": 0.9}}
     arguments = (["c1"], "", "threshold", {}, "hash", {}, np.ones(3), None)
     assert make_card(META, *arguments, known, 0)["estimates"] == known
-    marked = make_card(META, ["c1"], "", "marked", {}, "hash", {}, np.ones(3), None, known, 0)
+    marked = make_card(
+        META, ["c1"], "", "marked", {}, "hash", {}, np.ones(3), None, known, 0
+    )
     assert "marked by a person" in marked["estimates"]["precision"]
 
 
 def test_what_a_person_said_overrules_the_threshold():
-    scores, among = np.array([0.9, 0.8, 0.7, 0.2, 0.1]), np.array([True, True, False, True, True])
-    assert choose(scores, 0.5, {0: False, 4: True}, [3], among).tolist() == [1, 3, 4]  # 2 isn't among them
+    scores, among = (
+        np.array([0.9, 0.8, 0.7, 0.2, 0.1]),
+        np.array([True, True, False, True, True]),
+    )
+    assert choose(scores, 0.5, {0: False, 4: True}, [3], among).tolist() == [
+        1,
+        3,
+        4,
+    ]  # 2 isn't among them
     assert choose(scores, None, {0: False, 4: True}, [3], among).tolist() == [3, 4]
     assert choose(scores, 0.5, {3: False}, [3], among).tolist() == [0, 1]
 
@@ -222,16 +313,25 @@ def test_hostile_names_stay_names(field, tmp_path):
     hostile = '../../x"><script>alert(1)</script>'
     selection = Selection(table, np.array([0]), np.array([1.0]), hostile, {1: False})
     folder, _ = written(selection, "folders", tmp_path)
-    assert all(path.resolve().is_relative_to(folder.resolve()) for path in folder.rglob("*"))
+    assert all(
+        path.resolve().is_relative_to(folder.resolve()) for path in folder.rglob("*")
+    )
     assert len(list(folder.glob("*/*.png"))) == 2
     folder, _ = written(selection, "label_studio", tmp_path)
-    assert LabelInterface((folder / "labels.xml").read_text()).get_control("label").labels == [hostile]
+    assert LabelInterface((folder / "labels.xml").read_text()).get_control(
+        "label"
+    ).labels == [hostile]
     assert safe_name("..") == "unnamed"
     assert safe_name("/etc/passwd") == "etc_passwd"
     folder, _ = written(selection, "cropandweed", tmp_path)
     with open(folder / "variants.csv", newline="") as file:
-        assert {row["variant"] for row in csv.DictReader(file)} == {"XScriptAlert1Script"}
-    with pytest.raises(ValueError, match="class_name must be a name of at most 100 letters, without line breaks"):
+        assert {row["variant"] for row in csv.DictReader(file)} == {
+            "XScriptAlert1Script"
+        }
+    with pytest.raises(
+        ValueError,
+        match="class_name must be a name of at most 100 letters, without line breaks",
+    ):
         Selection(table, np.array([0]), np.array([1.0]), "a\nb", {})
     with pytest.raises(ValueError, match="selection must hold at least one crop"):
         Selection(table, np.array([], int), np.array([]), "a", {})
@@ -243,9 +343,15 @@ def test_an_image_that_cannot_be_read_is_left_out_and_reported(selection, tmp_pa
     folder, report = written(lost, "folders", tmp_path)
     assert len(report.skipped) == 10
     assert "no such file" in json.dumps(read_card(folder)["left_out"])
-    with pytest.raises(ValueError, match="format cropandweed must have a source with CropAndWeed's label ids"):
+    with pytest.raises(
+        ValueError,
+        match="format cropandweed must have a source with CropAndWeed's label ids",
+    ):
         written(
-            Selection(CropTable(moved.root, moved.rows.drop_columns(["label_id"])), *(lost.rows, lost.scores, "a", {})),
+            Selection(
+                CropTable(moved.root, moved.rows.drop_columns(["label_id"])),
+                *(lost.rows, lost.scores, "a", {}),
+            ),
             "cropandweed",
             tmp_path,
         )

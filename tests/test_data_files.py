@@ -26,7 +26,9 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
 
 def test_a_full_disk_is_noticed_before_work_starts(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 5_000_000, 5_000_000))
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 5_000_000, 5_000_000)
+    )
     check_writable(tmp_path, "run_dir", 4_000_000)
     with pytest.raises(OSError, match="run_dir needs 6 MB on its disk; 5 MB are free"):
         check_writable(tmp_path, "run_dir", 6_000_000)
@@ -34,19 +36,35 @@ def test_a_full_disk_is_noticed_before_work_starts(tmp_path, monkeypatch):
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="run_dir must be a folder that can be written to"):
+    with pytest.raises(
+        OSError, match="run_dir must be a folder that can be written to"
+    ):
         check_writable(tmp_path / "file" / "run", "run_dir")
-    with pytest.raises(OSError, match="run_dir must be a folder that can be written to"):
-        check_writable("/proc/run", "run_dir")  # refuses even root, as a read-only disk does
+    with pytest.raises(
+        OSError, match="run_dir must be a folder that can be written to"
+    ):
+        check_writable(
+            "/proc/run", "run_dir"
+        )  # refuses even root, as a read-only disk does
 
 
 def test_a_second_process_is_refused_and_a_killed_one_frees_the_folder(tmp_path):
-    hold = f"from data.files import exclusive\nwith exclusive({str(tmp_path)!r}, 'run_dir'):\n print('held', flush=True); input()"
+    hold = (
+        f"from data.files import exclusive\nwith exclusive({str(tmp_path)!r}, "
+        "'run_dir'):\n print('held', flush=True); input()"
+    )
     with subprocess.Popen(
-        [sys.executable, "-c", hold], cwd=Path(__file__).parent.parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", hold],
+        cwd=Path(__file__).parent.parent,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as other:
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(RuntimeError, match="run_dir is in use by another process"), exclusive(tmp_path, "run_dir"):
+        with (
+            pytest.raises(RuntimeError, match="run_dir is in use by another process"),
+            exclusive(tmp_path, "run_dir"),
+        ):
             pass
         other.kill()
     with exclusive(tmp_path, "run_dir"):

@@ -13,13 +13,25 @@ def make(root, *names):
 
 
 def facts(table):
-    return list(zip(table.column("image"), table.column("label_name"), table.column("label"), table.column("split"), strict=True))
+    return list(
+        zip(
+            table.column("image"),
+            table.column("label_name"),
+            table.column("label"),
+            table.column("split"),
+            strict=True,
+        )
+    )
 
 
 def test_class_folders(tmp_path):
     make(tmp_path, "beet/a.png", "oat/b.png", "beet/c.png")
     table, report = read_image_folder(tmp_path)
-    assert facts(table) == [("beet/a.png", "beet", 0, ""), ("beet/c.png", "beet", 0, ""), ("oat/b.png", "oat", 1, "")]
+    assert facts(table) == [
+        ("beet/a.png", "beet", 0, ""),
+        ("beet/c.png", "beet", 0, ""),
+        ("oat/b.png", "oat", 1, ""),
+    ]
     assert table.boxes.tolist() == [[0, 0, 7, 5]] * 3
     assert not report.skipped
 
@@ -31,19 +43,27 @@ def test_split_folders_with_and_without_classes(tmp_path):
         ("train/beet/a.png", "beet", 0, "train"),
         ("val/beet/b.png", "beet", 0, "validation"),
     ]
-    assert facts(read_image_folder(tmp_path / "two")[0]) == [("test/b.png", "", -1, "test"), ("train/a.png", "", -1, "train")]
+    assert facts(read_image_folder(tmp_path / "two")[0]) == [
+        ("test/b.png", "", -1, "test"),
+        ("train/a.png", "", -1, "train"),
+    ]
 
 
 def test_a_class_may_be_called_test_beside_others(tmp_path):
     make(tmp_path, "test/a.png", "oat/b.png")
-    assert [row[1:] for row in facts(read_image_folder(tmp_path)[0])] == [("oat", 0, ""), ("test", 1, "")]
+    assert [row[1:] for row in facts(read_image_folder(tmp_path)[0])] == [
+        ("oat", 0, ""),
+        ("test", 1, ""),
+    ]
 
 
 def test_no_folders_means_no_labels_and_deeper_levels_join(tmp_path):
     make(tmp_path / "flat", "a.png")
     make(tmp_path / "deep", "beet/young/a.png", ".hidden/b.png")
     assert facts(read_image_folder(tmp_path / "flat")[0]) == [("a.png", "", -1, "")]
-    assert facts(read_image_folder(tmp_path / "deep")[0]) == [("beet/young/a.png", "beet/young", 0, "")]
+    assert facts(read_image_folder(tmp_path / "deep")[0]) == [
+        ("beet/young/a.png", "beet/young", 0, "")
+    ]
 
 
 def test_unreadable_files_are_skipped_and_reported(tmp_path):
@@ -52,7 +72,9 @@ def test_unreadable_files_are_skipped_and_reported(tmp_path):
     (tmp_path / "beet" / "notes.txt").write_text("not counted")
     table, report = read_image_folder(tmp_path)
     assert len(table) == 1
-    assert [(item.image, item.reason) for item in report.skipped] == [("beet/zero.jpg", "zero bytes")]
+    assert [(item.image, item.reason) for item in report.skipped] == [
+        ("beet/zero.jpg", "zero bytes")
+    ]
 
 
 def test_errors_say_what_was_found(tmp_path):
@@ -61,7 +83,9 @@ def test_errors_say_what_was_found(tmp_path):
     with pytest.raises(ValueError, match="holds no image file"):
         read_image_folder(tmp_path)
     (tmp_path / "a.jpg").touch()
-    with pytest.raises(ValueError, match=r"1 files, none of them readable \(a.jpg: zero bytes\)"):
+    with pytest.raises(
+        ValueError, match=r"1 files, none of them readable \(a.jpg: zero bytes\)"
+    ):
         read_image_folder(tmp_path)
     with pytest.raises(ValueError, match="is a file"):
         read_image_folder(tmp_path / "a.jpg")
@@ -71,12 +95,18 @@ def test_linked_folders_are_followed_once_and_bad_names_skipped(tmp_path):
     make(tmp_path / "elsewhere", "beet/a.png")
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "beet").symlink_to(tmp_path / "elsewhere" / "beet")
-    (tmp_path / "elsewhere" / "beet" / "loop").symlink_to(tmp_path / "elsewhere" / "beet")
+    (tmp_path / "elsewhere" / "beet" / "loop").symlink_to(
+        tmp_path / "elsewhere" / "beet"
+    )
     Image.new("RGB", (7, 5)).save(tmp_path / "plain.png")
-    (tmp_path / "data" / "beet" / os.fsdecode(b"caf\xe9.png")).write_bytes((tmp_path / "plain.png").read_bytes())
+    (tmp_path / "data" / "beet" / os.fsdecode(b"caf\xe9.png")).write_bytes(
+        (tmp_path / "plain.png").read_bytes()
+    )
     table, report = read_image_folder(tmp_path / "data")
     assert facts(table) == [("beet/a.png", "beet", 0, "")]
-    assert [(item.image, item.reason) for item in report.skipped] == [("beet/caf\\udce9.png", "file name isn't UTF-8")]
+    assert [(item.image, item.reason) for item in report.skipped] == [
+        ("beet/caf\\udce9.png", "file name isn't UTF-8")
+    ]
 
 
 def test_a_replaced_image_changes_the_table_but_no_id(tmp_path):

@@ -10,19 +10,30 @@ RED = (250, 10, 10)
 
 def test_grey_becomes_three_equal_channels(tmp_path):
     Image.new("L", (4, 3), 77).save(tmp_path / "grey.png")
-    assert np.asarray(read_image(tmp_path / "grey.png")).tolist() == [[[77] * 3] * 4] * 3
+    assert (
+        np.asarray(read_image(tmp_path / "grey.png")).tolist() == [[[77] * 3] * 4] * 3
+    )
 
 
 def test_cmyk_jpeg_is_converted(tmp_path):
-    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "cmyk.jpg", quality=100)  # magenta + yellow = red
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(
+        tmp_path / "cmyk.jpg", quality=100
+    )  # magenta + yellow = red
     red, green, blue = np.asarray(read_image(tmp_path / "cmyk.jpg")).mean((0, 1))
     assert red > 240
     assert max(green, blue) < 15
 
 
 def test_sixteen_bit_keeps_the_upper_byte(tmp_path):
-    Image.fromarray(np.array([[0, 256, 65535, 32768]], np.uint16)).save(tmp_path / "deep.png")
-    assert np.asarray(read_image(tmp_path / "deep.png"))[0, :, 0].tolist() == [0, 1, 255, 128]
+    Image.fromarray(np.array([[0, 256, 65535, 32768]], np.uint16)).save(
+        tmp_path / "deep.png"
+    )
+    assert np.asarray(read_image(tmp_path / "deep.png"))[0, :, 0].tolist() == [
+        0,
+        1,
+        255,
+        128,
+    ]
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "P"])
@@ -51,13 +62,21 @@ def test_exif_orientation_is_applied(tmp_path):
 
 def test_forty_megapixels_are_read(tmp_path):
     Image.new("RGB", (8000, 5000), RED).save(tmp_path / "large.jpg")
-    assert np.asarray(cut(read_image(tmp_path / "large.jpg"), (0, 0, 8000, 5000), 32)).shape == (32, 32, 3)
+    assert np.asarray(
+        cut(read_image(tmp_path / "large.jpg"), (0, 0, 8000, 5000), 32)
+    ).shape == (32, 32, 3)
 
 
 def damaged(tmp_path):
     whole = tmp_path / "whole.jpg"
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(whole)
-    cases = {"zero.jpg": b"", "text.jpg": b"not an image at all", "short.jpg": whole.read_bytes()[:900]}
+    Image.fromarray(
+        np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    ).save(whole)
+    cases = {
+        "zero.jpg": b"",
+        "text.jpg": b"not an image at all",
+        "short.jpg": whole.read_bytes()[:900],
+    }
     Image.new("RGB", (64, 64)).save(tmp_path / "whole.png")
     png = (tmp_path / "whole.png").read_bytes()
     cases["crc.png"] = png[:45] + bytes([png[45] ^ 255]) + png[46:]
@@ -67,7 +86,12 @@ def damaged(tmp_path):
 
 
 def test_damaged_files_raise_one_kind_of_error_that_names_them(tmp_path):
-    reasons = {"zero.jpg": "zero bytes", "text.jpg": "not an image", "short.jpg": "damaged", "crc.png": "damaged"}
+    reasons = {
+        "zero.jpg": "zero bytes",
+        "text.jpg": "not an image",
+        "short.jpg": "damaged",
+        "crc.png": "damaged",
+    }
     for name in damaged(tmp_path):
         with pytest.raises(ImageError, match=f"{name}: {reasons[name]}"):
             read_image(tmp_path / name)
@@ -101,7 +125,9 @@ def test_cut_at_most_keeps_aspect_and_never_enlarges():
 
 def test_pixels_without_a_defined_range_are_refused_and_small_values_kept(tmp_path):
     Image.fromarray(np.ones((2, 2), np.float32)).save(tmp_path / "float.tif")
-    with pytest.raises(ImageError, match=r"float\.tif: floating-point pixels have no defined range"):
+    with pytest.raises(
+        ImageError, match=r"float\.tif: floating-point pixels have no defined range"
+    ):
         read_image(tmp_path / "float.tif")
     Image.fromarray(np.full((2, 2), 70_000, np.int32)).save(tmp_path / "large.tif")
     with pytest.raises(ImageError, match="at most 16 bits are read"):
@@ -124,7 +150,9 @@ def test_hand_worked_windows(view, window):
 
 
 def test_a_square_view_keeps_the_aspect_and_the_pixels():
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8))
+    image = Image.fromarray(
+        np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
+    )
     crop = cut(image, (10, 20, 50, 40), 40, CropView())
     assert np.array_equal(np.asarray(crop), np.asarray(image)[10:50, 10:50])
 
@@ -132,7 +160,9 @@ def test_a_square_view_keeps_the_aspect_and_the_pixels():
 def test_beyond_the_border_pixels_are_mirrored_or_grey():
     pixels = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
     image = Image.fromarray(pixels)
-    mirrored = np.asarray(cut_at_most(image, (0, 0, 4, 2), 9, CropView()))  # rows -1 to 2, columns 0 to 3
+    mirrored = np.asarray(
+        cut_at_most(image, (0, 0, 4, 2), 9, CropView())
+    )  # rows -1 to 2, columns 0 to 3
     assert np.array_equal(mirrored, pixels[[0, 0, 1, 2], :4])
     grey = np.asarray(cut_at_most(image, (0, 0, 4, 2), 9, CropView(fill="grey")))
     assert np.array_equal(grey[1:], pixels[:3, :4])
@@ -145,7 +175,11 @@ def test_a_margin_wider_than_the_image_is_filled_too():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), [({"padding": -0.1}, "padding must be in"), ({"fill": "white"}, "fill must be one of")]
+    ("arguments", "message"),
+    [
+        ({"padding": -0.1}, "padding must be in"),
+        ({"fill": "white"}, "fill must be one of"),
+    ],
 )
 def test_bad_views_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):

@@ -8,7 +8,12 @@ from data.crop_cache import CropCache
 from data.crop_table import CropTable
 from data.image_folder import read_image_folder
 from data.images import STRETCHED, CropView, cut, read_image
-from data.pipeline import Unreadable, embedding_batches, training_batches, training_order
+from data.pipeline import (
+    Unreadable,
+    embedding_batches,
+    training_batches,
+    training_order,
+)
 from simclr_tf2.augment import AugmentConfig, two_views
 from tests.test_data_crop_table import columns
 
@@ -39,14 +44,20 @@ def test_embedding_batches_are_the_crops_in_table_order(boxes_table, batch, star
             assert not valid[place]
             assert not crops[place].any()
         else:
-            expected = np.asarray(cut(read_image(boxes_table.path(row)), boxes_table.boxes[row], 16))
+            expected = np.asarray(
+                cut(read_image(boxes_table.path(row)), boxes_table.boxes[row], 16)
+            )
             assert np.array_equal(crops[place], expected)
     assert unreadable.reasons == {"2.png": "not an image"}
 
 
 def test_each_image_is_decoded_once(boxes_table, monkeypatch):
     decoded = []
-    monkeypatch.setattr(pipeline, "read_image", lambda path: decoded.append(path.name) or read_image(path))
+    monkeypatch.setattr(
+        pipeline,
+        "read_image",
+        lambda path: decoded.append(path.name) or read_image(path),
+    )
     list(embedding_batches(boxes_table, 16, 2, Unreadable()))
     assert sorted(decoded) == ["0.png", "1.png", "2.png", "3.png", "4.png"]
 
@@ -54,13 +65,20 @@ def test_each_image_is_decoded_once(boxes_table, monkeypatch):
 def epoch(table, folder, seed=0, number=0, start=0):
     config = AugmentConfig(16)
     cache = CropCache(folder / "cache", table, 32, STRETCHED)
-    views = training_batches(cache, lambda image, key: two_views(image, key, config), 8, seed, number, start)
-    return [(first.numpy(), second.numpy(), labels.numpy()) for (first, second), labels in views]
+    views = training_batches(
+        cache, lambda image, key: two_views(image, key, config), 8, seed, number, start
+    )
+    return [
+        (first.numpy(), second.numpy(), labels.numpy())
+        for (first, second), labels in views
+    ]
 
 
 def same(one, two):
     return len(one) == len(two) and all(
-        np.array_equal(a, b) for x, y in zip(one, two, strict=True) for a, b in zip(x, y, strict=True)
+        np.array_equal(a, b)
+        for x, y in zip(one, two, strict=True)
+        for a, b in zip(x, y, strict=True)
     )
 
 
@@ -91,7 +109,9 @@ def test_an_epoch_shows_every_crop_at_most_once(photos, tmp_path):
 def test_an_unreadable_crop_is_replaced(photos, tmp_path):
     table, _ = read_image_folder(photos)
     (photos / "green" / "05.png").write_bytes(b"broken since it was read")
-    for number in range(3):  # an epoch leaves out a remainder, so one alone might not meet the broken image
+    for number in range(
+        3
+    ):  # an epoch leaves out a remainder, so one alone might not meet the broken image
         batches = epoch(table, tmp_path, number=number)
         assert [len(labels) for _, _, labels in batches] == [8] * (36 // 8)
 
@@ -100,21 +120,37 @@ def test_no_readable_crop_is_an_error(photos, tmp_path):
     table, _ = read_image_folder(photos)
     for path in photos.rglob("*.png"):
         path.write_bytes(b"")
-    with pytest.raises(tf.errors.InvalidArgumentError, match="none of the crops could be read"):
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="none of the crops could be read"
+    ):
         epoch(table, tmp_path)
 
 
 def test_labels_are_places_among_the_classes(photos, tmp_path):
     table, _ = read_image_folder(photos)
-    labels = np.concatenate([labels for _, _, labels in epoch(table.take(table.column("label_name") != "blue"), tmp_path)])
-    assert set(labels) == {0, 1}  # green and red, although the source calls them 1 and 2
+    labels = np.concatenate(
+        [
+            labels
+            for _, _, labels in epoch(
+                table.take(table.column("label_name") != "blue"), tmp_path
+            )
+        ]
+    )
+    assert set(labels) == {
+        0,
+        1,
+    }  # green and red, although the source calls them 1 and 2
 
 
 @pytest.mark.parametrize("view", [STRETCHED, CropView(), CropView(0.5, False, "grey")])
 def test_embedding_batches_show_the_view(boxes_table, view):
-    crops, _ = next(iter(embedding_batches(boxes_table, 16, 3, Unreadable(), view=view)))
+    crops, _ = next(
+        iter(embedding_batches(boxes_table, 16, 3, Unreadable(), view=view))
+    )
     for row in range(3):
-        expected = np.asarray(cut(read_image(boxes_table.path(row)), boxes_table.boxes[row], 16, view))
+        expected = np.asarray(
+            cut(read_image(boxes_table.path(row)), boxes_table.boxes[row], 16, view)
+        )
         assert np.array_equal(crops[row], expected)
 
 
@@ -134,32 +170,67 @@ def test_batches_by_session_hold_as_few_sessions_as_possible():
     assert [len(set(sessions[batch])) for batch in batches] == [1] * 8
     mixed = training_order(table, 8, 3, 0, False).reshape(-1, 8)
     assert np.mean([len(set(sessions[batch])) for batch in mixed]) > 2.5
-    assert len({sessions[batch[0]] for batch in batches[:4]}) > 2  # sessions don't come one after the other
+    assert (
+        len({sessions[batch[0]] for batch in batches[:4]}) > 2
+    )  # sessions don't come one after the other
 
 
 def sessions_table(counts):
     """A table with the given numbers of crops in its sessions."""
-    names = [f"s{number}-{crop:03d}.png" for number, count in enumerate(counts) for crop in range(count)]
-    sessions = [f"s{number}" for number, count in enumerate(counts) for _ in range(count)]
-    return CropTable.from_columns("", columns(names, [(0, 0, 9, 9)] * len(names)) | {"session": sessions})
+    names = [
+        f"s{number}-{crop:03d}.png"
+        for number, count in enumerate(counts)
+        for crop in range(count)
+    ]
+    sessions = [
+        f"s{number}" for number, count in enumerate(counts) for _ in range(count)
+    ]
+    return CropTable.from_columns(
+        "", columns(names, [(0, 0, 9, 9)] * len(names)) | {"session": sessions}
+    )
 
 
 def test_devices_share_a_batch_and_workers_share_the_work(photos, tmp_path):
-    """Each element is one device's share; together they are the batch of one device. Shapes are static, as TPUs demand."""
+    """Each element is one device's share; together they are the batch of one device.
+    Shapes are static, as TPUs demand.
+    """
     table, _ = read_image_folder(photos)
-    cache, config = CropCache(tmp_path / "cache", table, 32, STRETCHED), AugmentConfig(16)
+    cache, config = (
+        CropCache(tmp_path / "cache", table, 32, STRETCHED),
+        AugmentConfig(16),
+    )
 
     def batches(replicas, worker):
-        return training_batches(cache, lambda x, key: two_views(x, key, config), 12, 0, 1, 1, False, replicas, worker)
+        return training_batches(
+            cache,
+            lambda x, key: two_views(x, key, config),
+            12,
+            0,
+            1,
+            1,
+            False,
+            replicas,
+            worker,
+        )
 
     whole = [(views[0].numpy(), labels.numpy()) for views, labels in batches(1, (0, 1))]
     assert len(whole) == 2
     # Four devices, two in each of two processes.
-    shares = [[(views[0].numpy(), labels.numpy()) for views, labels in batches(4, (worker, 2))] for worker in range(2)]
+    shares = [
+        [
+            (views[0].numpy(), labels.numpy())
+            for views, labels in batches(4, (worker, 2))
+        ]
+        for worker in range(2)
+    ]
     for step, (images, labels) in enumerate(whole):
         parts = [part for worker in shares for part in worker[2 * step : 2 * step + 2]]
-        np.testing.assert_array_equal(np.concatenate([part[0] for part in parts]), images)
-        np.testing.assert_array_equal(np.concatenate([part[1] for part in parts]), labels)
+        np.testing.assert_array_equal(
+            np.concatenate([part[0] for part in parts]), images
+        )
+        np.testing.assert_array_equal(
+            np.concatenate([part[1] for part in parts]), labels
+        )
     (first, second), labels = batches(4, (0, 2)).element_spec
     assert first.shape == second.shape == (3, 16, 16, 3)
     assert labels.shape == (3,)

@@ -16,12 +16,19 @@ def table(field):
 
 def test_a_csv_by_crop_id_becomes_columns_to_filter_by(table, tmp_path):
     path = tmp_path / "p.csv"
-    path.write_text(f"crop_id,predicted,score\n{table.ids[3]},Maize,0.75\n{table.ids[5]},O'Weed,\ncffffffffffff,Maize,0.5\n")
+    path.write_text(
+        f"crop_id,predicted,score\n{table.ids[3]},Maize,0.75\n{table.ids[5]},O'Weed,\ncffffffffffff,Maize,0.5\n"
+    )
     found = with_predictions(table, path)
     assert found.column("predicted")[[3, 5, 6]].tolist() == ["Maize", "O'Weed", ""]
-    assert np.flatnonzero(rows_where(found, "predicted = 'Maize' AND predicted_score > 0.7")).tolist() == [3]
+    assert np.flatnonzero(
+        rows_where(found, "predicted = 'Maize' AND predicted_score > 0.7")
+    ).tolist() == [3]
     assert sorted(confusions(found)) == sorted(
-        [(table.column("label_name")[3], "Maize", 1), (table.column("label_name")[5], "O'Weed", 1)]
+        [
+            (table.column("label_name")[3], "Maize", 1),
+            (table.column("label_name")[5], "O'Weed", 1),
+        ]
     )
     again = with_predictions(found, path)  # replaced, not added twice
     assert again.rows.column_names.count("predicted") == 1
@@ -30,10 +37,16 @@ def test_a_csv_by_crop_id_becomes_columns_to_filter_by(table, tmp_path):
 def test_a_csv_by_box(table, tmp_path):
     path = tmp_path / "p.csv"
     box = ",".join(map(str, table.boxes[4].tolist()))
-    path.write_text(f"image,left,top,right,bottom,label\n{table.column('image')[4]},{box},Maize\n")
-    assert np.flatnonzero(with_predictions(table, path).column("predicted") == "Maize").tolist() == [4]
+    path.write_text(
+        f"image,left,top,right,bottom,label\n{table.column('image')[4]},{box},Maize\n"
+    )
+    assert np.flatnonzero(
+        with_predictions(table, path).column("predicted") == "Maize"
+    ).tolist() == [4]
     path.write_text(f"image,label\n{table.column('image')[4]},Maize\n")
-    with pytest.raises(ValueError, match="predictions must name crops by crop_id or by box"):
+    with pytest.raises(
+        ValueError, match="predictions must name crops by crop_id or by box"
+    ):
         with_predictions(table, path)
 
 
@@ -58,11 +71,15 @@ def test_coco_results_go_to_the_box_they_overlap_most(table, tmp_path):
     # Numbers mean what a COCO file beside says, and nothing without one.
     images = sorted(set(table.column("image")), reverse=True)
     number = {image: 100 + place for place, image in enumerate(images)}
-    numbered = [{**item, "image_id": number[table.column("image")[7]]} for item in results]
+    numbered = [
+        {**item, "image_id": number[table.column("image")[7]]} for item in results
+    ]
     path.write_text(json.dumps(numbered))
     with pytest.raises(ValueError, match="its image_id are numbers"):
         with_predictions(table, path)
-    coco = {"images": [{"id": place, "file_name": image} for image, place in number.items()]}
+    coco = {
+        "images": [{"id": place, "file_name": image} for image, place in number.items()]
+    }
     coco["categories"] = [{"id": known, "name": "green roof"}]
     (tmp_path / "instances.json").write_text(json.dumps(coco | {"annotations": []}))
     assert with_predictions(table, path).column("predicted")[7] == "green roof"
@@ -71,21 +88,44 @@ def test_coco_results_go_to_the_box_they_overlap_most(table, tmp_path):
     assert with_predictions(table, path).column("predicted")[7] == "green roof"
 
 
-def test_a_perfect_detector_on_our_own_coco_export_agrees_with_every_label(table, tmp_path):
-    export(Selection(table, np.array([0]), np.array([1.0]), "new class", {}), "coco", tmp_path / "coco", {})
-    annotations = json.loads((tmp_path / "coco" / "annotations.json").read_text())["annotations"]
-    results = [{name: item[name] for name in ("image_id", "category_id", "bbox")} | {"score": 1.0} for item in annotations]
+def test_a_perfect_detector_on_our_own_coco_export_agrees_with_every_label(
+    table, tmp_path
+):
+    export(
+        Selection(table, np.array([0]), np.array([1.0]), "new class", {}),
+        "coco",
+        tmp_path / "coco",
+        {},
+    )
+    annotations = json.loads((tmp_path / "coco" / "annotations.json").read_text())[
+        "annotations"
+    ]
+    results = [
+        {name: item[name] for name in ("image_id", "category_id", "bbox")}
+        | {"score": 1.0}
+        for item in annotations
+    ]
     (tmp_path / "coco" / "results.json").write_text(json.dumps(results))
-    found = with_predictions(table, tmp_path / "coco" / "results.json").column("predicted")
+    found = with_predictions(table, tmp_path / "coco" / "results.json").column(
+        "predicted"
+    )
     labels = table.column("label_name")
     labelled = (labels != "") & (np.arange(len(table)) > 0)
-    assert (found[labelled] == labels[labelled]).mean() > 0.99  # but for boxes that others cover
+    assert (
+        found[labelled] == labels[labelled]
+    ).mean() > 0.99  # but for boxes that others cover
 
 
 def test_numbers_and_na_are_classes_too(table, tmp_path):
     path = tmp_path / "p.csv"
-    path.write_text(f"crop_id,predicted,score\n{table.ids[3]},0,0.5\n{table.ids[4]},NA,0.5\n{table.ids[5]},,0.5\n")
-    assert with_predictions(table, path).column("predicted")[3:6].tolist() == ["0", "NA", ""]
+    path.write_text(
+        f"crop_id,predicted,score\n{table.ids[3]},0,0.5\n{table.ids[4]},NA,0.5\n{table.ids[5]},,0.5\n"
+    )
+    assert with_predictions(table, path).column("predicted")[3:6].tolist() == [
+        "0",
+        "NA",
+        "",
+    ]
 
 
 def test_overlap_is_intersection_over_union():
@@ -100,8 +140,16 @@ def test_overlap_is_intersection_over_union():
         ("p.csv", "crop_id,predicted\nc1,a\n", "no row of .* is"),
         ("p.json", '[{"image_id": 1}]', "it lacks 'category_id'"),
         ("p.json", "{", "predictions must be COCO results"),
-        ("p.json", '[{"image_id": "a", "category_id": 1, "bbox": [0, 0]}]', "a bbox has other than four numbers"),
-        ("p.csv", "crop_id,predicted,score\nc1,a,high\n", "predictions must have numbers as scores; .* has 'high'"),
+        (
+            "p.json",
+            '[{"image_id": "a", "category_id": 1, "bbox": [0, 0]}]',
+            "a bbox has other than four numbers",
+        ),
+        (
+            "p.csv",
+            "crop_id,predicted,score\nc1,a,high\n",
+            "predictions must have numbers as scores; .* has 'high'",
+        ),
     ],
 )
 def test_bad_files_are_named(table, tmp_path, name, text, message):

@@ -26,7 +26,11 @@ def test_it_reads_as_cropandweed(field):
     names = variants()["CropAndWeed"].names
     labelled = table.column("label") >= 0
     for label, name, species in zip(
-        *(table.column(column)[labelled] for column in ("label", "label_name", "species")), strict=True
+        *(
+            table.column(column)[labelled]
+            for column in ("label", "label_name", "species")
+        ),
+        strict=True,
     ):
         assert names[label] == name
         assert name.startswith(species)
@@ -40,12 +44,18 @@ def test_attributes_agree_with_boxes_masks_and_labels(field):
         assert 0 < row["share_visible"] <= 1
         assert 0 < row["vegetation"] <= 1
         if row["label_name"].startswith("Sugar beet"):
-            fewest = {"two": 0, "four": 3, "six": 5, "eight": 7}[row["label_name"].split()[2].split("-")[0]]
+            fewest = {"two": 0, "four": 3, "six": 5, "eight": 7}[
+                row["label_name"].split()[2].split("-")[0]
+            ]
             assert fewest <= row["true_leaves"] <= fewest + 2
         if not row["cut_off"]:
             assert not row["touches_border"]
     assert (
-        rows_where(table, "species = 'Sugar beet' AND true_leaves BETWEEN 4 AND 6 AND share_visible > 0.9 AND cut_off = 0").sum()
+        rows_where(
+            table,
+            "species = 'Sugar beet' AND true_leaves BETWEEN 4 AND 6 AND share_visible "
+            "> 0.9 AND cut_off = 0",
+        ).sum()
         > 5
     )
 
@@ -53,19 +63,26 @@ def test_attributes_agree_with_boxes_masks_and_labels(field):
 def test_the_mask_holds_the_label_under_each_box(field):
     table, _ = read_cropandweed(field)
     image = table.column("image")[0]
-    mask = np.asarray(Image.open(field / "labelIds" / "CropAndWeed" / f"{image[7:-4]}.png"))
+    mask = np.asarray(
+        Image.open(field / "labelIds" / "CropAndWeed" / f"{image[7:-4]}.png")
+    )
     assert mask.shape == (1088, 1920)
     for row in np.flatnonzero(table.column("image") == image):
         left, top, right, bottom = table.boxes[row]
         assert (mask[top:bottom, left:right] == table.column("label_id")[row]).any()
 
 
-def test_the_same_seed_renders_the_same_field_and_a_larger_one_holds_it(field, tmp_path):
+def test_the_same_seed_renders_the_same_field_and_a_larger_one_holds_it(
+    field, tmp_path
+):
     again = draw_field(tmp_path / "again", 1, seed=3, processes=1)
     for path in sorted(again.rglob("*-0000-0000.*")):
         assert path.read_bytes() == (field / path.relative_to(again)).read_bytes(), path
     other = draw_field(tmp_path / "other", 1, seed=4, processes=1)
-    assert next((other / "images").iterdir()).read_bytes() != next((again / "images").iterdir()).read_bytes()
+    assert (
+        next((other / "images").iterdir()).read_bytes()
+        != next((again / "images").iterdir()).read_bytes()
+    )
 
 
 def test_a_killed_run_goes_on(field, monkeypatch):
@@ -85,8 +102,12 @@ def test_a_field_of_another_seed_is_not_mixed_in(field):
 
 
 def test_a_single_uncovered_plant_is_annotated_exactly():
-    plant = grow(BY_NAME["Sugar beet"], 5, (900.0, 500.0), 1.0, np.random.default_rng(0))
-    _, index = paint([plant], draw_session(0, 0).conditions, (1920, 1088), np.random.default_rng(0))
+    plant = grow(
+        BY_NAME["Sugar beet"], 5, (900.0, 500.0), 1.0, np.random.default_rng(0)
+    )
+    _, index = paint(
+        [plant], draw_session(0, 0).conditions, (1920, 1088), np.random.default_rng(0)
+    )
     (note,) = sample_field.annotate([plant], index)
     rows, columns = np.nonzero(index)
     assert note.box == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
@@ -129,7 +150,10 @@ def test_the_class_tail_is_long():
     for number in range(12):
         for frame in range(4):
             rng = np.random.default_rng([9, number, frame])
-            counts.update(plant.species.name for plant in sample_field.draw_plants(draw_session(number, 9), rng))
+            counts.update(
+                plant.species.name
+                for plant in sample_field.draw_plants(draw_session(number, 9), rng)
+            )
     share = np.array(sorted(counts.values(), reverse=True)) / sum(counts.values())
     assert len(share) >= 12
     assert share[0] > 0.1
@@ -151,7 +175,9 @@ def test_bad_numbers_are_refused(tmp_path):
 def test_an_image_takes_less_than_a_second_of_a_core():
     session = draw_session(1, 0)
     render(session, 0, 0)
-    start = time.process_time()  # of this process alone: other work on the machine doesn't count
+    start = (
+        time.process_time()
+    )  # of this process alone: other work on the machine doesn't count
     for frame in range(3):
         render(session, frame, 0)
     assert (time.process_time() - start) / 3 < 1.0

@@ -20,12 +20,16 @@ def sources(tmp_path):
         "cropandweed": make_cropandweed(tmp_path / "caw"),
         "coco": make_coco(tmp_path / "coco"),
         "yolo": make_yolo(tmp_path / "yolo", {("train", "a"): BEET}),
-        "csv": make_csv(tmp_path / "csv", "image,left,top,right,bottom\na.png,1,2,9,9\n"),
+        "csv": make_csv(
+            tmp_path / "csv", "image,left,top,right,bottom\na.png,1,2,9,9\n"
+        ),
     }
 
 
 def test_formats_are_told_apart(sources):
-    assert {kind: detect_format(str(path)) for kind, path in sources.items()} == {kind: kind for kind in sources}
+    assert {kind: detect_format(str(path)) for kind, path in sources.items()} == {
+        kind: kind for kind in sources
+    }
     assert detect_format("tfds:beans") == "tfds"
 
 
@@ -45,12 +49,32 @@ def test_a_crop_table_is_a_source(sources, tmp_path):
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("folder", SourceOptions(variant="Fine24"), "variant applies to cropandweed; .* is read as folder"),
-        ("yolo", SourceOptions(box_size="10x10"), "box_size applies to coco, csv; .* is read as yolo"),
-        ("cropandweed", SourceOptions(boxes="xywh"), "boxes applies to coco, csv, yolo"),
+        (
+            "folder",
+            SourceOptions(variant="Fine24"),
+            "variant applies to cropandweed; .* is read as folder",
+        ),
+        (
+            "yolo",
+            SourceOptions(box_size="10x10"),
+            "box_size applies to coco, csv; .* is read as yolo",
+        ),
+        (
+            "cropandweed",
+            SourceOptions(boxes="xywh"),
+            "boxes applies to coco, csv, yolo",
+        ),
         ("csv", SourceOptions(box_size="big"), "box_size must be WIDTHxHEIGHT"),
-        ("csv", SourceOptions(format="yolo"), "data must be a folder to be read as yolo"),
-        ("folder", SourceOptions(format="coco"), "data must be a file to be read as coco; .* is a folder"),
+        (
+            "csv",
+            SourceOptions(format="yolo"),
+            "data must be a folder to be read as yolo",
+        ),
+        (
+            "folder",
+            SourceOptions(format="coco"),
+            "data must be a file to be read as coco; .* is a folder",
+        ),
         ("folder", SourceOptions(format="voc"), "format must be one of auto, folder"),
     ],
 )
@@ -64,7 +88,9 @@ def test_a_folder_that_contains_a_data_set_further_down_is_refused(sources, tmp_
     sources["cropandweed"].rename(tmp_path / "outer" / "field")
     with pytest.raises(ValueError, match=r"outer/field' has CropAndWeed's layout"):
         read_source(str(tmp_path / "outer"))
-    assert read_source(str(tmp_path / "outer"), SourceOptions(format="folder"))[0].classes == ["field/images"]
+    assert read_source(str(tmp_path / "outer"), SourceOptions(format="folder"))[
+        0
+    ].classes == ["field/images"]
     (sources["folder"] / "x.txt").write_text("0 0.5 0.5 0.1 0.1")
     with pytest.raises(ValueError, match=r"x.txt, x.png in"):
         read_source(str(sources["folder"]))
@@ -72,5 +98,7 @@ def test_a_folder_that_contains_a_data_set_further_down_is_refused(sources, tmp_
 
 def test_boxes_that_all_fall_away_are_an_error(sources, tmp_path):
     path = make_csv(sources["csv"].parent, "image,left,top,right,bottom\na.png,,,,\n")
-    with pytest.raises(ValueError, match=r"must hold (boxes that lie in their images|numbers)"):
+    with pytest.raises(
+        ValueError, match=r"must hold (boxes that lie in their images|numbers)"
+    ):
         read_source(str(path))

@@ -1,4 +1,6 @@
-"""CropAndWeed as a tensorflow-datasets builder, and tensorflow-datasets sets as a source."""
+"""CropAndWeed as a tensorflow-datasets builder, and tensorflow-datasets sets as a
+source.
+"""
 
 import numpy as np
 import pytest
@@ -14,7 +16,10 @@ from data.tfds_source import read_tfds
 from tests.test_data_cropandweed import make
 
 ROWS = {
-    f"ave-{session:04d}-{frame:04d}": [f"{100 + session},200,{160 + frame},290,{8 + frame},130,245", "0,10,40,60,255,20,30"]
+    f"ave-{session:04d}-{frame:04d}": [
+        f"{100 + session},200,{160 + frame},290,{8 + frame},130,245",
+        "0,10,40,60,255,20,30",
+    ]
     for session in range(12)
     for frame in range(2)
 }
@@ -22,7 +27,9 @@ ROWS = {
 
 @pytest.fixture(scope="module")
 def field(tmp_path_factory):
-    """A generated CropAndWeed folder of 12 sessions; plain images, each of its own colour."""
+    """A generated CropAndWeed folder of 12 sessions; plain images, each of its own
+    colour.
+    """
     root = make(tmp_path_factory.mktemp("manual"), ROWS)
     for number, path in enumerate(sorted((root / "images").iterdir())):
         Image.new("RGB", (1920, 1088), (10 * number, 90, 60)).save(path, quality=60)
@@ -32,11 +39,16 @@ def field(tmp_path_factory):
 @pytest.fixture(scope="module")
 def counts(field):
     table, _ = read_cropandweed(field)
-    return {name: len(set(table.take(split_mask(table, name)).column("image"))) for name in ("train", "validation")}
+    return {
+        name: len(set(table.take(split_mask(table, name)).column("image")))
+        for name in ("train", "validation")
+    }
 
 
 def test_the_library_s_own_builder_test(field, counts):
-    """Runs tensorflow-datasets' test of builders, which prepares a set and checks its splits, features and registration."""
+    """Runs tensorflow-datasets' test of builders, which prepares a set and checks its
+    splits, features and registration.
+    """
 
     class BuilderTest(tfds.testing.DatasetBuilderTestCase):
         DATASET_CLASS = CropAndWeed
@@ -60,38 +72,73 @@ def test_the_library_s_own_builder_test(field, counts):
 def prepared(field, tmp_path_factory):
     data_dir = tmp_path_factory.mktemp("tfds")
     config = tfds.download.DownloadConfig(manual_dir=str(field))
-    tfds.load("crop_and_weed/SugarBeet1", data_dir=str(data_dir), download_and_prepare_kwargs={"download_config": config})
+    tfds.load(
+        "crop_and_weed/SugarBeet1",
+        data_dir=str(data_dir),
+        download_and_prepare_kwargs={"download_config": config},
+    )
     return data_dir
 
 
 def test_tfds_load_gives_images_boxes_and_conditions(field, prepared, counts):
-    dataset, info = tfds.load("crop_and_weed/SugarBeet1", split="train", data_dir=str(prepared), with_info=True)
-    examples = {example["image/filename"].decode(): example for example in tfds.as_numpy(dataset)}
+    dataset, info = tfds.load(
+        "crop_and_weed/SugarBeet1",
+        split="train",
+        data_dir=str(prepared),
+        with_info=True,
+    )
+    examples = {
+        example["image/filename"].decode(): example
+        for example in tfds.as_numpy(dataset)
+    }
     assert len(examples) == counts["train"]
     assert info.features["objects"]["label"].names == ["Sugar beet"]
     name, example = min(examples.items())
     session, frame = int(name[4:8]), int(name[9:13])
-    top, left, bottom, right = example["objects"]["bbox"][1] * np.array([1088, 1920, 1088, 1920])
-    assert np.allclose([left, top, right, bottom], [100 + session, 200, 160 + frame, 290], atol=1e-3)
+    top, left, bottom, right = example["objects"]["bbox"][1] * np.array(
+        [1088, 1920, 1088, 1920]
+    )
+    assert np.allclose(
+        [left, top, right, bottom], [100 + session, 200, 160 + frame, 290], atol=1e-3
+    )
     assert example["objects"]["label"].tolist() == [-1, 0]
     assert example["objects"]["label_id"].tolist() == [255, 8 + frame]
     assert example["objects"]["touches_border"].tolist() == [True, False]
-    assert np.abs(example["image"].astype(int) - np.asarray(read_image(field / "images" / name))).max() <= 3
+    assert (
+        np.abs(
+            example["image"].astype(int)
+            - np.asarray(read_image(field / "images" / name))
+        ).max()
+        <= 3
+    )
 
 
 def test_a_detection_set_becomes_a_crop_table(field, prepared, monkeypatch):
     table, report = read_tfds("crop_and_weed/SugarBeet1", data_dir=prepared)
     direct, _ = read_cropandweed(field, "SugarBeet1")
-    assert sorted(map(tuple, table.boxes.tolist())) == sorted(map(tuple, direct.boxes.tolist()))
-    assert sorted(table.column("label_name").tolist()) == sorted(direct.column("label_name").tolist())
+    assert sorted(map(tuple, table.boxes.tolist())) == sorted(
+        map(tuple, direct.boxes.tolist())
+    )
+    assert sorted(table.column("label_name").tolist()) == sorted(
+        direct.column("label_name").tolist()
+    )
     assert set(table.column("split")) == {"train", "validation"}
     content = {path.read_bytes() for path in (field / "images").iterdir()}
-    assert {table.path(row).read_bytes() for row in range(len(table))} == content  # byte for byte
+    assert {
+        table.path(row).read_bytes() for row in range(len(table))
+    } == content  # byte for byte
     for name in ("session", "moisture", "label_id"):
-        assert sorted(map(str, table.column(name))) == sorted(str(value or "unknown") for value in direct.column(name)), name
+        assert sorted(map(str, table.column(name))) == sorted(
+            str(value or "unknown") for value in direct.column(name)
+        ), name
     assert not report.skipped
-    monkeypatch.setattr(tfds_source, "_extract", None)  # a second call takes what is there
-    assert read_tfds("crop_and_weed/SugarBeet1", data_dir=prepared)[0].content_hash == table.content_hash
+    monkeypatch.setattr(
+        tfds_source, "_extract", None
+    )  # a second call takes what is there
+    assert (
+        read_tfds("crop_and_weed/SugarBeet1", data_dir=prepared)[0].content_hash
+        == table.content_hash
+    )
 
 
 class Leaves(tfds.core.GeneratorBasedBuilder):
@@ -100,21 +147,37 @@ class Leaves(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
 
     def _info(self):
-        features = {"photo": tfds.features.Image(), "kind": tfds.features.ClassLabel(names=["oat", "beet"])}
-        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+        features = {
+            "photo": tfds.features.Image(),
+            "kind": tfds.features.ClassLabel(names=["oat", "beet"]),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict(features)
+        )
 
     def _split_generators(self, dl_manager):
-        return {"train": self._generate_examples(4), "holdout": self._generate_examples(2)}
+        return {
+            "train": self._generate_examples(4),
+            "holdout": self._generate_examples(2),
+        }
 
     def _generate_examples(self, count):
         for number in range(count):
-            yield number, {"photo": np.full((6, 8, 3), 40 * number, np.uint8), "kind": number % 2}
+            yield (
+                number,
+                {
+                    "photo": np.full((6, 8, 3), 40 * number, np.uint8),
+                    "kind": number % 2,
+                },
+            )
 
 
 def test_a_classification_set_becomes_a_crop_table(tmp_path):
     table, _ = read_tfds("leaves", data_dir=tmp_path)
     assert table.boxes.tolist() == [[0, 0, 8, 6]] * 6
-    assert sorted(zip(table.column("split"), table.column("label_name"), strict=True)) == [
+    assert sorted(
+        zip(table.column("split"), table.column("label_name"), strict=True)
+    ) == [
         *[("", "beet"), ("", "oat")],
         *[("train", "beet")] * 2,
         *[("train", "oat")] * 2,
@@ -123,5 +186,7 @@ def test_a_classification_set_becomes_a_crop_table(tmp_path):
 
 
 def test_an_unknown_set_is_named(tmp_path):
-    with pytest.raises(ValueError, match="tensorflow-datasets set; 'no_such_set' can't be prepared"):
+    with pytest.raises(
+        ValueError, match="tensorflow-datasets set; 'no_such_set' can't be prepared"
+    ):
         read_tfds("no_such_set", data_dir=tmp_path)

@@ -8,7 +8,10 @@ from tests.test_data_crop_table import columns
 
 @pytest.fixture
 def table(tmp_path):
-    more = {"lighting": ["sunny", "diffuse", "sunny", ""], "share": [0.1, None, 0.7, 0.9]}
+    more = {
+        "lighting": ["sunny", "diffuse", "sunny", ""],
+        "share": [0.1, None, 0.7, 0.9],
+    }
     boxes = [(0, 0, 10, 10), (5, 0, 10, 10), (9, 0, 20, 10), (12, 0, 20, 10)]
     return CropTable.from_columns(tmp_path, columns(["a.png"] * 4, boxes) | more)
 
@@ -35,7 +38,10 @@ def test_conditions_pick_rows(table, condition, rows):
         ("share >", "got .share >.: Parser Error"),
         ("share > 2", "none of 4 meets"),
         (" ", "be an SQL condition; got ' '"),
-        ("crop_id IN (SELECT content FROM read_text('/etc/hostname'))", "disabled by configuration"),
+        (
+            "crop_id IN (SELECT content FROM read_text('/etc/hostname'))",
+            "disabled by configuration",
+        ),
     ],
 )
 def test_bad_conditions_are_named(table, condition, message):

@@ -12,14 +12,18 @@ def make(root, labels, layout="{split}/images/{name}.jpg"):
         path = root / layout.format(split=split, name=name)
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (100, 80)).save(path)
-        label = root / layout.format(split=split, name=name).replace("images", "labels").replace(".jpg", ".txt")
+        label = root / layout.format(split=split, name=name).replace(
+            "images", "labels"
+        ).replace(".jpg", ".txt")
         label.parent.mkdir(parents=True, exist_ok=True)
         if text is not None:
             label.write_text(text)
     return root
 
 
-@pytest.mark.parametrize("layout", ["{split}/images/{name}.jpg", "images/{split}/{name}.jpg"])
+@pytest.mark.parametrize(
+    "layout", ["{split}/images/{name}.jpg", "images/{split}/{name}.jpg"]
+)
 def test_both_usual_layouts(tmp_path, layout):
     root = make(tmp_path, {("train", "a"): BEET + OAT, ("val", "b"): BEET}, layout)
     (root / "data.yaml").write_text("train: x\nnames:\n  0: beet\n  1: oat\n")
@@ -47,16 +51,28 @@ def test_class_names(tmp_path, file, text):
 
 
 def test_without_names_classes_are_called_by_number(tmp_path):
-    assert read_yolo(make(tmp_path, {("train", "a"): OAT}))[0].column("label_name").tolist() == ["1"]
+    assert read_yolo(make(tmp_path, {("train", "a"): OAT}))[0].column(
+        "label_name"
+    ).tolist() == ["1"]
 
 
 def test_segments_become_boxes_and_confidences_are_passed_over(tmp_path):
     rows = "0 0.1 0.1 0.3 0.2 0.2 0.5\n1 0.5 0.5 0.2 0.4 0.93\n"
-    assert read_yolo(make(tmp_path, {("train", "a"): rows}))[0].boxes.tolist() == [[10, 8, 30, 40], [40, 24, 60, 56]]
+    assert read_yolo(make(tmp_path, {("train", "a"): rows}))[0].boxes.tolist() == [
+        [10, 8, 30, 40],
+        [40, 24, 60, 56],
+    ]
 
 
 def test_what_is_left_out_is_counted(tmp_path):
-    root = make(tmp_path, {("train", "a"): BEET + "0 0.5 x\n\n", ("train", "b"): None, ("train", "c"): ""})
+    root = make(
+        tmp_path,
+        {
+            ("train", "a"): BEET + "0 0.5 x\n\n",
+            ("train", "b"): None,
+            ("train", "c"): "",
+        },
+    )
     (root / "train/labels/gone.txt").write_text(BEET)
     table, report = read_yolo(root)
     assert len(table) == 1
@@ -69,7 +85,10 @@ def test_what_is_left_out_is_counted(tmp_path):
 
 
 def test_pixels_are_refused_by_name(tmp_path):
-    with pytest.raises(ValueError, match=r"read as cxcywh_relative, 1 of 1 don't.* They fit as .*cxcywh"):
+    with pytest.raises(
+        ValueError,
+        match=r"read as cxcywh_relative, 1 of 1 don't.* They fit as .*cxcywh",
+    ):
         read_yolo(make(tmp_path, {("train", "a"): "0 50 40 20 32\n"}))
 
 

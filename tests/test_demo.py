@@ -12,15 +12,29 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_the_demo_ends_with_a_table_in_which_every_step_helps_and_two_pictures(tmp_path):
+def test_the_demo_ends_with_a_table_in_which_every_step_helps_and_two_pictures(
+    tmp_path,
+):
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.demo", f"--dir={tmp_path}"], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "benchmarks.demo", f"--dir={tmp_path}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    rows = [line for line in done.stdout.splitlines() if line.startswith(("ImageNet, frozen", "contrastive,"))]
-    cells = [row[34:].replace("[", " ").replace("]", " ").replace(",", " ").split() for row in rows]
-    (cosine_before, _, _, probe_before, _, _), (cosine_after, low, _, probe_after, _, _) = (
-        [float(c) for c in row] for row in cells
-    )
+    rows = [
+        line
+        for line in done.stdout.splitlines()
+        if line.startswith(("ImageNet, frozen", "contrastive,"))
+    ]
+    cells = [
+        row[34:].replace("[", " ").replace("]", " ").replace(",", " ").split()
+        for row in rows
+    ]
+    (
+        (cosine_before, _, _, probe_before, _, _),
+        (cosine_after, low, _, probe_after, _, _),
+    ) = ([float(c) for c in row] for row in cells)
     assert 0.1 < cosine_before < 0.5  # neither hopeless nor trivial
     assert low > cosine_before  # fine-tuning without labels
     assert probe_before > cosine_before + 0.2  # marks

@@ -1,4 +1,6 @@
-"""From the archives of the real layout to a ranking: download, unpack, read, train, embed, search."""
+"""From the archives of the real layout to a ranking: download, unpack, read, train,
+embed, search.
+"""
 
 import io
 import json
@@ -15,7 +17,9 @@ from tests.test_run_scripts import TINY, call, failure
 
 
 def archive(root, names):
-    """A tar of files below a folder, packed as the raw annotation archive is: bboxes/<image>.csv."""
+    """A tar of files below a folder, packed as the raw annotation archive is:
+    bboxes/<image>.csv.
+    """
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as tar:
         for name in names:
@@ -26,11 +30,19 @@ def archive(root, names):
 @pytest.fixture
 def dataset(server, field):  # noqa: F811
     """The sample field in five archives on a server that drops each connection once."""
-    names = [path.relative_to(field).as_posix() for path in field.rglob("*") if path.is_file() and ".attributes" not in path.parts]
+    names = [
+        path.relative_to(field).as_posix()
+        for path in field.rglob("*")
+        if path.is_file() and ".attributes" not in path.parts
+    ]
     images = sorted(name for name in names if name.startswith("images/"))
-    annotations = [name for name in names if name.split("/")[0] in ("bboxes", "labelIds", "params")]
+    annotations = [
+        name for name in names if name.split("/")[0] in ("bboxes", "labelIds", "params")
+    ]
     parts = [annotations, *(images[number::4] for number in range(4))]
-    server.files = {name: archive(field, part) for name, part in zip(ARCHIVES, parts, strict=True)}
+    server.files = {
+        name: archive(field, part) for name, part in zip(ARCHIVES, parts, strict=True)
+    }
     server.behave = {name: ["drop"] for name in ARCHIVES}
     return server
 
@@ -47,27 +59,59 @@ def test_from_the_archives_to_a_ranking(dataset, field, tmp_path):
 
     run = tmp_path / "run"
     where = "box_width > 40 AND label >= 0"
-    arguments = [f"--data={root}", f"--run_dir={run}", f"--where={where}", "--epochs=1", "--variant=Fine24", "--padding=0.1"]
+    arguments = [
+        f"--data={root}",
+        f"--run_dir={run}",
+        f"--where={where}",
+        "--epochs=1",
+        "--variant=Fine24",
+        "--padding=0.1",
+    ]
     done = call("run_finetune.py", *arguments, *TINY)
     assert "1 unreadable" in done.stdout or "unreadable" in done.stdout
     embeddings = EmbeddingSet.load(run / "embeddings", full=True)
-    images, widths = embeddings.table.column("image"), embeddings.table.column("box_width")
+    images, widths = (
+        embeddings.table.column("image"),
+        embeddings.table.column("box_width"),
+    )
     kept = (expected.column("box_width") > 40) & (expected.column("image") != broken)
     assert 0 < len(embeddings.table) <= kept.sum()
     assert broken not in images
     assert widths.min() > 40
-    assert set(embeddings.table.column("label_name")) <= {"Sugar beet", "Maize", "Amaranth", "Goosefoot", *embeddings.table.classes}
+    assert set(embeddings.table.column("label_name")) <= {
+        "Sugar beet",
+        "Maize",
+        "Amaranth",
+        "Goosefoot",
+        *embeddings.table.classes,
+    }
     assert json.loads((run / "skipped.json").read_text()).keys() == {broken}
-    assert embeddings.meta["view"] == {"padding": 0.1, "square": True, "fill": "reflect"}
+    assert embeddings.meta["view"] == {
+        "padding": 0.1,
+        "square": True,
+        "fill": "reflect",
+    }
     assert not (run / "crops.cache").exists()  # it has served its purpose
 
     query = embeddings.table.ids[0]
-    search = [f"--embeddings={run / 'embeddings'}", f"--query={query}", "--k=5", f"--out={tmp_path / 'out.csv'}"]
+    search = [
+        f"--embeddings={run / 'embeddings'}",
+        f"--query={query}",
+        "--k=5",
+        f"--out={tmp_path / 'out.csv'}",
+    ]
     conditions = f"session = '{embeddings.table.column('session')[-1]}'"
-    call("run_search.py", *search, f"--where={conditions}", f"--sheet={tmp_path / 'out.png'}")
+    call(
+        "run_search.py",
+        *search,
+        f"--where={conditions}",
+        f"--sheet={tmp_path / 'out.png'}",
+    )
     found = (tmp_path / "out.csv").read_text().splitlines()[1:]
     ids = [line.split(",")[1] for line in found]
     rows = [int(np.flatnonzero(embeddings.table.ids == crop_id)[0]) for crop_id in ids]
     assert len(rows) == 5
-    assert {embeddings.table.column("session")[row] for row in rows} == {embeddings.table.column("session")[-1]}
+    assert {embeddings.table.column("session")[row] for row in rows} == {
+        embeddings.table.column("session")[-1]
+    }
     assert "on the columns" in failure("run_search.py", *search, "--where=colour = 3")

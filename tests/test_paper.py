@@ -1,4 +1,6 @@
-"""The whole path of the paper's evaluations, on a tiny set of tensorflow-datasets made here."""
+"""The whole path of the paper's evaluations, on a tiny set of tensorflow-datasets made
+here.
+"""
 
 import json
 import subprocess
@@ -31,27 +33,48 @@ def prepared(tmp_path_factory):
         labels = np.arange(count) % 3
         noise = rng.normal(0, 20, (count, 32, 32, 3))
         images = np.clip(COLORS[labels][:, None, None] + noise, 0, 255).astype(np.uint8)
-        return [(number, {"image": images[number], "label": int(labels[number])}) for number in range(count)]
+        return [
+            (number, {"image": images[number], "label": int(labels[number])})
+            for number in range(count)
+        ]
 
     features = tfds.features.FeaturesDict(
-        {"image": tfds.features.Image(shape=(32, 32, 3)), "label": tfds.features.ClassLabel(num_classes=3)}
+        {
+            "image": tfds.features.Image(shape=(32, 32, 3)),
+            "label": tfds.features.ClassLabel(num_classes=3),
+        }
     )
     tfds.dataset_builders.store_as_tfds_dataset(
-        "tiny_colors", "1.0.0", features, {"train": examples(48), "test": examples(24)}, data_dir=folder
+        "tiny_colors",
+        "1.0.0",
+        features,
+        {"train": examples(48), "test": examples(24)},
+        data_dir=folder,
     )
     return folder
 
 
 def experiment(protocol, preset, then="", dataset="tiny_colors"):
-    return paper.Experiment(protocol, dataset, "train", "test", protocol, preset, 99.9, "nowhere", then)
+    return paper.Experiment(
+        protocol, dataset, "train", "test", protocol, preset, 99.9, "nowhere", then
+    )
 
 
 @pytest.mark.slow
-def test_every_protocol_runs_and_what_is_missing_is_not_run(prepared, tmp_path, monkeypatch, capsys):
+def test_every_protocol_runs_and_what_is_missing_is_not_run(
+    prepared, tmp_path, monkeypatch, capsys
+):
     keras.utils.set_random_seed(0)
     reference = Reference("r18_cifar_stem").fill()
-    encoder = Encoder(EncoderConfig("r18_1x_sk0_small", "random"), reference.resnet, "final_avg_pool")
-    export_saved_model(tmp_path / "checkpoint", encoder, reference.projection_head, reference.classifier)
+    encoder = Encoder(
+        EncoderConfig("r18_1x_sk0_small", "random"), reference.resnet, "final_avg_pool"
+    )
+    export_saved_model(
+        tmp_path / "checkpoint",
+        encoder,
+        reference.projection_head,
+        reference.classifier,
+    )
     monkeypatch.setattr(
         paper,
         "EXPERIMENTS",
@@ -78,13 +101,29 @@ def test_every_protocol_runs_and_what_is_missing_is_not_run(prepared, tmp_path, 
     with flagsaver.flagsaver(**given):
         paper.main([])
         output = capsys.readouterr().out
-        rows = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
-        assert [row["experiment"] for row in rows] == ["linear", "few", "pretrain", "logistic"]
-        assert all(0 <= row["accuracy"] <= 100 and row["provenance"]["seed"] == 0 for row in rows)
-        assert next(row for row in rows if row["experiment"] == "logistic")["accuracy"] == 100
+        rows = [
+            json.loads(line)
+            for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()
+        ]
+        assert [row["experiment"] for row in rows] == [
+            "linear",
+            "few",
+            "pretrain",
+            "logistic",
+        ]
+        assert all(
+            0 <= row["accuracy"] <= 100 and row["provenance"]["seed"] == 0
+            for row in rows
+        )
+        assert (
+            next(row for row in rows if row["experiment"] == "logistic")["accuracy"]
+            == 100
+        )
         assert "ours (epochs 2, batch_size 16, image_size 32)" in output
         table = (tmp_path / "out" / "results.md").read_text().splitlines()[4:]
-        assert [line.endswith("not run |") for line in table] == [False] * 4 + [True] * 2
+        assert [line.endswith("not run |") for line in table] == [False] * 4 + [
+            True
+        ] * 2
         assert "nowhere: not run: not in tensorflow-datasets" in output
 
         monkeypatch.setattr(paper, "run", lambda *_: pytest.fail("all of it is there"))

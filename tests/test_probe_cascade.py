@@ -12,13 +12,18 @@ PREFIXES = (4, 12, 40)
 def real_looking(seed=0, count=COUNT):
     """Vectors with a mean and a falling spectrum, of any length."""
     rng = np.random.default_rng(seed)
-    vectors = rng.normal(size=(count, WIDTH)) / np.arange(1, WIDTH + 1) + 0.7 * np.eye(WIDTH)[5]
+    vectors = (
+        rng.normal(size=(count, WIDTH)) / np.arange(1, WIDTH + 1)
+        + 0.7 * np.eye(WIDTH)[5]
+    )
     return (vectors * rng.uniform(0.1, 10, (count, 1))).astype(np.float32)
 
 
 VECTORS = real_looking()
 IDS = [f"{number:05d}" for number in np.random.default_rng(1).permutation(COUNT)]
-QUERIES = l2_normalize(np.concatenate([VECTORS[:6], np.random.default_rng(2).normal(size=(3, WIDTH))]))
+QUERIES = l2_normalize(
+    np.concatenate([VECTORS[:6], np.random.default_rng(2).normal(size=(3, WIDTH))])
+)
 
 
 def brute(transform, directions, k, allowed):
@@ -37,12 +42,20 @@ def brute(transform, directions, k, allowed):
 def test_a_cascade_changes_no_result(name, queries):
     transform = Transform.fit(name, VECTORS, width=60)
     cascade = Cascade.build(VECTORS, transform, PREFIXES)
-    directions = transform(VECTORS[:queries]) if name == "whiten" else QUERIES[:queries] * 3.0
+    directions = (
+        transform(VECTORS[:queries]) if name == "whiten" else QUERIES[:queries] * 3.0
+    )
     allowed = np.random.default_rng(4).random(COUNT) < 0.8
     for k in (1, 50, int(allowed.sum())):
-        plain = CosineIndex(VECTORS, IDS, transform).search(directions, k, among=allowed)
-        fast = CosineIndex(VECTORS, IDS, transform, cascade).search(directions, k, among=allowed)
-        for one, two, expected in zip(plain, fast, brute(transform, directions, k, allowed), strict=True):
+        plain = CosineIndex(VECTORS, IDS, transform).search(
+            directions, k, among=allowed
+        )
+        fast = CosineIndex(VECTORS, IDS, transform, cascade).search(
+            directions, k, among=allowed
+        )
+        for one, two, expected in zip(
+            plain, fast, brute(transform, directions, k, allowed), strict=True
+        ):
             assert one.rows.tolist() == two.rows.tolist() == expected
             np.testing.assert_array_equal(one.scores, two.scores)
 
@@ -53,14 +66,23 @@ def test_the_certificate_holds_and_is_worth_having():
     cascade = Cascade.build(VECTORS, transform, PREFIXES)
     unit = transform(VECTORS, np.float64)
     for direction, rows in zip(
-        QUERIES, cascade.candidates(QUERIES, 20, lambda rows: transform(VECTORS[rows]), np.array([], np.int64)), strict=True
+        QUERIES,
+        cascade.candidates(
+            QUERIES, 20, lambda rows: transform(VECTORS[rows]), np.array([], np.int64)
+        ),
+        strict=True,
     ):
         scores = unit @ direction
         best = np.sort(scores)[-20]
         outside = np.setdiff1d(np.arange(COUNT), rows)
         assert scores[outside].max() < best
     assert len(rows) >= 20
-    counts = [len(rows) for rows in cascade.candidates(QUERIES[:6], 20, lambda rows: transform(VECTORS[rows]), np.array([], int))]
+    counts = [
+        len(rows)
+        for rows in cascade.candidates(
+            QUERIES[:6], 20, lambda rows: transform(VECTORS[rows]), np.array([], int)
+        )
+    ]
     assert max(counts) < COUNT / 4
 
 
@@ -92,10 +114,16 @@ def test_a_stored_cascade_is_the_same_and_foreign_ones_are_refused(tmp_path):
     again = Cascade.load(tmp_path / "cascade")
     for cascade in (stored, again):
         assert isinstance(cascade.levels[0], np.memmap)
-        for one, two in zip((*built.levels, *built.rest), (*cascade.levels, *cascade.rest), strict=True):
+        for one, two in zip(
+            (*built.levels, *built.rest), (*cascade.levels, *cascade.rest), strict=True
+        ):
             np.testing.assert_array_equal(one, two)
     assert [path.name for path in tmp_path.iterdir()] == ["cascade"]
-    with pytest.raises(ValueError, match="must be of the vectors with hash 'other'; it is of others"):
+    with pytest.raises(
+        ValueError, match="must be of the vectors with hash 'other'; it is of others"
+    ):
         Cascade.load(tmp_path / "cascade", "other")
-    with pytest.raises(ValueError, match="cascade must be of the same 10 rows; it has 3000"):
+    with pytest.raises(
+        ValueError, match="cascade must be of the same 10 rows; it has 3000"
+    ):
         CosineIndex(VECTORS[:10], IDS[:10], cascade=again)

@@ -18,20 +18,28 @@ def test_clusters_are_the_groups_that_there_are():
     unit, group = blobs(300)
     rows = np.arange(300) + 1000
     clusters = propose_clusters(unit, rows, 3)
-    assert sorted(len(cluster.rows) for cluster in clusters) == sorted(np.bincount(group).tolist())
+    assert sorted(len(cluster.rows) for cluster in clusters) == sorted(
+        np.bincount(group).tolist()
+    )
     for cluster in clusters:
         members = cluster.rows - 1000
         assert len(set(group[members])) == 1
         centre = unit[members].mean(axis=0)
-        assert cluster.rows[0] - 1000 == members[np.argmax(unit[members] @ centre)]  # the medoid by its own centre
-        assert cluster.tightness == pytest.approx(float((unit[members] @ l2_normalize(centre)).mean()), abs=1e-6)
+        assert (
+            cluster.rows[0] - 1000 == members[np.argmax(unit[members] @ centre)]
+        )  # the medoid by its own centre
+        assert cluster.tightness == pytest.approx(
+            float((unit[members] @ l2_normalize(centre)).mean()), abs=1e-6
+        )
     again = propose_clusters(unit, rows, 3)
     assert all((a.rows == b.rows).all() for a, b in zip(clusters, again, strict=True))
 
 
 def test_identical_crops_make_one_cluster_and_too_many_are_refused():
     assert len(propose_clusters(np.ones((5, 2)) / np.sqrt(2), np.arange(5), 3)) == 1
-    with pytest.raises(ValueError, match="clusters must be from 2 to the 5 crops to be split; got 6"):
+    with pytest.raises(
+        ValueError, match="clusters must be from 2 to the 5 crops to be split; got 6"
+    ):
         propose_clusters(np.ones((5, 2)), np.arange(5), 6)
 
 

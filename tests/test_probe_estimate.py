@@ -8,14 +8,23 @@ from probe.estimate import Audit, Stratum, agreement, draw_audit, should_stop, s
 def exact_limits(stratum, confidence=0.95):
     """Clopper-Pearson limits of a hypergeometric count, by trying every count."""
     tail = (1 - confidence) / 2
-    counts = np.arange(stratum.relevant, stratum.size - (stratum.drawn - stratum.relevant) + 1)
+    counts = np.arange(
+        stratum.relevant, stratum.size - (stratum.drawn - stratum.relevant) + 1
+    )
     at_least = hypergeom.sf(stratum.relevant - 1, stratum.size, counts, stratum.drawn)
     at_most = hypergeom.cdf(stratum.relevant, stratum.size, counts, stratum.drawn)
     return counts[at_least > tail].min(), counts[at_most > tail].max()
 
 
 @pytest.mark.parametrize(
-    "stratum", [Stratum(100, 20, 0), Stratum(100, 20, 20), Stratum(60, 30, 11), Stratum(1000, 40, 3), Stratum(9, 9, 4)]
+    "stratum",
+    [
+        Stratum(100, 20, 0),
+        Stratum(100, 20, 20),
+        Stratum(60, 30, 11),
+        Stratum(1000, 40, 3),
+        Stratum(9, 9, 4),
+    ],
 )
 def test_one_stratum_has_the_exact_interval(stratum):
     low, high = stratum.limits(np.random.default_rng(0))
@@ -23,13 +32,17 @@ def test_one_stratum_has_the_exact_interval(stratum):
     tolerance = max(1, 0.03 * stratum.size)
     assert abs(np.quantile(low, 0.025) - expected[0]) <= tolerance
     assert abs(np.quantile(high, 0.975) - expected[1]) <= tolerance
-    assert np.quantile(low, 0.025) <= stratum.size * max(stratum.relevant / stratum.drawn, beta.ppf(0.025, 1, 1))
+    assert np.quantile(low, 0.025) <= stratum.size * max(
+        stratum.relevant / stratum.drawn, beta.ppf(0.025, 1, 1)
+    )
 
 
 def world(rng, count=3000, size=150):
     """A ranking whose class lies mostly near its top."""
     relevant = np.zeros(count, bool)
-    places = np.minimum(rng.exponential(1.0, 4 * size) * size * 0.9, count - 1).astype(int)
+    places = np.minimum(rng.exponential(1.0, 4 * size) * size * 0.9, count - 1).astype(
+        int
+    )
     relevant[np.unique(places)[:size]] = True
     return relevant
 
@@ -38,11 +51,15 @@ def audit_of(relevant, seed, count=120, deemed=150):
     order = np.arange(len(relevant))
     strata = stratify(order, np.zeros(len(relevant), bool), deemed)
     rows = draw_audit(strata, count, seed)
-    return Audit(order, strata, {int(row): bool(relevant[row]) for row in rows}, seed=seed)
+    return Audit(
+        order, strata, {int(row): bool(relevant[row]) for row in rows}, seed=seed
+    )
 
 
 def test_intervals_cover_at_their_nominal_rate():
-    """400 audits: precision, class size and recall lie in their 95 % intervals at least 94 % of the time, and not always."""
+    """400 audits: precision, class size and recall lie in their 95 % intervals at least
+    94 % of the time, and not always.
+    """
     covered = {"precision": [], "size": [], "recall": []}
     for seed in range(400):
         relevant = world(np.random.default_rng(seed))
@@ -52,7 +69,11 @@ def test_intervals_cover_at_their_nominal_rate():
             "size": relevant.sum(),
             "recall": relevant[:150].sum() / relevant.sum(),
         }
-        found = {"precision": audit.precision(150), "size": audit.size(), "recall": audit.recall(150)}
+        found = {
+            "precision": audit.precision(150),
+            "size": audit.size(),
+            "recall": audit.recall(150),
+        }
         for name, interval in found.items():
             covered[name].append(interval.low <= truth[name] <= interval.high)
             assert interval.low <= interval.estimate <= interval.high
@@ -63,16 +84,29 @@ def test_intervals_cover_at_their_nominal_rate():
 def test_estimates_are_right_on_average():
     relevant = world(np.random.default_rng(5))
     audits = [audit_of(relevant, seed) for seed in range(400)]
-    assert abs(np.mean([audit.size().estimate for audit in audits]) - relevant.sum()) < 8
+    assert (
+        abs(np.mean([audit.size().estimate for audit in audits]) - relevant.sum()) < 8
+    )
     # 100 cuts through a stratum: the drawn crops of a part are a sample of that part.
-    assert abs(np.mean([audit.precision(100).estimate for audit in audits]) - relevant[:100].mean()) < 0.02
+    assert (
+        abs(
+            np.mean([audit.precision(100).estimate for audit in audits])
+            - relevant[:100].mean()
+        )
+        < 0.02
+    )
 
 
 def test_an_audit_of_everything_is_the_truth():
     relevant = world(np.random.default_rng(1), 300, 40)
     audit = audit_of(relevant, 0, count=300, deemed=40)
-    for interval, truth in ((audit.precision(40), relevant[:40].mean()), (audit.size(), relevant.sum())):
-        assert (interval.low, interval.estimate, interval.high) == pytest.approx((truth,) * 3)
+    for interval, truth in (
+        (audit.precision(40), relevant[:40].mean()),
+        (audit.size(), relevant.sum()),
+    ):
+        assert (interval.low, interval.estimate, interval.high) == pytest.approx(
+            (truth,) * 3
+        )
 
 
 def test_marks_that_were_found_before_count_for_recall_and_size():
@@ -80,13 +114,17 @@ def test_marks_that_were_found_before_count_for_recall_and_size():
     without = audit_of(relevant, 0, count=300, deemed=40)
     audit = Audit(without.order, without.strata, without.answers, known=60)
     assert audit.size().estimate == relevant.sum() + 60
-    assert audit.recall(40).estimate == pytest.approx((relevant[:40].sum() + 60) / (relevant.sum() + 60))
+    assert audit.recall(40).estimate == pytest.approx(
+        (relevant[:40].sum() + 60) / (relevant.sum() + 60)
+    )
 
 
 def test_a_certain_cut_misses_its_target_no_more_often_than_it_may():
     missed, taken = [], []
     for seed in range(300):
-        relevant = np.random.default_rng(seed).random(2000) < np.where(np.arange(2000) < 150, 0.99, 0.05)
+        relevant = np.random.default_rng(seed).random(2000) < np.where(
+            np.arange(2000) < 150, 0.99, 0.05
+        )
         audit = audit_of(relevant, seed, count=300)
         count = audit.pick(0.9, certain=True)
         taken.append(count)
@@ -94,7 +132,9 @@ def test_a_certain_cut_misses_its_target_no_more_often_than_it_may():
         assert audit.pick(0.9) >= count
     assert np.mean(missed) <= 0.05
     assert np.mean(np.array(taken) > 0) > 0.5  # and it isn't silent
-    with pytest.raises(ValueError, match=r"target precision must be in \(0, 1\]; got 95"):
+    with pytest.raises(
+        ValueError, match=r"target precision must be in \(0, 1\]; got 95"
+    ):
         audit.pick(95)
 
 
@@ -103,12 +143,22 @@ def test_the_sample_is_spread_over_the_strata_and_never_closed():
     closed[:15] = True
     order = np.random.default_rng(0).permutation(1000)
     strata = stratify(order, closed, deemed=100)
-    assert [int((strata == number).sum()) for number in range(-1, 5)] == [15, 50, 50, 100, 200, 585]
+    assert [int((strata == number).sum()) for number in range(-1, 5)] == [
+        15,
+        50,
+        50,
+        100,
+        200,
+        585,
+    ]
     rows = draw_audit(strata, 100, seed=3)
     assert [int((strata[rows] == number).sum()) for number in range(5)] == [20] * 5
     assert not closed[rows].any()
     assert np.array_equal(rows, draw_audit(strata, 100, seed=3))
-    with pytest.raises(ValueError, match="audit must be from 1 to the 985 crops that nobody marked; got 986"):
+    with pytest.raises(
+        ValueError,
+        match="audit must be from 1 to the 985 crops that nobody marked; got 986",
+    ):
         draw_audit(strata, 986, 0)
 
 
@@ -116,7 +166,8 @@ def test_stopping_when_probes_agree():
     one, other = np.arange(100) < 30, np.arange(100) < 60
     assert agreement(one, one) == 1
     assert agreement(one, ~one) < 0
-    # 30 of 100 differ: chance is 0.3 * 0.6 + 0.7 * 0.4 = 0.46, kappa (0.7 - 0.46) / 0.54.
+    # 30 of 100 differ: chance is 0.3 * 0.6 + 0.7 * 0.4 = 0.46, kappa (0.7 - 0.46) /
+    # 0.54.
     assert agreement(one, other) == pytest.approx(0.24 / 0.54)
     assert not should_stop([one, one])
     assert should_stop([other, one, one, one])

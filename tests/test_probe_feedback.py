@@ -7,7 +7,9 @@ from probe.transforms import Transform
 
 
 def index_of(vectors, transform=None):
-    return CosineIndex(vectors, [f"{row:04d}" for row in range(len(vectors))], transform)
+    return CosineIndex(
+        vectors, [f"{row:04d}" for row in range(len(vectors))], transform
+    )
 
 
 def test_rerank_excludes_the_query_and_reports_unmarked_crops_alone():
@@ -20,8 +22,12 @@ def test_rerank_excludes_the_query_and_reports_unmarked_crops_alone():
     confidence = probe.predict_proba(vectors)[:, 1]
     order = [row for row in np.argsort(-confidence, kind="stable") if row != 3]
     assert ranked.everything.rows.tolist() == order[:50]
-    assert ranked.unmarked.rows.tolist() == [row for row in order if row not in marks][:50]
-    np.testing.assert_allclose(ranked.everything.scores, confidence[order[:50]], rtol=1e-5)
+    assert (
+        ranked.unmarked.rows.tolist() == [row for row in order if row not in marks][:50]
+    )
+    np.testing.assert_allclose(
+        ranked.everything.scores, confidence[order[:50]], rtol=1e-5
+    )
 
 
 def test_fewer_unmarked_crops_than_asked_for_are_no_error():
@@ -53,7 +59,12 @@ def pool(seed=0, count=600, relevant=80, width=24, distance=2.0):
 
 def test_marking_improves_a_hard_pool_and_figures_are_consistent():
     vectors, answers = pool()
-    rounds = [(figures, rows) for figures, rows, _ in simulate(index_of(vectors), Person(answers), 3, 5, 20, "boundary", 20)]
+    rounds = [
+        (figures, rows)
+        for figures, rows, _ in simulate(
+            index_of(vectors), Person(answers), 3, 5, 20, "boundary", 20
+        )
+    ]
     first, last = rounds[0][0], rounds[-1][0]
     assert [figures.marks for figures, _ in rounds] == [0, 20, 40, 60, 80, 100]
     assert last.average_precision > first.average_precision + 0.2
@@ -65,9 +76,15 @@ def test_marking_improves_a_hard_pool_and_figures_are_consistent():
 
 
 def test_the_unmarked_figure_leaves_marked_crops_out():
-    # Everything relevant has been marked: nothing is left to find, and the honest figure must say so.
+    # Everything relevant has been marked: nothing is left to find, and the honest
+    # figure must say so.
     vectors, answers = pool(relevant=15, distance=12.0)
-    figures = [figures for figures, _, _ in simulate(index_of(vectors), Person(answers), 0, 2, 20, "top", 10)]
+    figures = [
+        figures
+        for figures, _, _ in simulate(
+            index_of(vectors), Person(answers), 0, 2, 20, "top", 10
+        )
+    ]
     assert figures[-1].found == 14
     assert figures[-1].precision_all == 1.0
     assert figures[-1].precision_unmarked == 0.0
@@ -77,14 +94,29 @@ def test_useless_embeddings_stay_useless():
     rng = np.random.default_rng(5)
     answers = rng.random(800) < 0.2
     answers[0] = True
-    last = list(simulate(index_of(rng.normal(size=(800, 16))), Person(answers), 0, 3, 20, "boundary", 50))[-1][0]
+    last = list(
+        simulate(
+            index_of(rng.normal(size=(800, 16))),
+            Person(answers),
+            0,
+            3,
+            20,
+            "boundary",
+            50,
+        )
+    )[-1][0]
     assert last.precision_unmarked < 0.4
 
 
 def test_the_same_call_gives_the_same_session():
     vectors, answers = pool()
     one, two = (
-        [(figures, rows.tolist()) for figures, rows, _ in simulate(index_of(vectors), Person(answers), 1, 3, 15, "mix", 10)]
+        [
+            (figures, rows.tolist())
+            for figures, rows, _ in simulate(
+                index_of(vectors), Person(answers), 1, 3, 15, "mix", 10
+            )
+        ]
         for _ in range(2)
     )
     assert one == two

@@ -16,11 +16,21 @@ def cloud(positives, negatives, width=10, distance=1.5, seed=0):
 
 
 def loss(probe, vectors, relevant, coef, intercept):
-    """Balanced, L2-penalised log loss that logistic regression minimises (Hastie et al., section 4.4)."""
-    weights = np.where(relevant, len(relevant) / (2 * relevant.sum()), len(relevant) / (2 * (~relevant).sum()))
+    """Balanced, L2-penalised log loss that logistic regression minimises (Hastie et
+    al., section 4.4).
+    """
+    weights = np.where(
+        relevant,
+        len(relevant) / (2 * relevant.sum()),
+        len(relevant) / (2 * (~relevant).sum()),
+    )
     signs = np.where(relevant, 1, -1)
     unit = l2_normalize(vectors, np.float64)
-    return probe.C_ * np.sum(weights * np.log1p(np.exp(-signs * (unit @ coef + intercept)))) + coef @ coef / 2
+    return (
+        probe.C_
+        * np.sum(weights * np.log1p(np.exp(-signs * (unit @ coef + intercept))))
+        + coef @ coef / 2
+    )
 
 
 def test_the_fit_is_the_minimum_of_the_balanced_loss():
@@ -42,17 +52,27 @@ def test_ranking_by_confidence_is_ranking_by_the_inner_product():
     vectors, relevant = cloud(30, 30)
     pool, _ = cloud(50, 150, seed=1)
     probe = LinearProbe(C=10.0).fit(vectors, relevant)
-    hits = CosineIndex(pool, [f"{row:03d}" for row in range(200)]).search(probe.coef_, 200)[0]
+    hits = CosineIndex(pool, [f"{row:03d}" for row in range(200)]).search(
+        probe.coef_, 200
+    )[0]
     confidence = probe.predict_proba(pool)[:, 1]
     assert hits.rows.tolist() == np.argsort(-confidence, kind="stable").tolist()
-    np.testing.assert_allclose(hits.scores + probe.intercept_, probe.decision_function(pool)[hits.rows], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        hits.scores + probe.intercept_,
+        probe.decision_function(pool)[hits.rows],
+        rtol=1e-5,
+        atol=1e-5,
+    )
     assert np.array_equal(probe.predict(pool), confidence > 0.5)
 
 
 def test_scale_of_the_embeddings_does_not_matter():
     vectors, relevant = cloud(20, 20)
     scales = np.random.default_rng(3).uniform(0.01, 100, (40, 1))
-    one, two = (LinearProbe(C=1.0).fit(scaled, relevant).coef_ for scaled in (vectors, vectors * scales))
+    one, two = (
+        LinearProbe(C=1.0).fit(scaled, relevant).coef_
+        for scaled in (vectors, vectors * scales)
+    )
     np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-4)
 
 
@@ -63,7 +83,11 @@ def test_it_generalises_and_chooses_its_penalty_repeatably():
     assert probe.C_ in C_GRID
     assert (probe.predict(test_vectors) == test_relevant).mean() > 0.7
     assert np.array_equal(probe.coef_, LinearProbe().fit(vectors, relevant).coef_)
-    assert LinearProbe().get_params() == {"C": None, "pull": 0.0, "background_weight": 0.02}
+    assert LinearProbe().get_params() == {
+        "C": None,
+        "pull": 0.0,
+        "background_weight": 0.02,
+    }
 
 
 def test_few_marks_take_the_default_penalty():
@@ -71,7 +95,9 @@ def test_few_marks_take_the_default_penalty():
     assert LinearProbe().fit(vectors, relevant).C_ == DEFAULT_C
 
 
-@pytest.mark.parametrize(("answer", "kind"), [(True, "relevant"), (False, "not relevant")])
+@pytest.mark.parametrize(
+    ("answer", "kind"), [(True, "relevant"), (False, "not relevant")]
+)
 def test_marks_of_one_kind_are_refused(answer, kind):
     with pytest.raises(ValueError, match=f"all 6 are {kind}"):
         LinearProbe().fit(np.eye(6), np.full(6, answer))
@@ -82,15 +108,30 @@ def test_shapes_are_checked():
         LinearProbe().fit(np.eye(6), np.ones(5, bool))
 
 
-@pytest.mark.parametrize(("positives", "width"), [(12, 200), (40, 6)])  # fewer marks than dimensions, and more
+@pytest.mark.parametrize(
+    ("positives", "width"), [(12, 200), (40, 6)]
+)  # fewer marks than dimensions, and more
 @pytest.mark.parametrize("C", [1.0, 30.0, 1e5])
 def test_equals_scikit_learn(positives, width, C):
     vectors, relevant = cloud(positives, 25, width)
     probe = LinearProbe(C).fit(vectors, relevant)
-    reference = LogisticRegression(C=C, class_weight="balanced", tol=1e-10, max_iter=100_000, solver="newton-cholesky")
+    reference = LogisticRegression(
+        C=C,
+        class_weight="balanced",
+        tol=1e-10,
+        max_iter=100_000,
+        solver="newton-cholesky",
+    )
     reference.fit(l2_normalize(vectors, np.float64), relevant)
-    np.testing.assert_allclose(probe.coef_, reference.coef_[0], rtol=1e-4, atol=1e-5 * np.abs(probe.coef_).max())
-    np.testing.assert_allclose(probe.intercept_, reference.intercept_[0], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        probe.coef_,
+        reference.coef_[0],
+        rtol=1e-4,
+        atol=1e-5 * np.abs(probe.coef_).max(),
+    )
+    np.testing.assert_allclose(
+        probe.intercept_, reference.intercept_[0], rtol=1e-4, atol=1e-4
+    )
 
 
 def test_left_out_decisions_are_those_of_refits_without_the_mark():
@@ -98,10 +139,14 @@ def test_left_out_decisions_are_those_of_refits_without_the_mark():
     probe = LinearProbe(C=3.0).fit(vectors, relevant)
     seen = probe.decision_function(vectors)
     unit = l2_normalize(vectors, np.float64)
-    weights = np.where(relevant, 50 / 40, 50 / 60)  # of the whole fit: leaving a mark out changes no other's weight
+    weights = np.where(
+        relevant, 50 / 40, 50 / 60
+    )  # of the whole fit: leaving a mark out changes no other's weight
     for left_out in range(0, 50, 7):
         kept = np.arange(50) != left_out
-        model = LogisticRegression(C=3.0, tol=1e-10, solver="newton-cholesky").fit(unit[kept], relevant[kept], weights[kept])
+        model = LogisticRegression(C=3.0, tol=1e-10, solver="newton-cholesky").fit(
+            unit[kept], relevant[kept], weights[kept]
+        )
         true = model.decision_function(unit[[left_out]])[0]
         assert abs(probe.left_out_[left_out] - true) < 0.1 * abs(seen[left_out] - true)
 
@@ -110,11 +155,16 @@ def test_a_strong_pull_is_the_anchor_and_background_replaces_missing_negatives()
     vectors, relevant = cloud(5, 5, width=30)
     anchor = np.random.default_rng(1).normal(size=30)
     pulled = LinearProbe(C=1.0, pull=1000.0).fit(vectors, relevant, anchor=anchor)
-    cosine = pulled.coef_ @ anchor / np.linalg.norm(pulled.coef_) / np.linalg.norm(anchor)
+    cosine = (
+        pulled.coef_ @ anchor / np.linalg.norm(pulled.coef_) / np.linalg.norm(anchor)
+    )
     assert cosine > 0.999
     background, _ = cloud(0, 40, width=30, seed=2)
     probe = LinearProbe(C=10.0).fit(vectors[:5], np.ones(5, bool), background)
-    assert probe.decision_function(vectors[:5]).mean() > probe.decision_function(background).mean()
+    assert (
+        probe.decision_function(vectors[:5]).mean()
+        > probe.decision_function(background).mean()
+    )
     assert len(probe.left_out_) == 5
     with pytest.raises(ValueError, match="anchor must be given with a pull of 2"):
         LinearProbe(pull=2.0).fit(vectors, relevant)

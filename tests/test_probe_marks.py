@@ -10,7 +10,12 @@ def write(tmp_path, text):
 
 def test_answers_blanks_order_and_a_byte_order_mark(tmp_path):
     text = "\ufeffrank,crop_id,relevant\n1,a,1\n2,b,\n3,c,0\n4,d, Yes \n5,e,no\n"
-    assert list(Marks.read(write(tmp_path, text)).relevant.items()) == [("a", True), ("c", False), ("d", True), ("e", False)]
+    assert list(Marks.read(write(tmp_path, text)).relevant.items()) == [
+        ("a", True),
+        ("c", False),
+        ("d", True),
+        ("e", False),
+    ]
 
 
 @pytest.mark.parametrize("separator", [";", "\t"])
@@ -33,7 +38,10 @@ def test_the_last_mark_of_a_crop_counts(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("id,relevant\na,1\n", "must have the columns crop_id and relevant; .* lacks crop_id"),
+        (
+            "id,relevant\na,1\n",
+            "must have the columns crop_id and relevant; .* lacks crop_id",
+        ),
         ("crop_id,relevant\na,maybe\n", "line 2: relevant must be 1 or 0; got 'maybe'"),
         ("crop_id,relevant\na,\n", "at least one mark"),
         ("", "lacks crop_id, relevant"),

@@ -42,7 +42,12 @@ def test_wilson_interval_covers_at_its_nominal_rate():
     rng = np.random.default_rng(0)
     for share in (0.1, 0.5, 0.84):
         draws = rng.binomial(50, share, 2000)
-        covered = np.mean([low <= share <= high for low, high in (wilson_interval(int(hits), 50) for hits in draws)])
+        covered = np.mean(
+            [
+                low <= share <= high
+                for low, high in (wilson_interval(int(hits), 50) for hits in draws)
+            ]
+        )
         assert 0.92 < covered < 0.985
 
 
@@ -61,23 +66,36 @@ def by_hand(vectors, labels, k):
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     precision, r_precision = {}, {}
     for query, label in enumerate(labels):
-        others = sorted((row for row in range(len(labels)) if row != query), key=lambda row: -float(unit[row] @ unit[query]))
+        others = sorted(
+            (row for row in range(len(labels)) if row != query),
+            key=lambda row: -float(unit[row] @ unit[query]),
+        )
         relevant = [labels[row] == label for row in others]
         precision.setdefault(label, []).append(np.mean(relevant[:k]))
         r_precision.setdefault(label, []).append(np.mean(relevant[: sum(relevant)]))
-    return {label: (np.mean(precision[label]), np.mean(r_precision[label])) for label in precision}
+    return {
+        label: (np.mean(precision[label]), np.mean(r_precision[label]))
+        for label in precision
+    }
 
 
 @pytest.mark.parametrize("at_once", [1, 7, 512])
 def test_retrieval_quality_equals_the_definition(at_once):
     rng = np.random.default_rng(1)
     labels = rng.choice(["a", "b", "c"], 60, p=[0.6, 0.3, 0.1])
-    vectors = rng.normal(size=(60, 5)) + np.array([ord(label) for label in labels])[:, None] % 3
+    vectors = (
+        rng.normal(size=(60, 5))
+        + np.array([ord(label) for label in labels])[:, None] % 3
+    )
     expected = by_hand(vectors, labels, 8)
     for quality in retrieval_quality(vectors, labels, 8, at_once):
-        assert (quality.precision, quality.r_precision) == pytest.approx(expected[quality.label])
+        assert (quality.precision, quality.r_precision) == pytest.approx(
+            expected[quality.label]
+        )
         assert quality.count == (labels == quality.label).sum()
-    assert macro(retrieval_quality(vectors, labels, 8)) == pytest.approx(np.mean([value for value, _ in expected.values()]))
+    assert macro(retrieval_quality(vectors, labels, 8)) == pytest.approx(
+        np.mean([value for value, _ in expected.values()])
+    )
 
 
 def test_the_macro_interval_covers_the_mean_over_all_queries():
@@ -90,8 +108,14 @@ def test_the_macro_interval_covers_the_mean_over_all_queries():
         sampled = []
         for label in ("a", "b"):
             chosen = rng.choice(np.flatnonzero(labels == label), 40, replace=False)
-            each = (labels[rank_all(l2_normalize(vectors), chosen)[:, :20]] == label).mean(axis=1)
-            sampled.append(RetrievalQuality(label, 400, each.mean(), 0.0, 20, each.std(ddof=1) / np.sqrt(40)))
+            each = (
+                labels[rank_all(l2_normalize(vectors), chosen)[:, :20]] == label
+            ).mean(axis=1)
+            sampled.append(
+                RetrievalQuality(
+                    label, 400, each.mean(), 0.0, 20, each.std(ddof=1) / np.sqrt(40)
+                )
+            )
         low, high = macro_interval(sampled)
         covered.append(low <= truth <= high)
     assert np.mean(covered) > 0.88
@@ -99,10 +123,14 @@ def test_the_macro_interval_covers_the_mean_over_all_queries():
 
 def test_quality_can_be_perfect_and_can_be_chance():
     labels = np.repeat(["a", "b"], 100)
-    perfect = np.repeat(np.eye(2), 100, axis=0) + 1e-3 * np.random.default_rng(0).normal(size=(200, 2))
+    perfect = np.repeat(np.eye(2), 100, axis=0) + 1e-3 * np.random.default_rng(
+        0
+    ).normal(size=(200, 2))
     assert macro(retrieval_quality(perfect, labels, 50)) == 1.0
     noise = np.random.default_rng(0).normal(size=(200, 64))
-    assert macro(retrieval_quality(noise, labels, 50)) == pytest.approx(99 / 199, abs=0.02)
+    assert macro(retrieval_quality(noise, labels, 50)) == pytest.approx(
+        99 / 199, abs=0.02
+    )
 
 
 def test_small_classes_have_a_ceiling_and_unlabelled_crops_are_only_distractors():

@@ -29,8 +29,17 @@ def test_it_finds_what_the_exact_search_finds(indexes):
     probe = LinearProbe(C=10.0).fit(exact.unit(range(40)), np.arange(40) < 15)
     allowed = np.arange(COUNT) % 3 == 0
     for directions in (exact.unit([5, 9, 11]), probe.coef_):
-        for options in ({}, {"exclude": [5, 9]}, {"among": allowed}, {"ascending": True}):
-            for one, two in zip(exact.search(directions, 50, **options), milvus.search(directions, 50, **options), strict=True):
+        for options in (
+            {},
+            {"exclude": [5, 9]},
+            {"among": allowed},
+            {"ascending": True},
+        ):
+            for one, two in zip(
+                exact.search(directions, 50, **options),
+                milvus.search(directions, 50, **options),
+                strict=True,
+            ):
                 assert one.rows.tolist() == two.rows.tolist()  # FLAT: recall 1
                 np.testing.assert_allclose(one.scores, two.scores, rtol=1e-4, atol=1e-5)
 
@@ -52,7 +61,9 @@ def test_other_vectors_get_another_collection(indexes):
 
 
 def test_bad_arguments_are_refused(indexes):
-    with pytest.raises(ValueError, match=r"milvus must be a path ending in .db or a URI"):
+    with pytest.raises(
+        ValueError, match=r"milvus must be a path ending in .db or a URI"
+    ):
         MilvusIndex("crops", VECTORS, IDS)
     with pytest.raises(ValueError, match="milvus 'http://localhost:19' can't be used"):
         MilvusIndex("http://localhost:19", VECTORS, IDS)

@@ -4,19 +4,27 @@ import pytest
 from probe.search import CosineIndex
 from probe.transforms import TRANSFORMS, Transform, confidence_of, l2_normalize
 
-VECTORS = (np.random.default_rng(0).normal(size=(400, 20)) * np.geomspace(3, 0.1, 20) + 1.0).astype(np.float32)
+VECTORS = (
+    np.random.default_rng(0).normal(size=(400, 20)) * np.geomspace(3, 0.1, 20) + 1.0
+).astype(np.float32)
 
 
 def test_centre_takes_off_what_all_share():
     transform = Transform.fit("centre", VECTORS)
     unit = l2_normalize(VECTORS)
     centred = unit - unit.mean(axis=0)
-    np.testing.assert_allclose(transform(VECTORS), centred / np.linalg.norm(centred, axis=1, keepdims=True), atol=1e-6)
+    np.testing.assert_allclose(
+        transform(VECTORS),
+        centred / np.linalg.norm(centred, axis=1, keepdims=True),
+        atol=1e-6,
+    )
 
 
 def test_whitening_makes_all_directions_alike():
     transform = Transform.fit("whiten", VECTORS, width=20, shrinkage=0.0)
-    projected = (l2_normalize(VECTORS, np.float64) - transform.mean) @ transform.projection
+    projected = (
+        l2_normalize(VECTORS, np.float64) - transform.mean
+    ) @ transform.projection
     np.testing.assert_allclose(projected.T @ projected / 400, np.eye(20), atol=1e-3)
     # Shrunk all the way it only rotates: cosines are those of the centred vectors.
     rotated = Transform.fit("whiten", VECTORS, width=20, shrinkage=1.0)(VECTORS)
@@ -37,7 +45,9 @@ def test_the_index_scores_raw_vectors_as_the_transform_says(name):
 
 
 def test_bad_arguments_are_refused():
-    with pytest.raises(ValueError, match="transform must be one of l2, centre, whiten; got 'log'"):
+    with pytest.raises(
+        ValueError, match="transform must be one of l2, centre, whiten; got 'log'"
+    ):
         Transform.fit("log", VECTORS)
     with pytest.raises(ValueError, match=r"shrinkage must be in \[0, 1\]; got 2"):
         Transform.fit("whiten", VECTORS, shrinkage=2)

@@ -19,13 +19,21 @@ from probe.transforms import l2_normalize
 from tests.conftest import COLORS, noisy
 
 ROOT = Path(__file__).parent.parent
-TINY = ["--encoder=tiny", "--weights=random", "--image_size=32", "--batch_size=8", "--embed_batch=8"]
+TINY = [
+    "--encoder=tiny",
+    "--weights=random",
+    "--image_size=32",
+    "--batch_size=8",
+    "--embed_batch=8",
+]
 
 
 def call(script, *arguments, check=True):
     started = [ROOT / script] if script.endswith(".py") else ["-m", script]
     command = [sys.executable, *started, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200, cwd=ROOT)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=200, cwd=ROOT
+    )
     if check:
         assert done.returncode == 0, done.stderr
     return done
@@ -41,16 +49,29 @@ def failure(script, *arguments):
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
-    """A finished contrastive run on three colours of 12 photos, one of which is damaged."""
+    """A finished contrastive run on three colours of 12 photos, one of which is
+    damaged.
+    """
     photos = tmp_path_factory.mktemp("data") / "photos"
     for number, (name, color) in enumerate(COLORS.items()):
         (photos / name).mkdir(parents=True)
         for photo in range(12):
-            noisy(color, (40, 32), 100 * number + photo).save(photos / name / f"{photo:02d}.png")
-    (photos / "red" / "11.png").write_bytes((photos / "red" / "11.png").read_bytes()[:200])
+            noisy(color, (40, 32), 100 * number + photo).save(
+                photos / name / f"{photo:02d}.png"
+            )
+    (photos / "red" / "11.png").write_bytes(
+        (photos / "red" / "11.png").read_bytes()[:200]
+    )
     (photos / "red" / "zero.jpg").touch()
     folder = photos.parent / "run"
-    call("run_finetune.py", f"--data={photos}", f"--run_dir={folder}", "--objective=contrastive", "--epochs=2", *TINY)
+    call(
+        "run_finetune.py",
+        f"--data={photos}",
+        f"--run_dir={folder}",
+        "--objective=contrastive",
+        "--epochs=2",
+        *TINY,
+    )
     return folder
 
 
@@ -64,40 +85,75 @@ def test_a_run_leaves_what_the_readme_says(run_dir):
     skipped = json.loads((run_dir / "skipped.json").read_text())
     assert skipped["red/zero.jpg"] == "zero bytes"
     assert "damaged" in skipped["red/11.png"]
-    for name in ("config.json", "metrics.jsonl", "checkpoints", "tensorboard", "encoder.weights.h5", "crops.parquet"):
+    for name in (
+        "config.json",
+        "metrics.jsonl",
+        "checkpoints",
+        "tensorboard",
+        "encoder.weights.h5",
+        "crops.parquet",
+    ):
         assert (run_dir / name).exists(), name
-    assert json.loads((run_dir / "config.json").read_text())["objective"] == "contrastive"
+    assert (
+        json.loads((run_dir / "config.json").read_text())["objective"] == "contrastive"
+    )
 
 
 def test_the_same_command_again_changes_nothing(run_dir):
     config = json.loads((run_dir / "config.json").read_text())
-    files = [run_dir / name for name in ("embeddings/embeddings.npy", "result.json", "skipped.json")]
+    files = [
+        run_dir / name
+        for name in ("embeddings/embeddings.npy", "result.json", "skipped.json")
+    ]
     before = [path.read_bytes() for path in files]
-    output = call("run_finetune.py", *[f"--{name}={value}" for name, value in config.items()]).stderr
+    output = call(
+        "run_finetune.py", *[f"--{name}={value}" for name, value in config.items()]
+    ).stderr
     assert "is complete already" in output
     assert [path.read_bytes() for path in files] == before
 
 
 def test_other_settings_in_the_same_folder_are_refused(run_dir):
     config = json.loads((run_dir / "config.json").read_text()) | {"epochs": 3}
-    message = failure("run_finetune.py", *[f"--{name}={value}" for name, value in config.items()])
-    assert "holds a run with other settings (epochs: 2 there, 3 now); choose another run_dir" in message
+    message = failure(
+        "run_finetune.py", *[f"--{name}={value}" for name, value in config.items()]
+    )
+    assert (
+        "holds a run with other settings (epochs: 2 there, 3 now); choose another "
+        "run_dir" in message
+    )
 
 
 def test_search_by_id_by_path_and_by_an_image_from_outside(run_dir, tmp_path):
     embeddings = EmbeddingSet.load(run_dir / "embeddings")
     row = int(np.flatnonzero(embeddings.table.column("image") == "blue/03.png")[0])
-    expected = CosineIndex(embeddings.vectors, embeddings.table.ids).search(l2_normalize(embeddings.vectors[row]), 5, [row])[0]
+    expected = CosineIndex(embeddings.vectors, embeddings.table.ids).search(
+        l2_normalize(embeddings.vectors[row]), 5, [row]
+    )[0]
     Image.open(embeddings.table.path(row)).save(tmp_path / "outside.png")
     lists = []
-    for query in (embeddings.table.ids[row], "blue/03.png", str(embeddings.table.path(row)), str(tmp_path / "outside.png")):
+    for query in (
+        embeddings.table.ids[row],
+        "blue/03.png",
+        str(embeddings.table.path(row)),
+        str(tmp_path / "outside.png"),
+    ):
         call(
-            "run_search.py", f"--embeddings={run_dir / 'embeddings'}", f"--query={query}", "--k=5", f"--out={tmp_path / 'out.csv'}"
+            "run_search.py",
+            f"--embeddings={run_dir / 'embeddings'}",
+            f"--query={query}",
+            "--k=5",
+            f"--out={tmp_path / 'out.csv'}",
         )
         with open(tmp_path / "out.csv", newline="", encoding="utf-8") as file:
             lists.append([line["crop_id"] for line in csv.DictReader(file)])
-    assert lists[0] == lists[1] == lists[2] == embeddings.table.ids[expected.rows].tolist()
-    assert lists[3] == [embeddings.table.ids[row], *lists[0][:4]]  # from outside, so the crop itself is the best result
+    assert (
+        lists[0] == lists[1] == lists[2] == embeddings.table.ids[expected.rows].tolist()
+    )
+    assert lists[3] == [
+        embeddings.table.ids[row],
+        *lists[0][:4],
+    ]  # from outside, so the crop itself is the best result
     facts = json.loads((tmp_path / "out.csv.json").read_text())
     assert facts["embeddings"]["encoder_hash"] == embeddings.meta["encoder_hash"]
 
@@ -105,15 +161,35 @@ def test_search_by_id_by_path_and_by_an_image_from_outside(run_dir, tmp_path):
 def test_marks_make_a_probe_and_the_list_gives_the_marks_back(run_dir, tmp_path):
     embeddings = EmbeddingSet.load(run_dir / "embeddings")
     labels, ids = embeddings.table.column("label_name"), embeddings.table.ids
-    marked = [*np.flatnonzero(labels == "green")[:4], *np.flatnonzero(labels == "red")[:4], *np.flatnonzero(labels == "blue")[:4]]
+    marked = [
+        *np.flatnonzero(labels == "green")[:4],
+        *np.flatnonzero(labels == "red")[:4],
+        *np.flatnonzero(labels == "blue")[:4],
+    ]
     lines = [f"{ids[row]},{int(labels[row] == 'green')}" for row in marked]
     (tmp_path / "marks.csv").write_text("\n".join(["crop_id,relevant", *lines]))
-    search = ["run_search.py", f"--embeddings={run_dir / 'embeddings'}", f"--marks={tmp_path / 'marks.csv'}", "--k=7"]
-    done = call(*search, f"--out={tmp_path / 'out.csv'}", f"--sheet={tmp_path / 'sheet.png'}", "--query=green/00.png")
+    search = [
+        "run_search.py",
+        f"--embeddings={run_dir / 'embeddings'}",
+        f"--marks={tmp_path / 'marks.csv'}",
+        "--k=7",
+    ]
+    done = call(
+        *search,
+        f"--out={tmp_path / 'out.csv'}",
+        f"--sheet={tmp_path / 'sheet.png'}",
+        "--query=green/00.png",
+    )
     assert "linear probe, 12 marks" in done.stdout
     with open(tmp_path / "out.csv", newline="", encoding="utf-8") as file:
-        given_back = {line["crop_id"]: line["relevant"] for line in csv.DictReader(file) if line["relevant"]}
-    assert {crop: mark for crop, mark in given_back.items() if crop != ids[marked[0]]} == {
+        given_back = {
+            line["crop_id"]: line["relevant"]
+            for line in csv.DictReader(file)
+            if line["relevant"]
+        }
+    assert {
+        crop: mark for crop, mark in given_back.items() if crop != ids[marked[0]]
+    } == {
         ids[row]: str(int(labels[row] == "green")) for row in marked if row != marked[0]
     }
     with Image.open(tmp_path / "sheet.png") as sheet:
@@ -123,7 +199,13 @@ def test_marks_make_a_probe_and_the_list_gives_the_marks_back(run_dir, tmp_path)
 def test_a_simulated_person_and_evaluation(run_dir):
     embeddings = f"--embeddings={run_dir / 'embeddings'}"
     out = call(
-        "run_search.py", embeddings, "--query=red/02.png", "--simulate_label=red", "--rounds=2", "--per_round=5", "--k=3"
+        "run_search.py",
+        embeddings,
+        "--query=red/02.png",
+        "--simulate_label=red",
+        "--rounds=2",
+        "--per_round=5",
+        "--k=3",
     ).stdout
     assert [line.split()[0] for line in out.splitlines()[1:4]] == ["0", "5", "10"]
     out = call("run_search.py", embeddings, "--evaluate", "--k=5").stdout
@@ -135,7 +217,11 @@ def test_a_simulated_person_and_evaluation(run_dir):
     [
         (["--query=red/02.png", "--k=0"], "k must be in [1, 34]; got 0"),
         (["--query=red/02.png", "--k=35"], "k must be in [1, 34]; got 35"),
-        (["--query=nobody"], "query (a crop id, or the path of an image) must name crops of this embedding set; unknown: 'nobody'"),
+        (
+            ["--query=nobody"],
+            "query (a crop id, or the path of an image) must name crops of this "
+            "embedding set; unknown: 'nobody'",
+        ),
         ([], "query must be given"),
         (
             ["--query=red/02.png", "--simulate_label=violet", "--k=5"],
@@ -143,17 +229,29 @@ def test_a_simulated_person_and_evaluation(run_dir):
         ),
         (
             ["--query=red/02.png", "--simulate_label=blue", "--k=5"],
-            "query must be one crop that the simulated person would mark as relevant ('blue')",
+            "query must be one crop that the simulated person would mark as relevant "
+            "('blue')",
         ),
-        (["--query=red/02.png", "--sheet=/proc/x/out.png"], "sheet must be a folder that can be written to"),
-        (["--query=red/02.png", "--evaluate"], "evaluate takes every crop as a query and excludes query"),
+        (
+            ["--query=red/02.png", "--sheet=/proc/x/out.png"],
+            "sheet must be a folder that can be written to",
+        ),
+        (
+            ["--query=red/02.png", "--evaluate"],
+            "evaluate takes every crop as a query and excludes query",
+        ),
         (["--query=red/02.png", "--compare=x"], "sheet must be given with compare"),
-        (["--query=red/02.png", "--sheet=out.jpg"], "sheet must be a .png file; got 'out.jpg'"),
+        (
+            ["--query=red/02.png", "--sheet=out.jpg"],
+            "sheet must be a .png file; got 'out.jpg'",
+        ),
         (["--evaluate", "--split=winter"], "split must be one of all, "),
     ],
 )
 def test_search_names_bad_arguments(run_dir, arguments, message):
-    assert message in failure("run_search.py", f"--embeddings={run_dir / 'embeddings'}", *arguments)
+    assert message in failure(
+        "run_search.py", f"--embeddings={run_dir / 'embeddings'}", *arguments
+    )
 
 
 def test_search_names_bad_files(run_dir, tmp_path):
@@ -161,20 +259,42 @@ def test_search_names_bad_files(run_dir, tmp_path):
     (tmp_path / "marks.csv").write_text("crop_id,relevant\nstranger,1\n")
     message = failure("run_search.py", embeddings, f"--marks={tmp_path / 'marks.csv'}")
     assert "marks must name crops of this embedding set; unknown: 'stranger'" in message
-    assert "lacks meta.json, embeddings.npy, crops.parquet" in failure("run_search.py", f"--embeddings={tmp_path}", "--query=x")
+    assert "lacks meta.json, embeddings.npy, crops.parquet" in failure(
+        "run_search.py", f"--embeddings={tmp_path}", "--query=x"
+    )
 
 
 def test_finetune_names_bad_arguments(photos, tmp_path):
     (tmp_path / "empty").mkdir()
     run = f"--run_dir={tmp_path / 'run'}"
-    assert "holds no image file" in failure("run_finetune.py", f"--data={tmp_path / 'empty'}", run, *TINY)
+    assert "holds no image file" in failure(
+        "run_finetune.py", f"--data={tmp_path / 'empty'}", run, *TINY
+    )
     assert "run_dir must be a folder that can be written to" in failure(
         "run_finetune.py", f"--data={photos}", "--run_dir=/proc/run", *TINY
     )
-    one = ["run_finetune.py", f"--data={photos / 'red'}", "--objective=supervised", f"--run_dir={tmp_path / 'one'}", *TINY]
-    assert "objective supervised needs crops of at least 2 classes; the training crops have 0" in failure(*one)
-    large = ["run_finetune.py", f"--data={photos}", f"--run_dir={tmp_path / 'large'}", *TINY, "--batch_size=64"]
-    assert "batch_size must be at most the number of training crops, 36; got 64" in failure(*large)
+    one = [
+        "run_finetune.py",
+        f"--data={photos / 'red'}",
+        "--objective=supervised",
+        f"--run_dir={tmp_path / 'one'}",
+        *TINY,
+    ]
+    assert (
+        "objective supervised needs crops of at least 2 classes; the training crops "
+        "have 0" in failure(*one)
+    )
+    large = [
+        "run_finetune.py",
+        f"--data={photos}",
+        f"--run_dir={tmp_path / 'large'}",
+        *TINY,
+        "--batch_size=64",
+    ]
+    assert (
+        "batch_size must be at most the number of training crops, 36; got 64"
+        in failure(*large)
+    )
 
 
 def test_broken_validation_images_do_not_stop_a_run(tmp_path):
@@ -186,28 +306,48 @@ def test_broken_validation_images_do_not_stop_a_run(tmp_path):
                 noisy(color, (64, 64), 100 * number + photo).save(path)
                 if split == "validation" and photo < 2:
                     path.write_bytes(path.read_bytes()[:1200])
-    run = ["run_finetune.py", f"--data={tmp_path / 'photos'}", f"--run_dir={tmp_path / 'run'}", "--epochs=1", *TINY]
+    run = [
+        "run_finetune.py",
+        f"--data={tmp_path / 'photos'}",
+        f"--run_dir={tmp_path / 'run'}",
+        "--epochs=1",
+        *TINY,
+    ]
     call(*run)
     assert len(EmbeddingSet.load(tmp_path / "run" / "embeddings").table) == 42
     skipped = json.loads((tmp_path / "run" / "skipped.json").read_text())
     assert len(skipped) == 6
-    (tmp_path / "run" / "result.json").unlink()  # what a kill just before the end leaves
+    (
+        tmp_path / "run" / "result.json"
+    ).unlink()  # what a kill just before the end leaves
     call(*run)
     assert json.loads((tmp_path / "run" / "skipped.json").read_text()) == skipped
 
 
 def test_marking_everything_and_defaults_work_on_a_small_set(run_dir, tmp_path):
-    search = ["run_search.py", f"--embeddings={run_dir / 'embeddings'}", "--query=green/00.png", f"--out={tmp_path / 'out.csv'}"]
+    search = [
+        "run_search.py",
+        f"--embeddings={run_dir / 'embeddings'}",
+        "--query=green/00.png",
+        f"--out={tmp_path / 'out.csv'}",
+    ]
     assert "top 34:" in call(*search).stdout
     lines = (tmp_path / "out.csv").read_text().splitlines()
     marked = [line.split(",") for line in lines]
     for fields in marked[1:]:
         fields[3] = str(int(fields[4] == "green"))
-    (tmp_path / "marks.csv").write_text("\n".join(",".join(fields) for fields in marked))
-    assert "linear probe, 34 marks" in call(*search, f"--marks={tmp_path / 'marks.csv'}").stdout
+    (tmp_path / "marks.csv").write_text(
+        "\n".join(",".join(fields) for fields in marked)
+    )
+    assert (
+        "linear probe, 34 marks"
+        in call(*search, f"--marks={tmp_path / 'marks.csv'}").stdout
+    )
 
 
-def test_a_call_that_failed_does_not_stand_in_the_way_of_the_right_one(photos, tmp_path):
+def test_a_call_that_failed_does_not_stand_in_the_way_of_the_right_one(
+    photos, tmp_path
+):
     run = ["run_finetune.py", f"--run_dir={tmp_path / 'run'}", "--epochs=0", *TINY]
     (tmp_path / "empty").mkdir()
     failure(*run, f"--data={tmp_path / 'empty'}")
@@ -216,18 +356,32 @@ def test_a_call_that_failed_does_not_stand_in_the_way_of_the_right_one(photos, t
 
 
 def test_new_photos_are_not_mixed_into_a_run(photos, tmp_path):
-    run = ["run_finetune.py", f"--data={photos}", f"--run_dir={tmp_path / 'run'}", "--epochs=1", *TINY]
+    run = [
+        "run_finetune.py",
+        f"--data={photos}",
+        f"--run_dir={tmp_path / 'run'}",
+        "--epochs=1",
+        *TINY,
+    ]
     call(*run)
     (photos / "red" / "00.png").rename(photos / "red" / "new.png")
     assert "the images in data have changed since the run" in failure(*run)
     weights = f"--weights={tmp_path / 'run' / 'encoder.weights.h5'}"
     call(*run[:2], f"--run_dir={tmp_path / 'new'}", "--epochs=0", *TINY, weights)
-    old, new = (EmbeddingSet.load(tmp_path / name / "embeddings") for name in ("run", "new"))
+    old, new = (
+        EmbeddingSet.load(tmp_path / name / "embeddings") for name in ("run", "new")
+    )
     assert old.meta["encoder_hash"] == new.meta["encoder_hash"]
 
 
 def test_a_run_killed_at_any_time_ends_as_one_that_was_not(photos, tmp_path):
-    command = ["--objective=contrastive", "--epochs=4", "--checkpoint_minutes=0", f"--data={photos}", *TINY]
+    command = [
+        "--objective=contrastive",
+        "--epochs=4",
+        "--checkpoint_minutes=0",
+        f"--data={photos}",
+        *TINY,
+    ]
     call("run_finetune.py", *command, f"--run_dir={tmp_path / 'whole'}")
     killed = tmp_path / "killed"
     for stage in ("checkpoints/ckpt-3.index", "checkpoints/ckpt-9.index"):
@@ -241,39 +395,75 @@ def test_a_run_killed_at_any_time_ends_as_one_that_was_not(photos, tmp_path):
                 time.sleep(0.02)
             process.send_signal(signal.SIGKILL)
     call("run_finetune.py", *command, f"--run_dir={killed}")
-    one, two = (EmbeddingSet.load(folder / "embeddings") for folder in (tmp_path / "whole", killed))
+    one, two = (
+        EmbeddingSet.load(folder / "embeddings")
+        for folder in (tmp_path / "whole", killed)
+    )
     assert one.table.ids.tolist() == two.table.ids.tolist()
     np.testing.assert_allclose(one.vectors, two.vectors, rtol=1e-4, atol=1e-5)
     logs = [
-        [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        [
+            json.loads(line)["step"]
+            for line in (folder / "metrics.jsonl").read_text().splitlines()
+        ]
         for folder in (tmp_path / "whole", killed)
     ]
     assert logs[0] == logs[1]
 
 
 def metrics(run, kind="step"):
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()
+    ]
     return [line for line in lines if line["kind"] == kind]
 
 
-def test_the_saved_model_of_a_run_embeds_as_the_run_and_can_be_tuned_on(run_dir, tmp_path):
-    """export -> run as it is -> fine-tune -> export -> search for an image from outside, all by flags."""
+def test_the_saved_model_of_a_run_embeds_as_the_run_and_can_be_tuned_on(
+    run_dir, tmp_path
+):
+    """export -> run as it is -> fine-tune -> export -> search for an image from
+    outside, all by flags.
+    """
     photos = json.loads((run_dir / "config.json").read_text())["data"]
-    common = [f"--data={photos}", "--image_size=32", "--batch_size=8", "--embed_batch=8", "--encoder=saved_model"]
+    common = [
+        f"--data={photos}",
+        "--image_size=32",
+        "--batch_size=8",
+        "--embed_batch=8",
+        "--encoder=saved_model",
+    ]
     again = tmp_path / "again"
-    call("run_finetune.py", *common, f"--weights={run_dir / 'saved_model'}", "--epochs=0", f"--run_dir={again}")
+    call(
+        "run_finetune.py",
+        *common,
+        f"--weights={run_dir / 'saved_model'}",
+        "--epochs=0",
+        f"--run_dir={again}",
+    )
     first, second = (EmbeddingSet.load(run / "embeddings") for run in (run_dir, again))
     np.testing.assert_allclose(second.vectors, first.vectors, rtol=1e-4, atol=1e-5)
 
     tuned = tmp_path / "tuned"
-    call("run_finetune.py", *common, f"--weights={run_dir / 'saved_model'}", "--epochs=1", f"--run_dir={tuned}")
+    call(
+        "run_finetune.py",
+        *common,
+        f"--weights={run_dir / 'saved_model'}",
+        "--epochs=1",
+        f"--run_dir={tuned}",
+    )
     assert "online_accuracy" in metrics(tuned)[0]  # the photos have classes
     found = EmbeddingSet.load(tuned / "embeddings")
     assert np.abs(found.vectors - first.vectors).max() > 1e-4
     assert found.meta["weights"] == "../saved_model"
     Image.open(found.table.path(3)).save(tmp_path / "outside.png")
     out = tmp_path / "out.csv"
-    call("run_search.py", f"--embeddings={tuned / 'embeddings'}", f"--query={tmp_path / 'outside.png'}", "--k=5", f"--out={out}")
+    call(
+        "run_search.py",
+        f"--embeddings={tuned / 'embeddings'}",
+        f"--query={tmp_path / 'outside.png'}",
+        "--k=5",
+        f"--out={out}",
+    )
     with open(out, newline="", encoding="utf-8") as file:
         assert next(csv.DictReader(file))["crop_id"] == found.table.ids[3]
 
@@ -290,28 +480,61 @@ def test_a_preset_gives_way_to_flags(photos, tmp_path):
     ]
     call("run_finetune.py", *arguments, "--epochs=2", "--warmup_epochs=0")
     config = json.loads((run / "config.json").read_text())
-    assert (config["encoder"], config["epochs"], config["batch_size"]) == ("tiny", 2, 12)
-    assert (config["optimizer"], config["temperature"], config["image_size"], config["blur"]) == ("lars", 0.5, 32, 0.0)
+    assert (config["encoder"], config["epochs"], config["batch_size"]) == (
+        "tiny",
+        2,
+        12,
+    )
+    assert (
+        config["optimizer"],
+        config["temperature"],
+        config["image_size"],
+        config["blur"],
+    ) == ("lars", 0.5, 32, 0.0)
     assert metrics(run)[0]["learning_rate"] == pytest.approx(1.0 * 12 / 256)
-    assert (config["train_split"], len(metrics(run))) == ("train", 4)  # about 30 of the 36 photos
+    assert (config["train_split"], len(metrics(run))) == (
+        "train",
+        4,
+    )  # about 30 of the 36 photos
     accuracies = [entry["all_accuracy"] for entry in metrics(run, "epoch")]
-    assert all(accuracy * 36 == pytest.approx(round(accuracy * 36)) for accuracy in accuracies)  # shares of 36 photos
-    assert "is complete already" in call("run_finetune.py", *arguments, "--epochs=2", "--warmup_epochs=0").stderr
+    assert all(
+        accuracy * 36 == pytest.approx(round(accuracy * 36)) for accuracy in accuracies
+    )  # shares of 36 photos
+    assert (
+        "is complete already"
+        in call("run_finetune.py", *arguments, "--epochs=2", "--warmup_epochs=0").stderr
+    )
 
 
 @pytest.mark.slow
 def test_fine_tuning_a_simclr_resnet_step_by_step(photos, tmp_path):
-    """Pretrain, then from its checkpoint: the last group on half of the labels, and from a layer of the head."""
-    common = [f"--data={photos}", "--encoder=r18_1x_sk0_small", "--image_size=32", "--batch_size=12", "--epochs=1"]
+    """Pretrain, then from its checkpoint: the last group on half of the labels, and
+    from a layer of the head.
+    """
+    common = [
+        f"--data={photos}",
+        "--encoder=r18_1x_sk0_small",
+        "--image_size=32",
+        "--batch_size=12",
+        "--epochs=1",
+    ]
     start = tmp_path / "pretrained"
-    call("run_finetune.py", *common, "--weights=random", "--optimizer=lars", f"--run_dir={start}")
+    call(
+        "run_finetune.py",
+        *common,
+        "--weights=random",
+        "--optimizer=lars",
+        f"--run_dir={start}",
+    )
     weights = f"--weights={start / 'saved_model'}"
     sets = {"start": EmbeddingSet.load(start / "embeddings").vectors}
     for name, flags in {
         "last": ["--objective=supervised", "--train_after=3", "--label_fraction=0.5"],
         "head": ["--objective=supervised", "--head_layer=1", "--endpoint=block_group2"],
     }.items():
-        call("run_finetune.py", *common, weights, *flags, f"--run_dir={tmp_path / name}")
+        call(
+            "run_finetune.py", *common, weights, *flags, f"--run_dir={tmp_path / name}"
+        )
         sets[name] = EmbeddingSet.load(tmp_path / name / "embeddings").vectors
         assert (tmp_path / name / "saved_model" / "saved_model.pb").is_file()
     assert np.abs(sets["last"] - sets["start"]).max() > 1e-4
@@ -322,27 +545,46 @@ def test_fine_tuning_a_simclr_resnet_step_by_step(photos, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--objective=supervised", "--train_after=2"], "train_after must be -1 .* got 2 with encoder tiny"),
+        (
+            ["--objective=supervised", "--train_after=2"],
+            "train_after must be -1 .* got 2 with encoder tiny",
+        ),
         (["--micro_batch=5"], "micro_batch must divide the 16 images of a batch"),
         (["--strategy=multiworker"], "needs TF_CONFIG"),
-        (["--weights=gs://127.0.0.1:9/no/saved_model", "--encoder=saved_model"], "gs://127.0.0.1:9/no/saved_model can't be"),
+        (
+            ["--weights=gs://127.0.0.1:9/no/saved_model", "--encoder=saved_model"],
+            "gs://127.0.0.1:9/no/saved_model can't be",
+        ),
     ],
 )
-def test_bad_settings_of_simclr_are_named_before_work_starts(photos, tmp_path, flags, message):
+def test_bad_settings_of_simclr_are_named_before_work_starts(
+    photos, tmp_path, flags, message
+):
     run = tmp_path / "run"
-    said = failure("run_finetune.py", f"--data={photos}", f"--run_dir={run}", *TINY, *flags)
+    said = failure(
+        "run_finetune.py", f"--data={photos}", f"--run_dir={run}", *TINY, *flags
+    )
     assert re.search(message, said), said
     assert not (run / "config.json").exists()
 
 
 def test_a_probe_is_saved_audited_and_applied(run_dir, tmp_path):
-    """Marks -> probe -> random audit, marked whole -> estimates and a threshold -> the list; foreign embeddings are refused."""
+    """Marks -> probe -> random audit, marked whole -> estimates and a threshold -> the
+    list; foreign embeddings are refused.
+    """
     embeddings = EmbeddingSet.load(run_dir / "embeddings")
-    labels = dict(zip(embeddings.table.ids, embeddings.table.column("label_name"), strict=True))
+    labels = dict(
+        zip(embeddings.table.ids, embeddings.table.column("label_name"), strict=True)
+    )
     query = next(name for name, label in labels.items() if label == "green")
     marked = [name for name in labels if name != query][::6]
     (tmp_path / "marks.csv").write_text(
-        "\n".join(["crop_id,relevant", *[f"{name},{int(labels[name] == 'green')}" for name in marked]])
+        "\n".join(
+            [
+                "crop_id,relevant",
+                *[f"{name},{int(labels[name] == 'green')}" for name in marked],
+            ]
+        )
     )
     search = ["run_search.py", f"--embeddings={run_dir / 'embeddings'}"]
     call(
@@ -361,7 +603,11 @@ def test_a_probe_is_saved_audited_and_applied(run_dir, tmp_path):
     assert not {line["crop_id"] for line in asked[:4]} & {*marked, query}
 
     again = call(
-        *search, f"--marks={tmp_path / 'marks.csv'}", f"--query={query}", "--k=3", f"--save_probe={tmp_path / 'probe'}"
+        *search,
+        f"--marks={tmp_path / 'marks.csv'}",
+        f"--query={query}",
+        "--k=3",
+        f"--save_probe={tmp_path / 'probe'}",
     ).stdout
     assert "kappa 1.00" in again
     assert (tmp_path / "probe.old-1" / "probe.json").exists()
@@ -369,26 +615,39 @@ def test_a_probe_is_saved_audited_and_applied(run_dir, tmp_path):
     apply = [*search, f"--probe={tmp_path / 'probe'}"]
     audit = [*apply, f"--audit={tmp_path / 'audit.csv'}"]
     assert "drawn at random" in call(*audit).stdout
-    assert "must be marked whole" in failure(*audit) or "must hold at least one mark" in failure(*audit)
+    assert "must be marked whole" in failure(
+        *audit
+    ) or "must hold at least one mark" in failure(*audit)
     with open(tmp_path / "audit.csv", newline="", encoding="utf-8") as file:
         drawn = list(csv.DictReader(file))
     population = len(labels) - len(marked) - 1
     assert len(drawn) == min(100, population)
     assert not {line["crop_id"] for line in drawn} & {*marked, query}
-    lines = [f"{line['crop_id']},{int(labels[line['crop_id']] == 'green')}" for line in drawn]
+    lines = [
+        f"{line['crop_id']},{int(labels[line['crop_id']] == 'green')}" for line in drawn
+    ]
     (tmp_path / "audit.csv").write_text("\n".join(["crop_id,relevant", *lines]))
     told = call(*audit, "--target_precision=0.2").stdout
     # Everything was drawn, so the estimate is the truth: all greens but the query.
     size = sum(label == "green" for label in labels.values()) - 1
     assert f"class size             {size} [{size}, {size}]" in told
-    assert "drawn for another ranking or --where" in failure(*audit, "--where=label_name <> 'red'")
+    assert "drawn for another ranking or --where" in failure(
+        *audit, "--where=label_name <> 'red'"
+    )
     listed = call(*apply, f"--out={tmp_path / 'class.csv'}").stdout
     assert "at or above its threshold" in listed
     marked_list = (tmp_path / "audit.csv").read_bytes()
-    assert "held other marks: kept as" in call(*apply, f"--out={tmp_path / 'audit.csv'}").stdout
+    assert (
+        "held other marks: kept as"
+        in call(*apply, f"--out={tmp_path / 'audit.csv'}").stdout
+    )
     assert (tmp_path / "audit.csv.old-1").read_bytes() == marked_list
     (tmp_path / "mine").mkdir()
-    refused = failure(*search, f"--marks={tmp_path / 'marks.csv'}", f"--save_probe={tmp_path / 'mine'}")
+    refused = failure(
+        *search,
+        f"--marks={tmp_path / 'marks.csv'}",
+        f"--save_probe={tmp_path / 'mine'}",
+    )
     assert "save_probe must be a new folder or one that holds a probe" in refused
 
     meta = json.loads((tmp_path / "probe" / "probe.json").read_text())
@@ -400,7 +659,11 @@ def test_a_probe_is_saved_audited_and_applied(run_dir, tmp_path):
 def test_negatives_and_the_worst_first(run_dir, tmp_path):
     embeddings = EmbeddingSet.load(run_dir / "embeddings")
     ids, count = embeddings.table.ids, len(embeddings.table)
-    search = ["run_search.py", f"--embeddings={run_dir / 'embeddings'}", f"--query={ids[0]}"]
+    search = [
+        "run_search.py",
+        f"--embeddings={run_dir / 'embeddings'}",
+        f"--query={ids[0]}",
+    ]
     lists = []
     for flags in ([], ["--ascending"], [f"--negative={ids[9]}"]):
         call(*search, *flags, f"--k={count - 2}", f"--out={tmp_path / 'out.csv'}")
@@ -410,7 +673,9 @@ def test_negatives_and_the_worst_first(run_dir, tmp_path):
     assert lists[0][2:] == [name for name in lists[1][::-1] if name in lists[0][2:]]
     unit = l2_normalize(embeddings.vectors, np.float64)
     scores = unit @ (unit[0] - 0.5 * unit[9])
-    assert lists[2] == [ids[row] for row in np.argsort(-scores, kind="stable") if row not in (0, 9)]
+    assert lists[2] == [
+        ids[row] for row in np.argsort(-scores, kind="stable") if row not in (0, 9)
+    ]
 
 
 def test_the_simulation_resumes_and_tells_the_same(run_dir, tmp_path):
@@ -422,8 +687,12 @@ def test_the_simulation_resumes_and_tells_the_same(run_dir, tmp_path):
     first = [(tmp_path / name).read_bytes() for name in ("results.md", "results.csv")]
     lines = (tmp_path / "sessions.jsonl").read_text().splitlines()
     assert len(lines) == 3 * 3  # classes x combinations
-    (tmp_path / "sessions.jsonl").write_text("\n".join(lines[:4]) + "\n" + lines[4][:50])  # killed within a line
+    (tmp_path / "sessions.jsonl").write_text(
+        "\n".join(lines[:4]) + "\n" + lines[4][:50]
+    )  # killed within a line
     call(*command)
-    assert [(tmp_path / name).read_bytes() for name in ("results.md", "results.csv")] == first
+    assert [
+        (tmp_path / name).read_bytes() for name in ("results.md", "results.csv")
+    ] == first
     with Image.open(tmp_path / "results.png") as picture:
         assert picture.width > 500

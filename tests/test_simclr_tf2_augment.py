@@ -32,7 +32,11 @@ def seed(number):
 def test_a_seed_decides_the_view_eagerly_and_in_a_pipeline():
     eager = [one_view(IMAGE, seed(number), CONFIG).numpy() for number in range(12)]
     numbers = tf.data.Dataset.range(12, output_type=tf.int32)
-    piped = list(numbers.map(lambda number: one_view(IMAGE, tf.stack([7, number]), CONFIG)).as_numpy_iterator())
+    piped = list(
+        numbers.map(
+            lambda number: one_view(IMAGE, tf.stack([7, number]), CONFIG)
+        ).as_numpy_iterator()
+    )
     np.testing.assert_allclose(eager, piped, atol=1e-5)
     assert len({view.tobytes() for view in eager}) == 12
 
@@ -47,16 +51,22 @@ def test_views_have_their_size_and_range_and_differ():
 
 def test_from_above_gives_all_eight_symmetries_and_otherwise_two():
     corner = tf.concat([tf.ones((1, 1, 3)), tf.zeros((1, 1, 3))], 1)
-    image = tf.image.resize(tf.concat([corner, 0.5 * corner], 0), (8, 8), method="nearest")
+    image = tf.image.resize(
+        tf.concat([corner, 0.5 * corner], 0), (8, 8), method="nearest"
+    )
     for from_above, expected in ((True, 8), (False, 2)):
         config = AugmentConfig(8, min_area=1.0, from_above=from_above)
-        views = {crop_and_flip(image, seed(number), config).numpy().round(2).tobytes() for number in range(120)}
+        views = {
+            crop_and_flip(image, seed(number), config).numpy().round(2).tobytes()
+            for number in range(120)
+        }
         assert len(views) == expected
 
 
 @pytest.mark.parametrize("min_area", [0.1, 0.5])
 def test_random_crops_cover_the_stated_area(min_area):
-    # A gradient from 0 to 1 in each direction tells from its range how much of the image a crop shows.
+    # A gradient from 0 to 1 in each direction tells from its range how much of the
+    # image a crop shows.
     x, y = tf.meshgrid(tf.linspace(0.0, 1.0, 200), tf.linspace(0.0, 1.0, 200))
     image = tf.stack([x, y, x], axis=2)
     areas = []
@@ -75,12 +85,18 @@ def test_jitter_changes_colour_but_not_place():
     flat = tf.ones((4, 4, 3)) * [0.3, 0.6, 0.2]
     changed = color_jitter(flat, seed(2), 0.8).numpy()
     assert np.abs(changed - flat).max() > 0.05
-    np.testing.assert_allclose(changed, np.broadcast_to(changed[0, 0], changed.shape), atol=1e-5)
+    np.testing.assert_allclose(
+        changed, np.broadcast_to(changed[0, 0], changed.shape), atol=1e-5
+    )
 
 
 def test_grey_is_luminance():
-    grey = to_grey(tf.constant([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]])).numpy()
-    np.testing.assert_allclose(grey[0], [[0.2989] * 3, [0.5870] * 3, [0.1140] * 3], rtol=1e-6)
+    grey = to_grey(
+        tf.constant([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]])
+    ).numpy()
+    np.testing.assert_allclose(
+        grey[0], [[0.2989] * 3, [0.5870] * 3, [0.1140] * 3], rtol=1e-6
+    )
 
 
 def test_colour_is_dropped_as_often_as_stated():
@@ -90,28 +106,43 @@ def test_colour_is_dropped_as_often_as_stated():
     assert 0.22 < share < 0.38  # three standard errors about 0.3
 
 
-@pytest.mark.parametrize("config", [CONFIG, AugmentConfig(20, blur=1.0, grey=0.0, brightness="add")])
+@pytest.mark.parametrize(
+    "config", [CONFIG, AugmentConfig(20, blur=1.0, grey=0.0, brightness="add")]
+)
 def test_a_batch_gets_what_every_image_would_get_alone(config):
     images = tf.stack([IMAGE, 1 - IMAGE, IMAGE[::-1]])
     seeds = tf.stack([seed(number) for number in range(3)])
-    alone = [two_views(image, one, config) for image, one in zip(images, seeds, strict=True)]
+    alone = [
+        two_views(image, one, config) for image, one in zip(images, seeds, strict=True)
+    ]
     together = batched(lambda image, one: two_views(image, one, config))(images, seeds)
     for view in range(2):
-        np.testing.assert_allclose(together[view], tf.stack([views[view] for views in alone]), atol=1e-5)
+        np.testing.assert_allclose(
+            together[view], tf.stack([views[view] for views in alone]), atol=1e-5
+        )
 
 
 # Against values of the official code (tests/golden/README.md), to float32 rounding.
 
 
 @pytest.mark.parametrize(
-    "key", [key for key in NUMBERS if key.startswith("color/") and "sequence" not in key and "/simclr" not in key]
+    "key",
+    [
+        key
+        for key in NUMBERS
+        if key.startswith("color/") and "sequence" not in key and "/simclr" not in key
+    ],
 )
 def test_parity_of_colour_operations(key):
     name, *amount = key.removeprefix("color/").split("/")
     image = NUMBERS["color/input"]
     if name == "input":
         return
-    ours = to_grey(image) if name == "grayscale" else COLOR[{"brightness": "multiply"}.get(name, name)](image, float(amount[0]))
+    ours = (
+        to_grey(image)
+        if name == "grayscale"
+        else COLOR[{"brightness": "multiply"}.get(name, name)](image, float(amount[0]))
+    )
     assert relative(tf.clip_by_value(ours, 0.0, 1.0), NUMBERS[key]) < 3e-6
 
 
@@ -119,7 +150,12 @@ def test_parity_of_additive_brightness_and_of_sequences():
     image, facts = NUMBERS["color/input"], json.loads(str(NUMBERS["facts"]))
     shifted = tf.clip_by_value(COLOR["add"](image, 0.3), 0.0, 1.0)
     assert relative(shifted, NUMBERS["color/simclrv1_brightness_additive_0.3"]) < 1e-6
-    letters = {"B": ("multiply", "brightness"), "C": ("contrast",) * 2, "S": ("saturation",) * 2, "H": ("hue",) * 2}
+    letters = {
+        "B": ("multiply", "brightness"),
+        "C": ("contrast",) * 2,
+        "S": ("saturation",) * 2,
+        "H": ("hue",) * 2,
+    }
     sequences = [key for key in NUMBERS if "sequence" in key]
     assert sequences
     for key in sequences:
@@ -127,16 +163,24 @@ def test_parity_of_additive_brightness_and_of_sequences():
         changed = image
         for letter in order:
             operation, amount = letters[letter]
-            changed = tf.clip_by_value(COLOR[operation](changed, facts["color_sequences"][int(place)][amount]), 0.0, 1.0)
+            changed = tf.clip_by_value(
+                COLOR[operation](changed, facts["color_sequences"][int(place)][amount]),
+                0.0,
+                1.0,
+            )
         assert relative(changed, NUMBERS[key]) < 3e-6, key
 
 
 @pytest.mark.parametrize("key", [key for key in NUMBERS if key.startswith("blur/out/")])
 def test_parity_of_blur(key):
     kernel, sigma, _ = key.removeprefix("blur/out/").split("_")
-    ours = gaussian_blur(tf.constant(NUMBERS["blur/input"]), int(kernel[1:]), float(sigma[1:]))
+    ours = gaussian_blur(
+        tf.constant(NUMBERS["blur/input"]), int(kernel[1:]), float(sigma[1:])
+    )
     assert relative(ours, NUMBERS[key]) < 2e-6
-    both = gaussian_blur(tf.stack([NUMBERS["blur/input"]] * 2), int(kernel[1:]), float(sigma[1:]))
+    both = gaussian_blur(
+        tf.stack([NUMBERS["blur/input"]] * 2), int(kernel[1:]), float(sigma[1:])
+    )
     np.testing.assert_allclose(both[1], ours, atol=1e-6)
 
 
@@ -144,8 +188,15 @@ def test_parity_of_the_evaluation_crop():
     facts = json.loads(str(NUMBERS["facts"]))["eval"]
     for fact in facts:
         if fact["out_hw"] == [64, 64]:
-            image = tf.constant(NUMBERS[f"eval/{fact['i']}/input_uint8"], tf.float32) / 255
-            assert relative(evaluation_view(image, 64), NUMBERS[f"eval/{fact['i']}/output"]) < 5e-6, fact
+            image = (
+                tf.constant(NUMBERS[f"eval/{fact['i']}/input_uint8"], tf.float32) / 255
+            )
+            assert (
+                relative(
+                    evaluation_view(image, 64), NUMBERS[f"eval/{fact['i']}/output"]
+                )
+                < 5e-6
+            ), fact
 
 
 def test_random_crops_are_distributed_as_the_official_ones():
@@ -156,8 +207,14 @@ def test_random_crops_are_distributed_as_the_official_ones():
     crops = tf.data.Dataset.range(1500, output_type=tf.int32).map(
         lambda number: random_crop(image, tf.stack([7, number]), 48, 0.08)
     )
-    areas = [np.ptp(crop[..., 0]) * np.ptp(crop[..., 1]) for crop in crops.as_numpy_iterator()]
+    areas = [
+        np.ptp(crop[..., 0]) * np.ptp(crop[..., 1])
+        for crop in crops.as_numpy_iterator()
+    ]
     stated = fact["area_fraction"]["percentiles"]
     for percentile in ("10", "25", "50", "75", "90"):
-        # Three standard errors of a percentile of 1500 draws; the range of a scaled crop is a little short of the crop's.
-        assert np.percentile(areas, float(percentile)) == pytest.approx(stated[percentile], abs=0.045), percentile
+        # Three standard errors of a percentile of 1500 draws; the range of a scaled
+        # crop is a little short of the crop's.
+        assert np.percentile(areas, float(percentile)) == pytest.approx(
+            stated[percentile], abs=0.045
+        ), percentile

@@ -16,12 +16,20 @@ def test_embedding_is_float32_of_the_stated_width():
     for name, width in (("tiny", 64), ("efficientnet_lite0", 1280), ("resnet50", 2048)):
         encoder = make_encoder(EncoderConfig(name, "random"))
         vectors = encoder.embed(IMAGES)
-        assert (vectors.shape, vectors.dtype, encoder.width, encoder.endpoint) == ((3, width), np.float32, width, "avg_pool")
+        assert (vectors.shape, vectors.dtype, encoder.width, encoder.endpoint) == (
+            (3, width),
+            np.float32,
+            width,
+            "avg_pool",
+        )
 
 
 def test_an_image_is_embedded_alike_in_any_batch():
     encoder = make_encoder(EncoderConfig("efficientnet_lite0"))
-    together, alone = encoder.embed(IMAGES), np.concatenate([encoder.embed(image[None]) for image in IMAGES])
+    together, alone = (
+        encoder.embed(IMAGES),
+        np.concatenate([encoder.embed(image[None]) for image in IMAGES]),
+    )
     np.testing.assert_allclose(together, alone, rtol=1e-3, atol=1e-4)
 
 
@@ -40,10 +48,14 @@ def test_saved_weights_give_the_same_encoder(tmp_path):
 def test_weights_that_do_not_fit_are_refused(tmp_path):
     tiny().save(tmp_path)
     for name in ("efficientnet_lite0", "resnet50"):
-        with pytest.raises(ValueError, match=f"weights must be a Keras weights file of {name}"):
+        with pytest.raises(
+            ValueError, match=f"weights must be a Keras weights file of {name}"
+        ):
             make_encoder(EncoderConfig(name, str(tmp_path / "encoder.weights.h5")))
     (tmp_path / "rubbish.weights.h5").write_bytes(b"rubbish")
-    with pytest.raises(ValueError, match="weights must be a Keras weights file of tiny"):
+    with pytest.raises(
+        ValueError, match="weights must be a Keras weights file of tiny"
+    ):
         tiny(weights=str(tmp_path / "rubbish.weights.h5"))
     (tmp_path / "rubbish.pth").write_bytes(b"rubbish")
     with pytest.raises(ValueError, match="not a legacy PyTorch file"):
@@ -52,7 +64,8 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
 
 def test_unknown_names_and_files():
     with pytest.raises(
-        ValueError, match=r"encoder must be one of efficientnet_lite0, resnet50, tiny, saved_model, or .* r50_1x_sk0; got 'vgg'"
+        ValueError,
+        match=r"encoder must be one of efficientnet_lite0, resnet50, tiny, saved_model, or .* r50_1x_sk0; got 'vgg'",
     ):
         make_encoder(EncoderConfig("vgg"))
     with pytest.raises(OSError, match=r"there is no file 'absent\.h5'"):
@@ -69,19 +82,26 @@ def test_resnet50_without_a_network_names_the_offline_choice(monkeypatch):
 
     real = keras.applications.ResNet50
     monkeypatch.setattr(keras.applications, "ResNet50", fail)
-    with pytest.raises(OSError, match=r"couldn't be downloaded \(URL fetch failure.*--encoder=efficientnet_lite0"):
+    with pytest.raises(
+        OSError,
+        match=r"couldn't be downloaded \(URL fetch failure.*--encoder=efficientnet_lite0",
+    ):
         make_encoder(EncoderConfig("resnet50"))
 
 
 def test_resnet50_equals_keras_applications_from_its_own_file(tmp_path):
     keras.utils.set_random_seed(0)
-    original = keras.applications.ResNet50(weights=None, include_top=False, pooling="avg")
+    original = keras.applications.ResNet50(
+        weights=None, include_top=False, pooling="avg"
+    )
     original.save_weights(tmp_path / "notop.weights.h5")
     original.save(tmp_path / "notop.h5")
     encoder = make_encoder(EncoderConfig("resnet50", str(tmp_path / "notop.h5")))
     preprocessed = keras.applications.resnet.preprocess_input(IMAGES.astype(np.float32))
     expected = original(preprocessed, training=False).numpy()
-    np.testing.assert_allclose(encoder.embed(IMAGES), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(
+        encoder.embed(IMAGES), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max()
+    )
 
 
 def test_caffe_preprocessing_equals_keras_applications():

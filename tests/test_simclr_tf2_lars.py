@@ -1,4 +1,6 @@
-"""Parity of LARS with the official TF2 code (tests/golden/README.md): float32 rounding, 1e-6 of the largest value a step."""
+"""Parity of LARS with the official TF2 code (tests/golden/README.md): float32 rounding,
+1e-6 of the largest value a step.
+"""
 
 import json
 
@@ -44,13 +46,19 @@ def test_ten_steps_of_every_variant(variant):
     variables = [tf.Variable(NUMBERS[f"init/{path}"], name=path) for path in PATHS]
     optimizer.build(variables)
     for step in range(FACTS["steps"]):
-        optimizer.apply([tf.constant(NUMBERS[f"grads/{path}"][step]) for path in PATHS], variables)
+        optimizer.apply(
+            [tf.constant(NUMBERS[f"grads/{path}"][step]) for path in PATHS], variables
+        )
         if step in (0, 1, 9):
             place = {0: 0, 1: 1, 9: 2}[step]
             for path, variable in zip(PATHS, variables, strict=True):
-                assert relative(variable, NUMBERS[f"{variant}/values/{path}"][place]) < 1e-6 * (step + 1), (path, step)
+                assert relative(
+                    variable, NUMBERS[f"{variant}/values/{path}"][place]
+                ) < 1e-6 * (step + 1), (path, step)
     for path, momentum in zip(PATHS, optimizer._momenta, strict=True):
-        assert relative(momentum, NUMBERS[f"{variant}/momentum_final/{path}"]) < 5e-6, path
+        assert relative(momentum, NUMBERS[f"{variant}/momentum_final/{path}"]) < 5e-6, (
+            path
+        )
 
 
 def test_a_step_by_hand():
@@ -58,10 +66,15 @@ def test_a_step_by_hand():
     bias = keras.Variable(np.array([1.0]), name="bias")
     optimizer = LARS(2.0, momentum=0.5, decay=0.0, eeta=0.1)
     for _ in range(2):
-        optimizer.apply([tf.constant([[0.0, 2.0]]), tf.constant([0.25])], [kernel, bias])
-    # kernel: 2 * 0.1 * 5 / 2 * 2 = 1, then |(3, 3)| = 4.2426: 0.2 * 4.2426 / 2 * 2 = 0.84853, plus half of the first step
+        optimizer.apply(
+            [tf.constant([[0.0, 2.0]]), tf.constant([0.25])], [kernel, bias]
+        )
+    # kernel: 2 * 0.1 * 5 / 2 * 2 = 1, then |(3, 3)| = 4.2426: 0.2 * 4.2426 / 2 * 2 =
+    # 0.84853, plus half of the first step
     np.testing.assert_allclose(kernel, [[3.0, 4 - 1 - (0.5 + 0.848528)]], rtol=1e-6)
-    np.testing.assert_allclose(bias, [1 - 0.5 - (0.25 + 0.5)], rtol=1e-6)  # plain momentum at the full rate
+    np.testing.assert_allclose(
+        bias, [1 - 0.5 - (0.25 + 0.5)], rtol=1e-6
+    )  # plain momentum at the full rate
 
 
 def test_exclusion_goes_by_path():
@@ -70,7 +83,9 @@ def test_exclusion_goes_by_path():
     assert kernel.name == "kernel"
     optimizer = LARS(1.0, decay=1.0, eeta=1e-3)
     optimizer.apply([tf.ones((2, 2))], [kernel])
-    np.testing.assert_allclose(kernel, np.zeros((2, 2)))  # neither decay nor trust ratio
+    np.testing.assert_allclose(
+        kernel, np.zeros((2, 2))
+    )  # neither decay nor trust ratio
 
 
 def test_config_round_trip():
@@ -91,7 +106,10 @@ def test_two_devices_step_as_one():
     @tf.function
     def step():
         def one():
-            share = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group + 1, tf.float32)
+            share = tf.cast(
+                tf.distribute.get_replica_context().replica_id_in_sync_group + 1,
+                tf.float32,
+            )
             optimizer.apply([tf.ones((4, 3)) * share], [spread])
 
         strategy.run(one)
@@ -103,6 +121,8 @@ def test_two_devices_step_as_one():
 
 
 def test_exclusion_knows_names_of_plain_variables_too():
-    gamma = tf.Variable(np.ones(2, np.float32), name="resnet/bn/gamma")  # its name ends in ":0"
+    gamma = tf.Variable(
+        np.ones(2, np.float32), name="resnet/bn/gamma"
+    )  # its name ends in ":0"
     LARS(1.0, decay=1.0, eeta=1e-3).apply([tf.ones(2)], [gamma])
     np.testing.assert_allclose(gamma, np.zeros(2))

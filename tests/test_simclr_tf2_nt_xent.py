@@ -26,7 +26,9 @@ def by_the_paper(hidden: np.ndarray, temperature: float) -> float:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_parity_with_the_published_code(name):
-    """Values of google-research/simclr's TF2 code. Tolerance: float32 rounding of a sum over at most 63 candidates."""
+    """Values of google-research/simclr's TF2 code. Tolerance: float32 rounding of a sum
+    over at most 63 candidates.
+    """
     hidden = tf.constant(CASES[f"{name}/hidden"])
     temperature, loss, accuracy = CASES[f"{name}/facts"]
     with tf.GradientTape() as tape:
@@ -34,14 +36,18 @@ def test_parity_with_the_published_code(name):
         ours, our_accuracy, _ = nt_xent(hidden, temperature)
     gradient, expected = tape.gradient(ours, hidden).numpy(), CASES[f"{name}/grad"]
     np.testing.assert_allclose(ours, loss, rtol=2e-6, atol=1e-7)
-    np.testing.assert_allclose(gradient, expected, rtol=0, atol=3e-6 * max(np.abs(expected).max(), 1e-3))
+    np.testing.assert_allclose(
+        gradient, expected, rtol=0, atol=3e-6 * max(np.abs(expected).max(), 1e-3)
+    )
     assert our_accuracy.numpy() == pytest.approx(accuracy)
 
 
 @pytest.mark.parametrize(("batch", "temperature"), [(2, 0.1), (5, 0.5), (16, 1.0)])
 def test_equals_the_papers_algorithm(batch, temperature):
     hidden = np.random.default_rng(batch).normal(size=(2 * batch, 7)).astype(np.float32)
-    assert nt_xent(tf.constant(hidden), temperature)[0].numpy() == pytest.approx(by_the_paper(hidden, temperature), rel=1e-5)
+    assert nt_xent(tf.constant(hidden), temperature)[0].numpy() == pytest.approx(
+        by_the_paper(hidden, temperature), rel=1e-5
+    )
 
 
 def test_gradient_by_finite_differences():
@@ -53,7 +59,9 @@ def test_gradient_by_finite_differences():
     for place in np.ndindex(hidden.shape):
         step = np.zeros_like(hidden, np.float64)
         step[place] = 1e-5
-        slope = (by_the_paper(hidden + step, 0.5) - by_the_paper(hidden - step, 0.5)) / 2e-5
+        slope = (
+            by_the_paper(hidden + step, 0.5) - by_the_paper(hidden - step, 0.5)
+        ) / 2e-5
         assert gradient[place] == pytest.approx(slope, abs=2e-5)
 
 
@@ -71,13 +79,25 @@ def test_chance_and_perfection():
 TWO = np.load(GOLDEN / "ntxent_two.npz")
 
 
-@pytest.mark.parametrize("name", sorted({key.split("/")[1] for key in TWO if key.startswith("two/")}))
+@pytest.mark.parametrize(
+    "name", sorted({key.split("/")[1] for key in TWO if key.startswith("two/")})
+)
 def test_two_replicas(name):
-    """Loss, gradient, accuracy and entropy of each replica as the published code has them, and as one device has them."""
-    facts = next(fact for fact in json.loads(str(TWO["facts"]))["two_replica"] if fact["name"] == name)
-    hidden = [tf.constant(TWO[f"two/{name}/replica{replica}/hidden"]) for replica in range(2)]
+    """Loss, gradient, accuracy and entropy of each replica as the published code has
+    them, and as one device has them.
+    """
+    facts = next(
+        fact
+        for fact in json.loads(str(TWO["facts"]))["two_replica"]
+        if fact["name"] == name
+    )
+    hidden = [
+        tf.constant(TWO[f"two/{name}/replica{replica}/hidden"]) for replica in range(2)
+    ]
     strategy = two_devices()
-    spread = strategy.experimental_distribute_values_from_function(lambda context: hidden[context.replica_id_in_sync_group])
+    spread = strategy.experimental_distribute_values_from_function(
+        lambda context: hidden[context.replica_id_in_sync_group]
+    )
 
     def one(rows):
         with tf.GradientTape() as tape:
@@ -86,18 +106,38 @@ def test_two_replicas(name):
         return (*contrast, tape.gradient(contrast.loss, rows))
 
     outputs = tf.function(lambda rows: strategy.run(one, (rows,)))(spread)
-    losses, accuracies, entropies, gradients = (strategy.experimental_local_results(output) for output in outputs)
+    losses, accuracies, entropies, gradients = (
+        strategy.experimental_local_results(output) for output in outputs
+    )
     for replica in range(2):
         expected = TWO[f"two/{name}/replica{replica}/grad"]
-        np.testing.assert_allclose(gradients[replica], expected, atol=3e-6 * np.abs(expected).max())
-        assert losses[replica].numpy() == pytest.approx(facts["replica_loss"][replica], rel=2e-6)
-        assert accuracies[replica].numpy() == pytest.approx(facts["contrast_acc"][replica])
-        assert entropies[replica].numpy() == pytest.approx(facts["contrast_entropy"][replica], rel=1e-5)
+        np.testing.assert_allclose(
+            gradients[replica], expected, atol=3e-6 * np.abs(expected).max()
+        )
+        assert losses[replica].numpy() == pytest.approx(
+            facts["replica_loss"][replica], rel=2e-6
+        )
+        assert accuracies[replica].numpy() == pytest.approx(
+            facts["contrast_acc"][replica]
+        )
+        assert entropies[replica].numpy() == pytest.approx(
+            facts["contrast_entropy"][replica], rel=1e-5
+        )
     batch = hidden[0].shape[0] // 2
-    whole = tf.Variable(tf.concat([part[:batch] for part in hidden] + [part[batch:] for part in hidden], 0))
+    whole = tf.Variable(
+        tf.concat(
+            [part[:batch] for part in hidden] + [part[batch:] for part in hidden], 0
+        )
+    )
     with tf.GradientTape() as tape:
         alone = nt_xent(whole, facts["temperature"], facts["hidden_norm"]).loss
     assert alone.numpy() == pytest.approx(np.mean(losses), rel=2e-6)
     gradient = tape.gradient(alone, whole).numpy()
-    mine = np.concatenate([g.numpy()[:batch] for g in gradients] + [g.numpy()[batch:] for g in gradients]) / 2
+    mine = (
+        np.concatenate(
+            [g.numpy()[:batch] for g in gradients]
+            + [g.numpy()[batch:] for g in gradients]
+        )
+        / 2
+    )
     np.testing.assert_allclose(mine, gradient, atol=3e-6 * np.abs(gradient).max())

@@ -12,16 +12,29 @@ with open(GOLDEN / "lr_schedule.csv", newline="", encoding="utf-8") as file:
 
 @pytest.mark.parametrize("name", sorted({row["config"] for row in ROWS}))
 def test_parity_with_the_published_code(name):
-    """Values of google-research/simclr's TF2 code, to float32 rounding of a cosine near its zero."""
+    """Values of google-research/simclr's TF2 code, to float32 rounding of a cosine near
+    its zero.
+    """
     rows = [row for row in ROWS if row["config"] == name]
     base, batch = float(rows[0]["base_learning_rate"]), int(rows[0]["train_batch_size"])
-    peak = base * batch / 256 if rows[0]["scaling"] == "linear" else base * np.sqrt(batch)
-    schedule = WarmupCosine(peak, int(rows[0]["warmup_steps"]), int(rows[0]["total_steps"]))
+    peak = (
+        base * batch / 256 if rows[0]["scaling"] == "linear" else base * np.sqrt(batch)
+    )
+    schedule = WarmupCosine(
+        peak, int(rows[0]["warmup_steps"]), int(rows[0]["total_steps"])
+    )
     ours = [float(schedule(int(row["step"]))) for row in rows]
-    np.testing.assert_allclose(ours, [float(row["learning_rate"]) for row in rows], rtol=2e-5, atol=2e-7 * peak)
+    np.testing.assert_allclose(
+        ours, [float(row["learning_rate"]) for row in rows], rtol=2e-5, atol=2e-7 * peak
+    )
 
 
 def test_hand_worked_values():
     schedule = WarmupCosine(2.0, 4, 12)
-    assert [float(schedule(step)) for step in (0, 1, 4, 8, 12, 100)] == pytest.approx([0, 0.5, 2.0, 1.0, 0, 0], abs=1e-6)
-    assert WarmupCosine.from_config(schedule.get_config()).get_config() == schedule.get_config()
+    assert [float(schedule(step)) for step in (0, 1, 4, 8, 12, 100)] == pytest.approx(
+        [0, 0.5, 2.0, 1.0, 0, 0], abs=1e-6
+    )
+    assert (
+        WarmupCosine.from_config(schedule.get_config()).get_config()
+        == schedule.get_config()
+    )

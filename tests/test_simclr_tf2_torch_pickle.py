@@ -33,7 +33,14 @@ class LegacyPickler(pickle._Pickler):
         key, size, offset, shape, strides = obj.args
         self.save(Global("torch._utils", "_rebuild_tensor_v2"))
         self.write(pickle.MARK)
-        for part in ("storage", Global("torch", "FloatStorage"), key, "cpu", size, None):
+        for part in (
+            "storage",
+            Global("torch", "FloatStorage"),
+            key,
+            "cpu",
+            size,
+            None,
+        ):
             if part == "storage":
                 self.write(pickle.MARK)
             self.save(part)
@@ -48,7 +55,13 @@ class LegacyPickler(pickle._Pickler):
 
 def legacy_file(tensors, storages):
     buffer = io.BytesIO()
-    for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}, tensors, list(storages)):
+    for value in (
+        0x1950A86A20F9469CFC6C,
+        1001,
+        {"little_endian": True},
+        tensors,
+        list(storages),
+    ):
         LegacyPickler(buffer, 2).dump(value)
     for values in storages.values():
         buffer.write(struct.pack("<q", len(values)) + values.astype("<f4").tobytes())
@@ -73,7 +86,9 @@ def test_offsets_and_strides_are_honoured(tmp_path):
 
 
 def test_a_tensor_beyond_its_storage_is_refused(tmp_path):
-    (tmp_path / "a.pth").write_bytes(legacy_file({"x": Tensor("s", 24, 20, (5,), (1,))}, {"s": VALUES}))
+    (tmp_path / "a.pth").write_bytes(
+        legacy_file({"x": Tensor("s", 24, 20, (5,), (1,))}, {"s": VALUES})
+    )
     with pytest.raises(ValueError, match="reaches beyond its storage of 24"):
         load_state_dict(tmp_path / "a.pth")
 
@@ -85,7 +100,9 @@ def test_a_file_cut_short_is_refused(tmp_path):
         load_state_dict(tmp_path / "a.pth")
 
 
-@pytest.mark.parametrize(("module", "name"), [("os", "system"), ("builtins", "eval"), ("torch", "load")])
+@pytest.mark.parametrize(
+    ("module", "name"), [("os", "system"), ("builtins", "eval"), ("torch", "load")]
+)
 def test_other_names_are_refused_before_they_are_called(tmp_path, module, name):
     (tmp_path / "a.pth").write_bytes(legacy_file({"x": Global(module, name)}, {}))
     with pytest.raises(pickle.UnpicklingError, match=f"{module}.{name}: refused"):

@@ -26,7 +26,11 @@ TOKEN = "secret-token"
 def page(field_set, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sessions")
     pool = Pool(EmbeddingSet.load(field_set), folder / "cache")
-    return Page(pool, Sessions(pool, folder), Photos(pool.table, folder / "cache" / "thumbnails"))
+    return Page(
+        pool,
+        Sessions(pool, folder),
+        Photos(pool.table, folder / "cache" / "thumbnails"),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -39,18 +43,36 @@ def client(page):
 @pytest.fixture
 def session(client, page):
     crop = str(page.pool.table.ids[np.flatnonzero(page.pool.mask(WISH))[0]])
-    body = {"name": "t", "use": "collect", "pool": "", "class_name": "beet", "crops": [crop], "uploads": []}
+    body = {
+        "name": "t",
+        "use": "collect",
+        "pool": "",
+        "class_name": "beet",
+        "crops": [crop],
+        "uploads": [],
+    }
     return client.post("/api/sessions", json=body).json()["session"]
 
 
 def bare(page, **options):
     """A client without the cookie."""
-    return TestClient(make_app(page, TOKEN, **options), base_url="http://127.0.0.1:8765", follow_redirects=False)
+    return TestClient(
+        make_app(page, TOKEN, **options),
+        base_url="http://127.0.0.1:8765",
+        follow_redirects=False,
+    )
 
 
 def test_the_token_opens_and_leaves_the_address_bar(page):
     client = bare(page)
-    for path in ("/", "/api/pool", "/static/main.js", "/thumb/x/96", "/?token=wrong", "/api/pool?token=secret-token"):
+    for path in (
+        "/",
+        "/api/pool",
+        "/static/main.js",
+        "/thumb/x/96",
+        "/?token=wrong",
+        "/api/pool?token=secret-token",
+    ):
         assert client.get(path).status_code == 403, path
     answer = client.get("/?token=secret-token")
     assert 'http-equiv="refresh" content="0;url=/"' in answer.text
@@ -59,28 +81,66 @@ def test_the_token_opens_and_leaves_the_address_bar(page):
     assert "samesite=strict" in cookie
     assert client.get("/").status_code == 200
     token = answer.headers["set-cookie"].partition(";")[0]
-    for foreign in ('x={"a":1}; ', "x=hello world; ", "flag; "):  # other servers' cookies come along
-        assert bare(page).get("/", headers={"cookie": foreign + token}).status_code == 200
+    for foreign in (
+        'x={"a":1}; ',
+        "x=hello world; ",
+        "flag; ",
+    ):  # other servers' cookies come along
+        assert (
+            bare(page).get("/", headers={"cookie": foreign + token}).status_code == 200
+        )
     other = bare(page)
-    assert other.get("/api/pool", headers={"authorization": f"Bearer {TOKEN}"}).status_code == 200
-    assert other.get("/api/pool", headers={"authorization": "Bearer \u00fc".encode("latin-1")}).status_code == 403
+    assert (
+        other.get("/api/pool", headers={"authorization": f"Bearer {TOKEN}"}).status_code
+        == 200
+    )
+    assert (
+        other.get(
+            "/api/pool", headers={"authorization": "Bearer \u00fc".encode("latin-1")}
+        ).status_code
+        == 403
+    )
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "user@127.0.0.1:8765", "192.168.1.7:8765", "[::1"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "",
+        "user@127.0.0.1:8765",
+        "192.168.1.7:8765",
+        "[::1",
+    ],
+)
 def test_a_rebound_host_is_refused(page, host):
-    answer = bare(page).get("/api/pool", headers={"host": host, "authorization": f"Bearer {TOKEN}"})
+    answer = bare(page).get(
+        "/api/pool", headers={"host": host, "authorization": f"Bearer {TOKEN}"}
+    )
     assert answer.status_code == 421
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8765", "localhost:8765", "[::1]:8765"])
 def test_this_machine_may_be_named(page, host):
-    assert bare(page).get("/api/pool", headers={"host": host, "authorization": f"Bearer {TOKEN}"}).status_code == 200
+    assert (
+        bare(page)
+        .get("/api/pool", headers={"host": host, "authorization": f"Bearer {TOKEN}"})
+        .status_code
+        == 200
+    )
 
 
 def test_beyond_loopback_addresses_may_be_named_but_not_names(page):
     client = bare(page, local=False, names=frozenset({"lab"}))
-    allowed = {host: client.get("/", headers={"host": host}).status_code for host in ("192.168.1.7:8765", "lab:1", "evil.example")}
-    assert allowed == {"192.168.1.7:8765": 403, "lab:1": 403, "evil.example": 421}  # 403: the token is still asked for
+    allowed = {
+        host: client.get("/", headers={"host": host}).status_code
+        for host in ("192.168.1.7:8765", "lab:1", "evil.example")
+    }
+    assert allowed == {
+        "192.168.1.7:8765": 403,
+        "lab:1": 403,
+        "evil.example": 421,
+    }  # 403: the token is still asked for
     assert is_loopback("127.0.0.1")
     assert is_loopback("::1")
     assert is_loopback("localhost")
@@ -100,8 +160,17 @@ def test_beyond_loopback_addresses_may_be_named_but_not_names(page):
 )
 def test_other_sites_cannot_change_anything(client, session, headers):
     body = {"marks": {}, "by": "x", "action": "y", "ranking": 0, "sort": "best"}
-    assert client.post(f"/api/sessions/{session}/mark", json=body, headers=headers).status_code == 403
-    form = client.post(f"/api/sessions/{session}/undo", content="by=x", headers={"content-type": "text/plain"})
+    assert (
+        client.post(
+            f"/api/sessions/{session}/mark", json=body, headers=headers
+        ).status_code
+        == 403
+    )
+    form = client.post(
+        f"/api/sessions/{session}/undo",
+        content="by=x",
+        headers={"content-type": "text/plain"},
+    )
     assert form.status_code == 415
 
 
@@ -131,7 +200,9 @@ def test_crops_are_asked_for_by_id_never_by_path(client, page):
     assert facts["box"] == [left, top, right, bottom]
     assert (facts["width"], facts["height"]) == (1920, 1088)
     assert str(crop) in [other["id"] for other in facts["boxes"]]
-    assert max(Image.open(io.BytesIO(client.get(f"/photo/{crop}").content)).size) == 1600
+    assert (
+        max(Image.open(io.BytesIO(client.get(f"/photo/{crop}").content)).size) == 1600
+    )
     assert client.get(f"/thumb/{crop}/97").status_code == 404
     assert client.get("/api/sessions/..%2f..%2fx").status_code in (400, 404)
 
@@ -140,24 +211,50 @@ def test_the_page_loads_nothing_from_elsewhere_and_holds_no_inline_code(client):
     assert "/static/main.js" in client.get("/").text
     for path in ("/", *(f"/static/{file.name}" for file in STATIC.glob("*.js"))):
         text = client.get(path).text
-        for word in ("https://", "//cdn", "innerHTML", "eval(", 'onclick="', 'style="', "<style", "document.write"):
+        for word in (
+            "https://",
+            "//cdn",
+            "innerHTML",
+            "eval(",
+            'onclick="',
+            'style="',
+            "<style",
+            "document.write",
+        ):
             assert word not in text.replace("http://www.w3.org", ""), (path, word)
 
 
 def test_marks_undo_and_state(client, page, session):
     base = f"/api/sessions/{session}"
-    crops = client.get(f"{base}/crops", params={"ranking": 0, "sort": "best", "start": 0, "count": 6}).json()["crops"]
+    crops = client.get(
+        f"{base}/crops", params={"ranking": 0, "sort": "best", "start": 0, "count": 6}
+    ).json()["crops"]
     ids = [crop["id"] for crop in crops]
-    body = {"marks": {ids[0]: True, ids[1]: False}, "by": "me", "action": "a1", "ranking": 0, "sort": "best"}
+    body = {
+        "marks": {ids[0]: True, ids[1]: False},
+        "by": "me",
+        "action": "a1",
+        "ranking": 0,
+        "sort": "best",
+    }
     assert client.post(f"{base}/mark", json=body).json() == {"line": 1, "left_out": []}
-    assert client.post(f"{base}/mark", json=body).json() == {"line": 1, "left_out": []}  # sent again
-    again = client.get(f"{base}/crops", params={"ranking": 0, "count": 3}).json()["crops"]
+    assert client.post(f"{base}/mark", json=body).json() == {
+        "line": 1,
+        "left_out": [],
+    }  # sent again
+    again = client.get(f"{base}/crops", params={"ranking": 0, "count": 3}).json()[
+        "crops"
+    ]
     assert [crop["mark"] for crop in again] == [True, False, None]
     state = client.get(base, params={"by": "me", "ranking": 0}).json()
     assert (state["relevant"], state["not_relevant"], state["can_undo"]) == (1, 1, 1)
-    assert client.post(f"{base}/undo", json={"by": "me", "action": "a2"}).json() == {"line": 2}
+    assert client.post(f"{base}/undo", json={"by": "me", "action": "a2"}).json() == {
+        "line": 2
+    }
     assert client.get(base, params={"by": "me"}).json()["relevant"] == 0
-    assert client.post(f"{base}/redo", json={"by": "me", "action": "a3"}).json() == {"line": 3}
+    assert client.post(f"{base}/redo", json={"by": "me", "action": "a3"}).json() == {
+        "line": 3
+    }
     lines = (page.sessions.folder / session / "feedback.jsonl").read_text().splitlines()
     assert [json.loads(line)["kind"] for line in lines] == ["mark", "undo", "redo"]
 
@@ -167,14 +264,26 @@ def test_marks_undo_and_state(client, page, session):
     [
         ("mark", {"marks": {}, "sort": "best"}, "marks must be an object"),
         ("mark", {"marks": {"c0": "yes"}, "sort": "best"}, "marks must be an object"),
-        ("mark", {"marks": {"c0": True}, "sort": "best"}, "crop must be one of this embedding set; got 'c0'"),
+        (
+            "mark",
+            {"marks": {"c0": True}, "sort": "best"},
+            "crop must be one of this embedding set; got 'c0'",
+        ),
         ("mark", {"marks": {"c0": True}, "sort": "x"}, "sort one of"),
         ("audit", {"size": 5}, "size must be from 10 to 1000; got 5"),
-        ("threshold", {"value": "0.5", "scale": "cosine"}, "value must be a number from -1 to 1"),
+        (
+            "threshold",
+            {"value": "0.5", "scale": "cosine"},
+            "value must be a number from -1 to 1",
+        ),
         ("shown", {"ranking": 99}, "ranking must be from 0 to 0; got 99"),
         ("learn", {}, "audit must have answers"),
         ("export", {"format": "exe", "ranking": 0}, "format must be one of"),
-        ("export", {"format": "csv", "ranking": 0, "what": "marked", "class_name": " "}, "class_name must be a name"),
+        (
+            "export",
+            {"format": "csv", "ranking": 0, "what": "marked", "class_name": " "},
+            "class_name must be a name",
+        ),
     ],
 )
 def test_bad_requests_are_named(client, session, path, body, message):
@@ -187,13 +296,19 @@ def test_bad_questions_are_named(client, session):
     base = f"/api/sessions/{session}/crops"
     for parameters, message in [
         ({"where": "1 = "}, "where must be an SQL condition"),
-        ({"where": "1=1) UNION SELECT 1 FROM read_csv('/etc/passwd'"}, "where must be an SQL condition"),
+        (
+            {"where": "1=1) UNION SELECT 1 FROM read_csv('/etc/passwd'"},
+            "where must be an SQL condition",
+        ),
         ({"count": 100_000}, "count must be a whole number from 1 to 400"),
         ({"start": -1}, "start must be a whole number"),
         ({"ranking": 7}, "ranking must be at most 0"),
         ({"among": "nope"}, "selection is not known any more"),
         ({"where": "true); SELECT (1"}, "where must be an SQL condition"),
-        ({"where": "1=1) UNION ALL SELECT 99999999 FROM crops WHERE (1=1"}, "where must be a single SQL condition"),
+        (
+            {"where": "1=1) UNION ALL SELECT 99999999 FROM crops WHERE (1=1"},
+            "where must be a single SQL condition",
+        ),
     ]:
         answer = client.get(base, params=parameters)
         assert answer.status_code == 400
@@ -202,14 +317,36 @@ def test_bad_questions_are_named(client, session):
 
 def test_a_session_that_is_not_here_is_told_from_a_bad_request(client):
     """So that the page keeps marks for the server that has it."""
-    body = {"marks": {"c0": True}, "by": "me", "action": "a", "ranking": 0, "sort": "best"}
-    assert client.post("/api/sessions/s20260101-00000000/mark", json=body).status_code == 404
+    body = {
+        "marks": {"c0": True},
+        "by": "me",
+        "action": "a",
+        "ranking": 0,
+        "sort": "best",
+    }
+    assert (
+        client.post("/api/sessions/s20260101-00000000/mark", json=body).status_code
+        == 404
+    )
 
 
 def test_requests_have_a_limit(client, session):
-    assert client.post("/api/uploads", content=b"x" * (UPLOAD_BYTES + 1)).status_code == 413
-    assert client.post("/api/selections", json={"rows": [0] * 3_000_000}).status_code == 413
-    assert client.post("/api/selections", content=b"[" * 100_000, headers={"content-type": "application/json"}).status_code == 400
+    assert (
+        client.post("/api/uploads", content=b"x" * (UPLOAD_BYTES + 1)).status_code
+        == 413
+    )
+    assert (
+        client.post("/api/selections", json={"rows": [0] * 3_000_000}).status_code
+        == 413
+    )
+    assert (
+        client.post(
+            "/api/selections",
+            content=b"[" * 100_000,
+            headers={"content-type": "application/json"},
+        ).status_code
+        == 400
+    )
     assert client.post("/api/selections", json={"rows": [10**9]}).status_code == 400
 
 
@@ -221,18 +358,27 @@ def test_an_upload_is_embedded_as_a_crop_is(field_set, page):
     assert vector.shape == (embeddings.vectors.shape[1],)
     assert Image.open(io.BytesIO(kept)).size == (1024, 580)
     name = page.sessions.keep_upload(vector, kept)
-    started = page.sessions.create({"name": "u", "pool": "", "class_name": "", "use": "collect"}, [], [name])
+    started = page.sessions.create(
+        {"name": "u", "pool": "", "class_name": "", "use": "collect"}, [], [name]
+    )
     session = page.sessions.open(started)
     cosines = page.pool.index.scores(page.pool.index.transform(vector[None]))[0]
     assert session.view(0, "best")[0] == int(np.argmax(cosines))
-    assert len(session.view(0, "best")) == len(page.pool.table)  # it is no crop of the set
-    for content, message in [(b"no image", "upload must be an image"), (buffer.getvalue()[:2000], "upload must be an image")]:
+    assert len(session.view(0, "best")) == len(
+        page.pool.table
+    )  # it is no crop of the set
+    for content, message in [
+        (b"no image", "upload must be an image"),
+        (buffer.getvalue()[:2000], "upload must be an image"),
+    ]:
         with pytest.raises(ValueError, match=message):
             embed_upload(str(field_set), content)
     bomb = io.BytesIO()
     Image.new("1", (20_000, 20_000)).save(bomb, "PNG")
     assert len(bomb.getvalue()) < 100_000
-    with pytest.raises(ValueError, match="image must have at most 50,000,000 pixels; got 400,000,000"):
+    with pytest.raises(
+        ValueError, match="image must have at most 50,000,000 pixels; got 400,000,000"
+    ):
         embed_upload(str(field_set), bomb.getvalue())
 
 
@@ -243,14 +389,22 @@ def test_the_map_and_selections(client, page, session):
     count = len(page.pool.table)
     places = np.frombuffer(answer.content[: 4 * count], "<u2").reshape(count, 2)
     assert np.abs(places / 65535 - page.pool.start_map().result()).max() < 1e-4
-    assert (np.frombuffer(answer.content[4 * count : 6 * count], "<i2") == page.pool.table.class_indices).all()
+    assert (
+        np.frombuffer(answer.content[4 * count : 6 * count], "<i2")
+        == page.pool.table.class_indices
+    ).all()
     recordings = np.frombuffer(answer.content[6 * count :], "<u2")
-    assert len(set(zip(recordings.tolist(), page.pool.table.column("session"), strict=True))) == len(set(recordings.tolist()))
+    assert len(
+        set(zip(recordings.tolist(), page.pool.table.column("session"), strict=True))
+    ) == len(set(recordings.tolist()))
     levels = client.get("/api/map/scores", params={"session": session}).content
     assert len(levels) == 2 * count
     made = client.post("/api/selections", json={"rows": [3, 4]}).json()
     assert made["crops"] == page.pool.table.ids[[3, 4]].tolist()
-    part = client.get(f"/api/sessions/{session}/crops", params={"ranking": 0, "among": made["selection"], "count": 9}).json()
+    part = client.get(
+        f"/api/sessions/{session}/crops",
+        params={"ranking": 0, "among": made["selection"], "count": 9},
+    ).json()
     assert {crop["id"] for crop in part["crops"]} <= set(made["crops"])
 
 
@@ -267,10 +421,16 @@ def test_thumbnails_stay_within_their_limit_on_disk(page, tmp_path):
 
 
 def test_an_image_that_is_gone_costs_only_its_picture(page, tmp_path):
-    photos = Photos(CropTable(tmp_path / "moved", page.pool.table.rows), tmp_path / "cache")
+    photos = Photos(
+        CropTable(tmp_path / "moved", page.pool.table.rows), tmp_path / "cache"
+    )
     lost = Page(page.pool, page.sessions, photos)
     crop = page.pool.table.ids[0]
-    client = TestClient(make_app(lost, TOKEN), base_url="http://127.0.0.1", headers={"authorization": f"Bearer {TOKEN}"})
+    client = TestClient(
+        make_app(lost, TOKEN),
+        base_url="http://127.0.0.1",
+        headers={"authorization": f"Bearer {TOKEN}"},
+    )
     answer = client.get(f"/thumb/{crop}/96")
     assert answer.status_code == 404
     assert "can't be read: no such file" in answer.json()["error"]

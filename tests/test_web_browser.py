@@ -1,4 +1,5 @@
-"""The page in a real Chromium: what people do with it, from the first click to the file they take home.
+"""The page in a real Chromium: what people do with it, from the first click to the file
+they take home.
 
 `SCREENSHOTS=docs` makes the story leave the pictures of the README there.
 """
@@ -31,7 +32,13 @@ from web.journal import read_session, replay
 ROOT = Path(__file__).parent.parent
 AMARANTH = "Red-root amaranth"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 expect.set_options(timeout=20_000)
 
 
@@ -39,8 +46,19 @@ class Server:
     """run_search.py --serve in a process of its own."""
 
     def __init__(self, embeddings, sessions, *flags, port=0):
-        script = [sys.executable, ROOT / "run_search.py", f"--embeddings={embeddings}", f"--sessions={sessions}"]
-        command = [*script, "--serve", "--nobrowser", f"--port={port or free_port()}", *flags]
+        script = [
+            sys.executable,
+            ROOT / "run_search.py",
+            f"--embeddings={embeddings}",
+            f"--sessions={sessions}",
+        ]
+        command = [
+            *script,
+            "--serve",
+            "--nobrowser",
+            f"--port={port or free_port()}",
+            *flags,
+        ]
         self.log = sessions.parent / f"{sessions.name}.log"
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT)
@@ -63,7 +81,11 @@ class Server:
             return False
 
     def client(self):
-        return httpx2.Client(base_url=self.origin, headers={"authorization": f"Bearer {self.token}"}, timeout=60)
+        return httpx2.Client(
+            base_url=self.origin,
+            headers={"authorization": f"Bearer {self.token}"},
+            timeout=60,
+        )
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
@@ -80,7 +102,10 @@ class Server:
 
     def lines(self):
         """What was done in the session that was changed last."""
-        folder = max(self.sessions.glob("s2*"), key=lambda path: (path / "feedback.jsonl").stat().st_mtime)
+        folder = max(
+            self.sessions.glob("s2*"),
+            key=lambda path: (path / "feedback.jsonl").stat().st_mtime,
+        )
         return read_session(folder)[1]
 
     def marks(self):
@@ -96,11 +121,18 @@ def free_port():
 
 @pytest.fixture(scope="module")
 def browser():
-    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    path = os.environ.get("CHROMIUM") or next(
+        filter(None, map(shutil.which, BROWSERS)), None
+    )
     with sync_playwright() as playwright:
-        path = path or playwright.chromium.executable_path  # what `playwright install chromium` leaves
+        path = (
+            path or playwright.chromium.executable_path
+        )  # what `playwright install chromium` leaves
         if not Path(path).exists():
-            pytest.fail("these tests need Chromium: `make browser`, or its path in CHROMIUM", pytrace=False)
+            pytest.fail(
+                "these tests need Chromium: `make browser`, or its path in CHROMIUM",
+                pytrace=False,
+            )
         found = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield found
         found.close()
@@ -134,11 +166,16 @@ def open_page(browser):
 
     def open_one(url, width=1280, height=800, context=None, **options):
         if context is None:
-            context = browser.new_context(viewport={"width": width, "height": height}, **options)
+            context = browser.new_context(
+                viewport={"width": width, "height": height}, **options
+            )
             contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("console", lambda message: message.type == "error" and problems.append(message.text))
+        page.on(
+            "console",
+            lambda message: message.type == "error" and problems.append(message.text),
+        )
         page.goto(url)
         return page
 
@@ -171,7 +208,9 @@ def wished(truth, place=0):
 
 
 def mark_by_keys(page, truth, count):
-    """Marks as someone who knows the truth: the focus goes on to the next crop by itself."""
+    """Marks as someone who knows the truth: the focus goes on to the next crop by
+    itself.
+    """
     page.locator(".work .cell").first.focus()
     for _ in range(count):
         crop = page.evaluate_handle("document.activeElement").get_attribute("data-crop")
@@ -188,14 +227,19 @@ def saved(page):
 
 
 def relevant_of_first(page, truth, count=20):
-    crops = [page.locator(f'.work .cell[data-index="{index}"]').get_attribute("data-crop") for index in range(count)]
+    crops = [
+        page.locator(f'.work .cell[data-index="{index}"]').get_attribute("data-crop")
+        for index in range(count)
+    ]
     return sum(truth[crop] for crop in crops)
 
 
 def picture(page, name):
     if os.environ.get("SCREENSHOTS"):
         page.wait_for_timeout(700)
-        page.screenshot(path=Path(os.environ["SCREENSHOTS"]) / name, type="jpeg", quality=82)
+        page.screenshot(
+            path=Path(os.environ["SCREENSHOTS"]) / name, type="jpeg", quality=82
+        )
 
 
 @pytest.mark.timeout(200)
@@ -205,14 +249,21 @@ def test_ten_minutes_from_an_example_to_a_class(server, open_page, truth, tmp_pa
     before = relevant_of_first(page, truth)
     mark_by_keys(page, truth, 20)
     expect(page.locator("#changes, .changes")).to_contain_text("20 new marks")
-    shown = [page.locator(f'.work .cell[data-index="{index}"]').get_attribute("data-crop") for index in range(20)]
-    assert sum(truth[crop] for crop in shown) == before  # the view stands still until it is asked for
+    shown = [
+        page.locator(f'.work .cell[data-index="{index}"]').get_attribute("data-crop")
+        for index in range(20)
+    ]
+    assert (
+        sum(truth[crop] for crop in shown) == before
+    )  # the view stands still until it is asked for
     page.keyboard.press("r")
     expect(page.locator(".changes")).to_contain_text("Ranked by a probe")
     for _ in range(2):
         page.get_by_role("button", name="Ask me").click()
         settled(page)
-        expect(page.locator(".work .cell").first).not_to_have_class(re.compile("yes|no"))
+        expect(page.locator(".work .cell").first).not_to_have_class(
+            re.compile("yes|no")
+        )
         mark_by_keys(page, truth, 20)
         saved(page)
         page.keyboard.press("r")
@@ -250,7 +301,9 @@ def test_ten_minutes_from_an_example_to_a_class(server, open_page, truth, tmp_pa
     with zipfile.ZipFile(download.value.path()) as archive:
         archive.extractall(tmp_path)
     coco = COCO(str(next(tmp_path.rglob("annotations.json"))))
-    found = coco.loadAnns(coco.getAnnIds(catIds=coco.getCatIds(["beets with 4 to 6 leaves"])))
+    found = coco.loadAnns(
+        coco.getAnnIds(catIds=coco.getCatIds(["beets with 4 to 6 leaves"]))
+    )
     marks = server.marks()
     assert len(marks) == 60  # the sample's answers are none
     assert all(marks == truth[crop] for crop, marks in marks.items())
@@ -259,7 +312,11 @@ def test_ten_minutes_from_an_example_to_a_class(server, open_page, truth, tmp_pa
     assert not {crop for crop, answer in marks.items() if not answer} & chosen
     card = json.loads(next(tmp_path.rglob("card.json")).read_text())
     precision = card["estimates"]["precision_of_taken"]
-    assert precision["low"] - 1e-9 <= np.mean([truth[crop] for crop in chosen]) <= precision["high"] + 1e-9
+    assert (
+        precision["low"] - 1e-9
+        <= np.mean([truth[crop] for crop in chosen])
+        <= precision["high"] + 1e-9
+    )
     assert re.match(r"\d+", estimate)
     dialog.get_by_role("button", name="Close").click()
 
@@ -286,7 +343,10 @@ def test_undo_redo_and_a_reload(server, open_page, truth):
     cells.nth(5).click()
     cells.nth(9).click(modifiers=["Shift"])
     page.keyboard.press("n")  # a range at once is one action
-    crops = [page.locator(f'.work .cell[data-index="{place}"]').get_attribute("data-crop") for place in range(5, 10)]
+    crops = [
+        page.locator(f'.work .cell[data-index="{place}"]').get_attribute("data-crop")
+        for place in range(5, 10)
+    ]
     saved(page)
     assert [server.marks()[crop] for crop in crops] == [False] * 5
     page.keyboard.press("Control+z")
@@ -306,13 +366,17 @@ def test_undo_redo_and_a_reload(server, open_page, truth):
     written = len(server.lines())
     page.keyboard.press("Shift+End")
     page.keyboard.press("n")
-    page.keyboard.press("Control+z")  # at once, while the range is still being collected
+    page.keyboard.press(
+        "Control+z"
+    )  # at once, while the range is still being collected
     for _ in range(200):
         if len(server.lines()) == written + 2:
             break
         page.wait_for_timeout(50)
     assert [line["kind"] for line in server.lines()[written:]] == ["mark", "undo"]
-    assert len(server.lines()[written]["marks"]) > len(truth) - 6  # all but the query and those that were no already
+    assert (
+        len(server.lines()[written]["marks"]) > len(truth) - 6
+    )  # all but the query and those that were no already
     assert len(server.marks()) == 4
     page.keyboard.press("Home")
     page.keyboard.press("a")
@@ -323,7 +387,9 @@ def test_undo_redo_and_a_reload(server, open_page, truth):
     saved(page)
 
 
-def test_a_sample_drawn_at_once_after_a_mark_is_of_the_order_that_is_shown(server, open_page, truth):
+def test_a_sample_drawn_at_once_after_a_mark_is_of_the_order_that_is_shown(
+    server, open_page, truth
+):
     page = open_page(server.url)
     start(page, wished(truth, 4), "at once")
     mark_by_keys(page, truth, 8)
@@ -343,7 +409,9 @@ def test_a_sample_drawn_at_once_after_a_mark_is_of_the_order_that_is_shown(serve
 
 
 @pytest.mark.timeout(200)
-def test_a_kill_in_mid_marking_loses_nothing(serve, field_set, tmp_path, open_page, truth):
+def test_a_kill_in_mid_marking_loses_nothing(
+    serve, field_set, tmp_path, open_page, truth
+):
     server = serve(field_set, tmp_path / "sessions")
     page = open_page(server.url)
     start(page, wished(truth))
@@ -366,11 +434,15 @@ def test_a_kill_in_mid_marking_loses_nothing(serve, field_set, tmp_path, open_pa
     page.keyboard.press("Control+z")  # what an earlier sitting did can be undone
     expect(page.get_by_role("button", name="Redo")).to_be_enabled()
     assert len(again.marks()) == 7
-    open_page.problems[:] = [text for text in open_page.problems if "net::ERR_" not in text]  # the server was dead
+    open_page.problems[:] = [
+        text for text in open_page.problems if "net::ERR_" not in text
+    ]  # the server was dead
 
 
 @pytest.mark.timeout(200)
-def test_marks_wait_for_the_server_that_has_their_session(serve, field_set, tmp_path, open_page, truth):
+def test_marks_wait_for_the_server_that_has_their_session(
+    serve, field_set, tmp_path, open_page, truth
+):
     """All servers share a port by default, and with it what a browser keeps."""
     first = serve(field_set, tmp_path / "first")
     page = open_page(first.url)
@@ -385,7 +457,9 @@ def test_marks_wait_for_the_server_that_has_their_session(serve, field_set, tmp_
     page.close()
     other = serve(field_set, tmp_path / "other", port=first.port)
     page = open_page(other.url, context=context)
-    expect(page.locator("#saved")).to_contain_text("2 of another server's sessions are kept for it")
+    expect(page.locator("#saved")).to_contain_text(
+        "2 of another server's sessions are kept for it"
+    )
     page.close()
     other.kill()
     again = serve(field_set, tmp_path / "first", port=first.port)
@@ -394,7 +468,11 @@ def test_marks_wait_for_the_server_that_has_their_session(serve, field_set, tmp_
     saved(page)
     assert list(again.marks().values()) == [True, False]
     expected = ("net::ERR_", "404")  # no server, and then one that hasn't the session
-    open_page.problems[:] = [text for text in open_page.problems if not any(part in text for part in expected)]
+    open_page.problems[:] = [
+        text
+        for text in open_page.problems
+        if not any(part in text for part in expected)
+    ]
 
 
 @pytest.mark.timeout(200)
@@ -406,7 +484,11 @@ def test_by_keyboard_alone(server, open_page, truth):
     def tab_to(selector, key="Tab"):
         for _ in range(80):
             keys.press(key)
-            if page.evaluate_handle("document.activeElement").as_element().evaluate("(e, s) => e.matches(s)", selector):
+            if (
+                page.evaluate_handle("document.activeElement")
+                .as_element()
+                .evaluate("(e, s) => e.matches(s)", selector)
+            ):
                 return
         pytest.fail(f"{selector} can't be reached by Tab")
 
@@ -448,11 +530,15 @@ def test_by_keyboard_alone(server, open_page, truth):
     keys.press("Escape")
     # What a screen reader is told: names of cells, a live region, a grid with its size.
     cell = page.locator('.work .cell[data-index="0"]')
-    assert re.match(r"1\. .+, score -?0\.\d+, marked relevant", cell.get_attribute("aria-label"))
+    assert re.match(
+        r"1\. .+, score -?0\.\d+, marked relevant", cell.get_attribute("aria-label")
+    )
     assert int(page.locator(".work .grid").get_attribute("aria-rowcount")) > 3
     nameless = page.evaluate_handle(
-        "[...document.querySelectorAll('button, input, select, canvas')].filter((e) => e.checkVisibility() && "
-        "!(e.getAttribute('aria-label') || e.textContent.trim() || e.labels?.length)).map((e) => e.outerHTML)"
+        "[...document.querySelectorAll('button, input, select, canvas')].filter((e) => "
+        "e.checkVisibility() && "
+        "!(e.getAttribute('aria-label') || e.textContent.trim() || "
+        "e.labels?.length)).map((e) => e.outerHTML)"
     ).json_value()
     assert nameless == []
 
@@ -460,7 +546,10 @@ def test_by_keyboard_alone(server, open_page, truth):
 def test_on_a_phone(server, open_page, truth):
     page = open_page(server.url, 390, 800, has_touch=True, is_mobile=True)
     start(page, wished(truth, 2), "on a phone")
-    wide = page.evaluate_handle("[document.documentElement.scrollWidth, document.querySelector('.grid').scrollWidth]").json_value()
+    wide = page.evaluate_handle(
+        "[document.documentElement.scrollWidth, "
+        "document.querySelector('.grid').scrollWidth]"
+    ).json_value()
     assert max(wide) <= 390
     page.locator('.work .cell[data-index="1"] .thumbs .yes').tap()
     page.locator('.work .cell[data-index="2"] .thumbs .no').tap()
@@ -518,12 +607,16 @@ def test_filters_sorts_the_map_and_sizes(server, open_page, truth):
     page.get_by_role("button", name="all", exact=True).click()
     best = page.locator('.work .cell[data-index="0"]').get_attribute("aria-label")
     page.get_by_role("button", name="Worst").click()
-    expect(page.locator('.work .cell[data-index="0"]')).not_to_have_attribute("aria-label", best)
+    expect(page.locator('.work .cell[data-index="0"]')).not_to_have_attribute(
+        "aria-label", best
+    )
     page.get_by_role("button", name="Best", exact=True).click()
     page.get_by_label("size of the crops").fill("48")
     expect(page.locator(".work .grid.small")).to_be_visible()
     page.get_by_label("size of the crops").fill("320")
-    expect(page.locator('.work .cell[data-index="0"] img')).to_have_attribute("src", re.compile("/320$"))
+    expect(page.locator('.work .cell[data-index="0"] img')).to_have_attribute(
+        "src", re.compile("/320$")
+    )
     page.get_by_role("button", name="Map", exact=True).click()
     canvas = page.locator("#map canvas")
     expect(page.locator("#map")).to_contain_text(re.compile(rf"{len(truth)} crops"))
@@ -534,14 +627,23 @@ def test_filters_sorts_the_map_and_sizes(server, open_page, truth):
     page.mouse.move(box["x"] + 5, box["y"] + 5)
     page.mouse.down()
     for x, y in ((0.99, 0.01), (0.99, 0.99), (0.01, 0.99), (0.01, 0.02)):
-        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=3)
+        page.mouse.move(
+            box["x"] + x * box["width"], box["y"] + y * box["height"], steps=3
+        )
     page.mouse.up()
     expect(page.locator("#map .peek")).to_contain_text("crops")
     page.get_by_role("button", name="Show only these").click()
     expect(page.get_by_role("button", name="map selection")).to_be_visible()
     page.get_by_role("button", name="Light or dark").click()
-    assert page.evaluate_handle("getComputedStyle(document.body).backgroundColor").json_value() == "rgb(22, 25, 26)"
-    open_page.problems[:] = [text for text in open_page.problems if "400" not in text]  # the condition that isn't SQL
+    assert (
+        page.evaluate_handle(
+            "getComputedStyle(document.body).backgroundColor"
+        ).json_value()
+        == "rgb(22, 25, 26)"
+    )
+    open_page.problems[:] = [
+        text for text in open_page.problems if "400" not in text
+    ]  # the condition that isn't SQL
 
 
 @pytest.mark.timeout(200)
@@ -552,7 +654,9 @@ def test_an_uploaded_image_is_a_start(server, open_page, truth, field_set):
     expect(page.locator(".query img")).to_be_visible(timeout=90_000)
     page.get_by_role("button", name="Start from these").click()
     expect(page.locator(".work .cell").first).to_be_visible()
-    expect(page.locator(".work .query img")).to_have_attribute("src", re.compile("^/uploads/u-"))
+    expect(page.locator(".work .query img")).to_have_attribute(
+        "src", re.compile("^/uploads/u-")
+    )
 
 
 @pytest.mark.timeout(200)
@@ -560,10 +664,15 @@ def test_splitting_a_class_and_counting_failures(serve, field_set, tmp_path, ope
     embeddings = EmbeddingSet.load(field_set)
     table = embeddings.table
     labels = table.column("label_name")
-    beets = np.flatnonzero(rows_where(table, "species = 'Sugar beet' AND label_name <> ''"))
+    beets = np.flatnonzero(
+        rows_where(table, "species = 'Sugar beet' AND label_name <> ''")
+    )
     wrong = set(beets[::3].tolist())
     predictions = tmp_path / "predictions.csv"
-    lines = [f"{table.ids[row]},{AMARANTH if row in wrong else labels[row] or 'Weed'}" for row in range(len(table))]
+    lines = [
+        f"{table.ids[row]},{AMARANTH if row in wrong else labels[row] or 'Weed'}"
+        for row in range(len(table))
+    ]
     predictions.write_text("crop_id,predicted\n" + "\n".join(lines) + "\n")
     server = serve(field_set, tmp_path / "sessions", f"--predictions={predictions}")
     page = open_page(server.url)
@@ -577,10 +686,14 @@ def test_splitting_a_class_and_counting_failures(serve, field_set, tmp_path, ope
     page.get_by_role("button", name="Start a session for each").click()
     expect(page.locator(".sessions")).to_contain_text("small ones")
     with server.client() as client:
-        assert {entry["pool"] for entry in client.get("/api/sessions").json()} == {f"label_name = '{labels[beets[0]]}'"}
+        assert {entry["pool"] for entry in client.get("/api/sessions").json()} == {
+            f"label_name = '{labels[beets[0]]}'"
+        }
 
     page.get_by_role("tab", name="How often does a model fail?").click()
-    page.get_by_role("button", name=re.compile(f"{labels[beets[0]]} called {AMARANTH}")).click()
+    page.get_by_role(
+        "button", name=re.compile(f"{labels[beets[0]]} called {AMARANTH}")
+    ).click()
     expect(page.locator(".pick .cell").first).to_be_visible()
     page.locator(".pick .cell").first.click()
     page.get_by_role("button", name="Start from these").click()
@@ -592,10 +705,17 @@ def test_splitting_a_class_and_counting_failures(serve, field_set, tmp_path, ope
     mark_by_keys(page, fails, 25)
     expect(page.locator("#estimate")).to_contain_text("Rate:")
     text = page.locator("#estimate").text_content()
-    low, high = (float(value) for value in re.search(r"Rate: [\d.]+ % \(([\d.]+) % to ([\d.]+) %\)", text).groups())
+    low, high = (
+        float(value)
+        for value in re.search(
+            r"Rate: [\d.]+ % \(([\d.]+) % to ([\d.]+) %\)", text
+        ).groups()
+    )
     population = sum(line.split(",")[1] == AMARANTH for line in lines)
     assert f"of {population} crops" in text
-    assert low - 0.5 <= 100 * len(wrong) / population <= high + 0.5  # shown in whole percents
+    assert (
+        low - 0.5 <= 100 * len(wrong) / population <= high + 0.5
+    )  # shown in whole percents
 
 
 def test_markup_in_names_and_labels_stays_text(serve, tmp_path, open_page):
@@ -606,11 +726,30 @@ def test_markup_in_names_and_labels_stays_text(serve, tmp_path, open_page):
         noisy((90, 140, 60), (40, 40), number).save(root / "a" / f"<b>x'{number}.png")
     names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
     count = len(names)
-    columns = {"image": names, "left": [0] * count, "top": [0] * count, "right": [40] * count, "bottom": [40] * count}
-    columns |= {"label": [0] * count, "label_name": [evil] * count, "session": [""] * count, "split": [""] * count}
+    columns = {
+        "image": names,
+        "left": [0] * count,
+        "top": [0] * count,
+        "right": [40] * count,
+        "bottom": [40] * count,
+    }
+    columns |= {
+        "label": [0] * count,
+        "label_name": [evil] * count,
+        "session": [""] * count,
+        "split": [""] * count,
+    }
     table = CropTable.from_columns(root, columns)
-    writer = EmbeddingWriter(tmp_path / "run" / "embeddings", table, 4, {"encoder_hash": "x", "endpoint": "x", "image_size": 8})
-    writer.append(np.random.default_rng(0).normal(size=(count, 4)).astype(np.float32), np.ones(count, bool))
+    writer = EmbeddingWriter(
+        tmp_path / "run" / "embeddings",
+        table,
+        4,
+        {"encoder_hash": "x", "endpoint": "x", "image_size": 8},
+    )
+    writer.append(
+        np.random.default_rng(0).normal(size=(count, 4)).astype(np.float32),
+        np.ones(count, bool),
+    )
     writer.finish({"encoder": "tiny", "weights": "random"})
     server = serve(tmp_path / "run" / "embeddings", tmp_path / "sessions")
     page = open_page(server.url)
@@ -624,7 +763,9 @@ def test_markup_in_names_and_labels_stays_text(serve, tmp_path, open_page):
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Filter").click()
     page.get_by_role("button", name="add").click()
-    expect(page.locator(".work .cell").first).to_be_visible()  # the label is quoted in the condition
+    expect(
+        page.locator(".work .cell").first
+    ).to_be_visible()  # the label is quoted in the condition
     page.get_by_role("button", name="Take it home").click()
     page.locator("#take-home").get_by_role("button", name="Write it").click()
     expect(page.locator("#take-home")).to_contain_text("written to")
@@ -638,7 +779,14 @@ def test_markup_in_names_and_labels_stays_text(serve, tmp_path, open_page):
 @pytest.mark.timeout(200)
 def test_a_thousand_requests_at_once(server, truth):
     ids = list(truth)
-    body = {"name": "crowd", "use": "collect", "pool": "", "class_name": "", "crops": [wished(truth)], "uploads": []}
+    body = {
+        "name": "crowd",
+        "use": "collect",
+        "pool": "",
+        "class_name": "",
+        "crops": [wished(truth)],
+        "uploads": [],
+    }
     with server.client() as client:
         session = client.post("/api/sessions", json=body).json()["session"]
         client.get(f"/api/sessions/{session}")
@@ -651,7 +799,9 @@ def test_a_thousand_requests_at_once(server, truth):
             gate.wait()
             for turn in range(9):
                 crop = ids[(number * 9 + turn) % len(ids)]
-                statuses.append(one.get(f"/thumb/{crop}/{(96, 192, 320)[turn % 3]}").status_code)
+                statuses.append(
+                    one.get(f"/thumb/{crop}/{(96, 192, 320)[turn % 3]}").status_code
+                )
             mark = {
                 "marks": {ids[number]: bool(number % 2)},
                 "by": f"p{number}",
@@ -659,7 +809,9 @@ def test_a_thousand_requests_at_once(server, truth):
                 "ranking": 0,
                 "sort": "best",
             }
-            statuses.append(one.post(f"/api/sessions/{session}/mark", json=mark).status_code)
+            statuses.append(
+                one.post(f"/api/sessions/{session}/mark", json=mark).status_code
+            )
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(100)]
     for thread in threads:

@@ -5,7 +5,12 @@ import pytest
 
 from web.journal import FEEDBACK, Journal, create_session, read_session, replay
 
-FACTS = {"name": "beets", "embeddings": {"sha256": "s"}, "query": {"crops": ["q"], "uploads": []}, "pool": ""}
+FACTS = {
+    "name": "beets",
+    "embeddings": {"sha256": "s"},
+    "query": {"crops": ["q"], "uploads": []},
+    "pool": "",
+}
 
 
 @pytest.fixture
@@ -121,7 +126,9 @@ def test_answers_to_an_audit_are_no_marks_until_they_are_learned(folder, open_jo
     assert journal.state().answers == {}
 
 
-def test_a_line_cut_off_by_a_kill_is_put_aside_and_a_damaged_one_is_named(folder, open_journal):
+def test_a_line_cut_off_by_a_kill_is_put_aside_and_a_damaged_one_is_named(
+    folder, open_journal
+):
     journal = open_journal(folder)
     journal.add("mark", "me", marks={"a": True})
     journal.close()
@@ -136,7 +143,10 @@ def test_a_line_cut_off_by_a_kill_is_put_aside_and_a_damaged_one_is_named(folder
     lines = (folder / FEEDBACK).read_text().splitlines()
     assert [json.loads(line)["n"] for line in lines] == [1, 2]
     (folder / FEEDBACK).write_text(f"{lines[0]}\nrubbish\n{lines[1]}\n")
-    with pytest.raises(ValueError, match=r"feedback.jsonl line 2 must be an action of a session; it is damaged"):
+    with pytest.raises(
+        ValueError,
+        match=r"feedback.jsonl line 2 must be an action of a session; it is damaged",
+    ):
         Journal(folder)
 
 
@@ -145,7 +155,11 @@ def test_a_session_is_held_by_one_process_and_many_threads(folder, open_journal)
     with pytest.raises(RuntimeError, match="session is in use by another process"):
         Journal(folder)
     threads = [
-        threading.Thread(target=lambda who=who: [journal.add("mark", who, marks={f"{who}{i}": True}) for i in range(50)])
+        threading.Thread(
+            target=lambda who=who: [
+                journal.add("mark", who, marks={f"{who}{i}": True}) for i in range(50)
+            ]
+        )
         for who in "abcd"
     ]
     for thread in threads:
@@ -175,5 +189,7 @@ def test_a_full_disk_leaves_no_half_line(folder, open_journal, monkeypatch):
 
 
 def test_what_is_no_session_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"session must be a folder with a session.json of format 1"):
+    with pytest.raises(
+        ValueError, match=r"session must be a folder with a session.json of format 1"
+    ):
         Journal(tmp_path)

@@ -1,7 +1,9 @@
-"""A session on disk: session.json says what is looked for, feedback.jsonl what was done, one line an action, append-only.
+"""A session on disk: session.json says what is looked for, feedback.jsonl what was
+done, one line an action, append-only.
 
-What is marked is what the lines, replayed, come to. A line is on the disk before it is acknowledged, so killing the process loses
-at most the action in flight. A ranking is named by the number of lines it was learned from, and can be made again at any time.
+What is marked is what the lines, replayed, come to. A line is on the disk before it is
+acknowledged, so killing the process loses at most the action in flight. A ranking is
+named by the number of lines it was learned from, and can be made again at any time.
 """
 
 from __future__ import annotations
@@ -32,11 +34,14 @@ class State:
 
     Attributes:
         marks: crop id -> relevant, in the order of marking; learned from.
-        answers: crop id -> relevant, of the audit that is going on; never learned from, unless `learn` says so.
+        answers: crop id -> relevant, of the audit that is going on; never learned from,
+            unless `learn` says so.
         audit: the line that drew the audit, or None.
         threshold: the line that set it, or None.
-        learned: number of the last line that changed the marks; see `Journal.name_of_marks`.
-        shown: the rankings that were shown, in order, without repetitions; a round of marking lies between two.
+        learned: number of the last line that changed the marks; see
+            `Journal.name_of_marks`.
+        shown: the rankings that were shown, in order, without repetitions; a round of
+            marking lies between two.
         sample_learned: whether the answers to the audit were learned from.
         undone: numbers of the lines that were taken back.
     """
@@ -92,7 +97,8 @@ def _mark(marks: dict[str, bool], changes: Mapping[str, bool | None]) -> None:
 
 
 class Journal:
-    """An open session. One process holds it; within the process any number of people and threads may add to it.
+    """An open session. One process holds it; within the process any number of people
+    and threads may add to it.
 
     Attributes:
         folder: where it lies; its name is the session's id.
@@ -104,8 +110,9 @@ class Journal:
         """Opens a session and holds it for this process.
 
         Raises:
-            ValueError: it isn't a session, or a line of it is damaged; the message names the line. (A last line that was cut off
-                by a kill is moved to feedback.jsonl.torn; it was never acknowledged.)
+            ValueError: it isn't a session, or a line of it is damaged; the message
+                names the line. (A last line that was cut off by a kill is moved to
+                feedback.jsonl.torn; it was never acknowledged.)
             RuntimeError: another process holds it.
         """
         self.folder = Path(folder)
@@ -121,9 +128,13 @@ class Journal:
         except BaseException:
             self._held.close()
             raise
-        self._named = {hashlib.sha256(b"[]").digest(): 0}  # hash of the marks, in order -> name
+        self._named = {
+            hashlib.sha256(b"[]").digest(): 0
+        }  # hash of the marks, in order -> name
         self._names = {0: 0}  # number of lines -> name
-        self._by_action = {line["action"]: line["n"] for line in self.lines if "action" in line}
+        self._by_action = {
+            line["action"]: line["n"] for line in self.lines if "action" in line
+        }
         self._own_from = len(self.lines)
         self._state, self._state_at = replay(self.lines), len(self.lines)
 
@@ -141,16 +152,20 @@ class Journal:
             return self._state
 
     def name_of_marks(self, number: int | None = None) -> int:
-        """The name of the ranking that comes of the marks after some lines; default: all.
+        """The name of the ranking that comes of the marks after some lines; default:
+        all.
 
-        It is a number of lines that came to just these marks, so that a mark and its undoing lead back to the ranking there was.
+        It is a number of lines that came to just these marks, so that a mark and its
+        undoing lead back to the ranking there was.
         """
         with self._lock:
             state = self.state(number)
             number = state.learned if number is None else number
             if number in self._names:
                 return self._names[number]
-            digest = hashlib.sha256(json.dumps(list(state.marks.items())).encode()).digest()
+            digest = hashlib.sha256(
+                json.dumps(list(state.marks.items())).encode()
+            ).digest()
             name = self._named.setdefault(digest, number)
             self._names[number] = name
             return name
@@ -159,15 +174,23 @@ class Journal:
         """Writes a line and returns its number, once it is on the disk.
 
         Args:
-            kind: mark, answer, learn, correct (an answer that was learned from), undo, redo, audit, threshold or shown.
+            kind: mark, answer, learn, correct (an answer that was learned from), undo,
+                redo, audit, threshold or shown.
             by: who did it: one browser tab.
-            action: an id of the action; a repeated one (sent again after a broken connection) is not written again.
+            action: an id of the action; a repeated one (sent again after a broken
+                connection) is not written again.
             facts: the rest of the line.
         """
         with self._lock:
             if action and action in self._by_action:
                 return self._by_action[action]
-            line = {"n": len(self.lines) + 1, "time": now(), "kind": kind, "by": by, **facts}
+            line = {
+                "n": len(self.lines) + 1,
+                "time": now(),
+                "kind": kind,
+                "by": by,
+                **facts,
+            }
             if action:
                 line["action"] = action
             place = self._file.tell()
@@ -175,7 +198,8 @@ class Journal:
                 self._file.write(_encoded(line))
                 self._file.flush()
                 os.fsync(self._file.fileno())
-            except OSError:  # a full disk: what was written of the line must not precede the next one
+            # a full disk: what was written of the line must not precede the next one
+            except OSError:
                 self._reopen(place)
                 raise
             self.lines.append(line)
@@ -191,7 +215,9 @@ class Journal:
         self._held.callback(self._file.close)
 
     def undo(self, by: str, action: str = "") -> int | None:
-        """Takes back the last action of this person, or, when there is none left, of an earlier sitting. None: nothing to undo."""
+        """Takes back the last action of this person, or, when there is none left, of an
+        earlier sitting. None: nothing to undo.
+        """
         return self._step("undo", by, action)
 
     def redo(self, by: str, action: str = "") -> int | None:
@@ -208,19 +234,30 @@ class Journal:
 
     def steps(self, by: str) -> tuple[list[int], list[int]]:
         """What this person can undo and redo: line numbers, the next one last."""
-        mine: dict[bool, list[int]] = {True: [], False: []}  # whether it is of this sitting
+        mine: dict[bool, list[int]] = {
+            True: [],
+            False: [],
+        }  # whether it is of this sitting
         undone: list[int] = []
-        answers = {line["n"] for line in self.lines if line["kind"] in ("answer", "correct", "learn")}
+        answers = {
+            line["n"]
+            for line in self.lines
+            if line["kind"] in ("answer", "correct", "learn")
+        }
         for line in self.lines:
             own = line["by"] == by and line["n"] > self._own_from
             earlier = line["n"] <= self._own_from
-            if line["kind"] == "audit":  # answers to the sample before it can't be seen any more
+            if (
+                line["kind"] == "audit"
+            ):  # answers to the sample before it can't be seen any more
                 for stack in (*mine.values(), undone):
                     stack[:] = [number for number in stack if number not in answers]
             elif line["kind"] in UNDOABLE and (own or earlier):
                 mine[own].append(line["n"])
                 undone.clear()
-            elif line["kind"] == "undo" and (own or earlier or line["of"] in mine[False]):
+            elif line["kind"] == "undo" and (
+                own or earlier or line["of"] in mine[False]
+            ):
                 for stack in mine.values():
                     if line["of"] in stack:
                         stack.remove(line["of"])
@@ -241,11 +278,19 @@ def read_facts(folder: Path) -> dict[str, Any]:
     """
     try:
         facts = json.loads((folder / SESSION).read_text(encoding="utf-8"))
-        known = facts["format"] == FORMAT and {"name", "embeddings", "query", "pool"} <= set(facts)
+        known = facts["format"] == FORMAT and {
+            "name",
+            "embeddings",
+            "query",
+            "pool",
+        } <= set(facts)
     except (OSError, ValueError, KeyError, TypeError):
         known = False
     if not known:
-        raise ValueError(f"session must be a folder with a {SESSION} of format {FORMAT}; {str(folder)!r} isn't")
+        raise ValueError(
+            f"session must be a folder with a {SESSION} of format {FORMAT}; "
+            f"{str(folder)!r} isn't"
+        )
     return facts
 
 
@@ -255,9 +300,13 @@ def read_session(folder: str | Path) -> tuple[dict[str, Any], list[dict[str, Any
 
 
 def create_session(
-    folder: Path, facts: Mapping[str, Any], lines: Sequence[Mapping[str, Any]] = (), files: Sequence[Path] = ()
+    folder: Path,
+    facts: Mapping[str, Any],
+    lines: Sequence[Mapping[str, Any]] = (),
+    files: Sequence[Path] = (),
 ) -> str:
-    """Writes a new session below `folder`, with copies of some files, and returns its id.
+    """Writes a new session below `folder`, with copies of some files, and returns its
+    id.
 
     session.json goes last: a folder without it is no session.
     """
@@ -291,10 +340,16 @@ def _read_lines(path: Path, mend: bool) -> list[dict[str, Any]]:
     for number, text in enumerate(content[:whole].splitlines(), 1):
         try:
             line = json.loads(text)
-            if line["n"] != number or not isinstance(line["kind"], str) or not isinstance(line["by"], str):
+            if (
+                line["n"] != number
+                or not isinstance(line["kind"], str)
+                or not isinstance(line["by"], str)
+            ):
                 raise ValueError
         except (ValueError, KeyError, TypeError):
-            raise ValueError(f"{path} line {number} must be an action of a session; it is damaged") from None
+            raise ValueError(
+                f"{path} line {number} must be an action of a session; it is damaged"
+            ) from None
         lines.append(line)
     return lines
 

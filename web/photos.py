@@ -1,4 +1,6 @@
-"""Pictures for the page: thumbnails cut on demand and cached on disk up to a limit, and whole photos scaled down."""
+"""Pictures for the page: thumbnails cut on demand and cached on disk up to a limit, and
+whole photos scaled down.
+"""
 
 from __future__ import annotations
 
@@ -29,13 +31,16 @@ class Photos:
         bytes_on_disk: of thumbnails.
     """
 
-    def __init__(self, table: CropTable, cache: Path, padding: float = 0.0, limit: int = LIMIT):
+    def __init__(
+        self, table: CropTable, cache: Path, padding: float = 0.0, limit: int = LIMIT
+    ):
         """Takes up what lies in the cache already.
 
         Args:
             table: the crops.
             cache: folder of the thumbnails.
-            padding: margin around the box, as the encoder saw it; see `data.images.CropView`.
+            padding: margin around the box, as the encoder saw it; see
+                `data.images.CropView`.
             limit: bytes on disk.
         """
         self.table, self.cache, self.limit = table, cache, limit
@@ -48,25 +53,32 @@ class Photos:
         self.bytes_on_disk = sum(entry.stat().st_size for entry in cache.rglob("*.jpg"))
 
     def thumbnail(self, row: int, size: int) -> bytes:
-        """A JPEG of the crop, size x size, with what lies around it where the box isn't square.
+        """A JPEG of the crop, size x size, with what lies around it where the box isn't
+        square.
 
         Raises:
             ValueError: size isn't one of SIZES.
             ImageError: the image can't be read.
         """
         if size not in SIZES:
-            raise ValueError(f"size must be one of {', '.join(map(str, SIZES))}; got {size}")
+            raise ValueError(
+                f"size must be one of {', '.join(map(str, SIZES))}; got {size}"
+            )
         name = re.sub(r"\W", "_", str(self.table.ids[row]))
         path = self.cache / f"{self._name}-{size}" / name[-2:] / f"{name}.jpg"
         image = str(self.table.column("image")[row])
         found = _read(path)
         if found is not None:
             return found
-        with self._stripes[hash(image) % _STRIPES]:  # one decodes, the others of the same image wait for it
+        with self._stripes[
+            hash(image) % _STRIPES
+        ]:  # one decodes, the others of the same image wait for it
             found = _read(path)
             if found is not None:
                 return found
-            content = _jpeg(cut(self._photo(image, row), self.table.boxes[row], size, self.view), 85)
+            content = _jpeg(
+                cut(self._photo(image, row), self.table.boxes[row], size, self.view), 85
+            )
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_name(f".{path.name}.{os.getpid()}")
             partial.write_bytes(content)  # not synced: it can be cut again
@@ -83,7 +95,9 @@ class Photos:
         image = self._photo(str(self.table.column("image")[row]), row)
         scale = min(1.0, PHOTO / max(image.size))
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        return _jpeg(image if scale == 1.0 else image.resize(size, Image.Resampling.LANCZOS), 85)
+        return _jpeg(
+            image if scale == 1.0 else image.resize(size, Image.Resampling.LANCZOS), 85
+        )
 
     def size(self, row: int) -> tuple[int, int]:
         """Width and height of the upright photo of a crop."""
@@ -98,12 +112,18 @@ class Photos:
         image = read_image(self.table.path(row))
         with self._lock:
             self._decoded[name] = image
-            while len(self._decoded) > 1 and sum(3 * kept.width * kept.height for kept in self._decoded.values()) > DECODED:
+            while (
+                len(self._decoded) > 1
+                and sum(3 * kept.width * kept.height for kept in self._decoded.values())
+                > DECODED
+            ):
                 self._decoded.popitem(last=False)
         return image
 
     def _clear(self) -> None:
-        """Removes the thumbnails that were asked for least recently, until there is room again."""
+        """Removes the thumbnails that were asked for least recently, until there is
+        room again.
+        """
         with self._lock:
             entries = []
             for path in self.cache.rglob("*.jpg"):

@@ -1,4 +1,6 @@
-"""Starts the page: prints its URL, opens the browser, and serves until it is interrupted."""
+"""Starts the page: prints its URL, opens the browser, and serves until it is
+interrupted.
+"""
 
 from __future__ import annotations
 
@@ -35,15 +37,18 @@ def serve(
     """Serves the page until Ctrl-C.
 
     Args:
-        embeddings: what to search; its table has the columns of `data.predictions` where a model's failures are counted.
+        embeddings: what to search; its table has the columns of `data.predictions`
+            where a model's failures are counted.
         sessions: folder of the sessions; default: sessions/ beside the embedding set.
-        host: address to listen on; beyond this machine everyone on the network who has the URL can see the images and mark.
+        host: address to listen on; beyond this machine everyone on the network who has
+            the URL can see the images and mark.
         port: 0 takes 8765, or a free one where that is in use.
         open_browser: whether to open it in the default browser.
         seed: of audits, the map and the probe's random crops.
 
     Raises:
-        ValueError, OSError: the address can't be listened on, or the folder not written to.
+        ValueError, OSError: the address can't be listened on, or the folder not written
+            to.
     """
     folder = Path(sessions) if sessions else embeddings.folder.parent / "sessions"
     check_writable(folder, "sessions")
@@ -52,33 +57,64 @@ def serve(
     print("reading the embeddings ...", flush=True)
     pool = Pool(embeddings, folder / "cache", seed)
     padding = float(embeddings.meta.get("view", {}).get("padding", 0.0))
-    page = Page(pool, Sessions(pool, folder, seed), Photos(pool.table, folder / "cache" / "thumbnails", padding))
+    page = Page(
+        pool,
+        Sessions(pool, folder, seed),
+        Photos(pool.table, folder / "cache" / "thumbnails", padding),
+    )
     token = secrets.token_urlsafe(24)
     names = frozenset({"localhost", host, socket.gethostname().lower()})
     app = make_app(page, token, names, is_loopback(host))
-    shown = "127.0.0.1" if address in ("127.0.0.1", "0.0.0.0") else f"[{address}]" if ":" in address else address
+    shown = (
+        "127.0.0.1"
+        if address in ("127.0.0.1", "0.0.0.0")
+        else f"[{address}]"
+        if ":" in address
+        else address
+    )
     url = f"http://{shown}:{number}/?token={token}"
     if not is_loopback(host):
         shown_host = socket.gethostname() if address in ("0.0.0.0", "::") else shown
         url = f"http://{shown_host}:{number}/?token={token}"
         print(
-            f"WARNING: listening on {address}, beyond this machine. Everyone on the network who has this URL can see all images\n"
-            "and change marks; and since it is http, whoever can listen to the network can read the URL. Give it only to people\n"
+            f"WARNING: listening on {address}, beyond this machine. Everyone on the "
+            "network who has this URL can see all images\n"
+            "and change marks; and since it is http, whoever can listen to the network "
+            "can read the URL. Give it only to people\n"
             "you trust."
         )
-    print(f"{len(pool.table):,} crops. Sessions are kept in {folder}. Ctrl-C ends.\n\n  {url}\n", flush=True)
-    threadpool_limits(max(1, (os.cpu_count() or 2) // 2), user_api="blas")  # a ranking leaves room for marks and pictures
+    print(
+        f"{len(pool.table):,} crops. Sessions are kept in {folder}. Ctrl-C ends.\n\n  "
+        f"{url}\n",
+        flush=True,
+    )
+    threadpool_limits(
+        max(1, (os.cpu_count() or 2) // 2), user_api="blas"
+    )  # a ranking leaves room for marks and pictures
     sys.setswitchinterval(0.001)
-    threading.Thread(target=page.warm_up, daemon=True).start()  # while the browser opens
+    threading.Thread(
+        target=page.warm_up, daemon=True
+    ).start()  # while the browser opens
     server = uvicorn.Server(
-        uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=3, server_header=False, lifespan="on")
+        uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=3,
+            server_header=False,
+            lifespan="on",
+        )
     )
     opener = folder / "open.html"
     if open_browser:
-        # By a file that others can't read: a command line, and with it the token, can be seen by everyone on the machine.
+        # By a file that others can't read: a command line, and with it the token, can
+        # be seen by everyone on the machine.
         opener.unlink(missing_ok=True)
         opener.touch(0o600)
-        opener.write_text(f'<!doctype html><meta http-equiv="refresh" content="0;url={url}">', encoding="utf-8")
+        opener.write_text(
+            f'<!doctype html><meta http-equiv="refresh" content="0;url={url}">',
+            encoding="utf-8",
+        )
         threading.Timer(0.5, webbrowser.open, [opener.resolve().as_uri()]).start()
     try:
         server.run(sockets=[listener])
@@ -93,10 +129,14 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][0]
     except OSError as error:
-        raise ValueError(f"host must be an address or name of this machine; got {host!r}: {error.strerror}") from None
+        raise ValueError(
+            f"host must be an address or name of this machine; got {host!r}: "
+            f"{error.strerror}"
+        ) from None
     failure: OSError | None = None
     for number in [port] if port else [PORT, 0]:
-        # With its protocol named, asyncio turns off Nagle's algorithm, which would hold every answer back for 40 ms.
+        # With its protocol named, asyncio turns off Nagle's algorithm, which would hold
+        # every answer back for 40 ms.
         listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -108,4 +148,8 @@ def _listen(host: str, port: int) -> socket.socket:
             continue
         return listener
     assert failure is not None
-    raise OSError(failure.errno, f"port can't be listened on ({failure.strerror}); give another --port", f"{host}:{port}")
+    raise OSError(
+        failure.errno,
+        f"port can't be listened on ({failure.strerror}); give another --port",
+        f"{host}:{port}",
+    )

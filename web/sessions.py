@@ -1,4 +1,6 @@
-"""All sessions of a pool: listed, created, opened, renamed, duplicated; and the images that were uploaded to start from."""
+"""All sessions of a pool: listed, created, opened, renamed, duplicated; and the images
+that were uploaded to start from.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,9 @@ class Sessions:
         return path
 
     def open(self, name: str) -> LiveSession:
-        """The session of an id; opened when first asked for, and then held until the server stops."""
+        """The session of an id; opened when first asked for, and then held until the
+        server stops.
+        """
         with self._lock:
             found = self._open.get(name)
             if found is None:
@@ -61,7 +65,9 @@ class Sessions:
             return found
 
     def listed(self) -> list[dict[str, Any]]:
-        """What there is, the one used last first; sessions that can't be read are listed with the reason."""
+        """What there is, the one used last first; sessions that can't be read are
+        listed with the reason.
+        """
         found = []
         for path in self.folder.glob("s*"):
             if not _ID.fullmatch(path.name) or not (path / SESSION).is_file():
@@ -80,18 +86,28 @@ class Sessions:
                     "relevant": sum(marks.values()),
                     "not_relevant": len(marks) - sum(marks.values()),
                     "changed": lines[-1]["time"] if lines else facts["created"],
-                    "here": facts["embeddings"]["sha256"] == self.pool.embeddings.meta["sha256"],
+                    "here": facts["embeddings"]["sha256"]
+                    == self.pool.embeddings.meta["sha256"],
                 }
             except (ValueError, KeyError, TypeError) as error:
-                entry = {"session": path.name, "name": path.name, "error": str(error), "changed": "", "here": False}
+                entry = {
+                    "session": path.name,
+                    "name": path.name,
+                    "error": str(error),
+                    "changed": "",
+                    "here": False,
+                }
             found.append(entry)
         return sorted(found, key=lambda entry: entry["changed"], reverse=True)
 
-    def create(self, facts: dict[str, str], crops: Sequence[str], uploads: Sequence[str]) -> str:
+    def create(
+        self, facts: dict[str, str], crops: Sequence[str], uploads: Sequence[str]
+    ) -> str:
         """Starts a session and returns its id.
 
         Args:
-            facts: name, pool (an SQL condition, "" for all crops), class_name, use (one of USES).
+            facts: name, pool (an SQL condition, "" for all crops), class_name, use (one
+                of USES).
             crops: ids of the query's crops.
             uploads: names that `keep_upload` gave.
         """
@@ -99,12 +115,22 @@ class Sessions:
             raise ValueError("query must hold at least one crop or one uploaded image")
         self.pool.rows(list(crops))
         if not self.pool.mask(facts["pool"]).any():
-            raise ValueError(f"pool must leave some crops; none meets {facts['pool']!r}")
+            raise ValueError(
+                f"pool must leave some crops; none meets {facts['pool']!r}"
+            )
         paths = [self.upload_path(name) for name in uploads]
-        missing = next((name for name, path in zip(uploads, paths, strict=True) if path is None), None)
+        missing = next(
+            (name for name, path in zip(uploads, paths, strict=True) if path is None),
+            None,
+        )
         if missing is not None:
-            raise ValueError(f"upload must be one that was sent before; got {missing!r}")
-        query = {"crops": list(dict.fromkeys(crops)), "uploads": list(dict.fromkeys(uploads))}
+            raise ValueError(
+                f"upload must be one that was sent before; got {missing!r}"
+            )
+        query = {
+            "crops": list(dict.fromkeys(crops)),
+            "uploads": list(dict.fromkeys(uploads)),
+        }
         every: dict[str, Any] = {
             **facts,
             "name": facts["name"].strip() or "unnamed",
@@ -112,9 +138,20 @@ class Sessions:
             "transform": "centre",
             "method": "auto",
         }
-        every |= {"seed": self.seed, "embeddings": self._identity(), "pool_hash": self.pool.hash_of(facts["pool"])}
-        files = [path.with_suffix(ending) for path in paths if path is not None for ending in (".png", ".npy")]
-        return create_session(self.folder, every, files=files)  # a session holds all it needs
+        every |= {
+            "seed": self.seed,
+            "embeddings": self._identity(),
+            "pool_hash": self.pool.hash_of(facts["pool"]),
+        }
+        files = [
+            path.with_suffix(ending)
+            for path in paths
+            if path is not None
+            for ending in (".png", ".npy")
+        ]
+        return create_session(
+            self.folder, every, files=files
+        )  # a session holds all it needs
 
     def _identity(self) -> dict[str, str]:
         meta = self.pool.embeddings.meta
@@ -135,21 +172,53 @@ class Sessions:
                 self._open[name].journal.facts = changed
 
     def duplicate(self, name: str) -> str:
-        """Copies a session, with its whole history; one of other embeddings of the same crops brings its marks alone."""
+        """Copies a session, with its whole history; one of other embeddings of the same
+        crops brings its marks alone.
+        """
         path = self._path(name)
         facts, lines = read_session(path)
-        kept = {key: value for key, value in facts.items() if key not in ("format", "created")}
+        kept = {
+            key: value
+            for key, value in facts.items()
+            if key not in ("format", "created")
+        }
         kept["name"] = f"{facts['name']} (copy)"
         if facts["embeddings"]["sha256"] != self.pool.embeddings.meta["sha256"]:
-            crops = [crop_id for crop_id in facts["query"]["crops"] if crop_id in self.pool.row_of]
-            marks = {crop_id: answer for crop_id, answer in replay(lines).marks.items() if crop_id in self.pool.row_of}
+            crops = [
+                crop_id
+                for crop_id in facts["query"]["crops"]
+                if crop_id in self.pool.row_of
+            ]
+            marks = {
+                crop_id: answer
+                for crop_id, answer in replay(lines).marks.items()
+                if crop_id in self.pool.row_of
+            }
             if not crops:
-                raise ValueError(f"session {facts['name']!r} must have a query crop that is in these embeddings")
-            kept |= {"query": {"crops": crops, "uploads": []}, "embeddings": self._identity()}
+                raise ValueError(
+                    f"session {facts['name']!r} must have a query crop that is in "
+                    "these embeddings"
+                )
+            kept |= {
+                "query": {"crops": crops, "uploads": []},
+                "embeddings": self._identity(),
+            }
             kept["pool_hash"] = self.pool.hash_of(facts["pool"])
-            line = {"n": 1, "time": now(), "kind": "mark", "by": "", "marks": marks, "ranking": 0, "sort": "ask"}
+            line = {
+                "n": 1,
+                "time": now(),
+                "kind": "mark",
+                "by": "",
+                "marks": marks,
+                "ranking": 0,
+                "sort": "ask",
+            }
             lines = [line] if marks else []
-        files = [path / f"{upload}{ending}" for upload in kept["query"]["uploads"] for ending in (".npy", ".png")]
+        files = [
+            path / f"{upload}{ending}"
+            for upload in kept["query"]["uploads"]
+            for ending in (".npy", ".png")
+        ]
         return create_session(self.folder, kept, lines, files)
 
     def keep_upload(self, vector: np.ndarray, image: bytes) -> str:
@@ -157,7 +226,10 @@ class Sessions:
         name = f"u-{uuid.uuid4().hex[:16]}"
         folder = self.folder / "uploads"
         folder.mkdir(exist_ok=True)
-        write_atomically(folder / f"{name}.npy", lambda file: np.save(file, vector.astype(np.float32)))
+        write_atomically(
+            folder / f"{name}.npy",
+            lambda file: np.save(file, vector.astype(np.float32)),
+        )
         write_atomically(folder / f"{name}.png", lambda file: file.write(image))
         return name
 
