@@ -1,14 +1,14 @@
 """The post's three steps, reproduced: "A Guide To Few-Shot Learning With Embeddings"
 (Aquarium, 2023).
 
-    make reproduce                                                     # on the sample field (synthetic)
-    make reproduce DATA=cropandweed                                    # on CropAndWeed: sugar beets of 4 to 6 leaves by label id
+    make reproduce                    # on the sample field (synthetic)
+    make reproduce DATA=cropandweed   # beets of 4 to 6 leaves, by label id
     python -m benchmarks.blog --data=photos --relevant="label_name = 'beet'"
 
 One query, the 50 best by ImageNet embeddings, by fine-tuned embeddings, and by a linear
 probe: after the post's 108 relevant and 32 not relevant marks, taken from the top of
-the list as a person who scrolls would, and after as many as the default policy asks for
-until its stop signal, 140 at most. Counts of 50 are means over --queries random
+the list as a person who scrolls would, and after as many as the default strategy asks
+for until its stop signal, 140 at most. Counts of 50 are means over --queries random
 queries, with 95 % bootstrap intervals, over everything and over crops that nobody
 marked. Ends with a table and one self-contained report.html with three contact sheets.
 """
@@ -20,26 +20,26 @@ import html
 import io
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from absl import app, flags
 
-from benchmarks.demo import (
-    CRITERION,
-    choose_queries,
-    embedding_sets,
-)  # and its flags: --data, --dir, --images, --views
-from data.contact_sheet import Sheet, Tile, draw_sheets
+from artifacts.files import write_atomically
+from artifacts.progress import progress_bar
+from artifacts.provenance import provenance
+
+# With its flags: --data, --dir, --images, --views.
+from benchmarks.demo import CRITERION, choose_queries, embedding_sets
+from curation.contact_sheet import Sheet, Tile, draw_sheets
+from curation.pool import Pool
+from curation.query import Examples, Query
+from curation.session import Session
+from curation.simulation import SimulatedAnnotator, simulate
 from data.embeddings import EmbeddingSet
-from data.files import write_atomically
-from data.progress import progress_bar
-from data.provenance import provenance
 from data.where import rows_where
-from probe.feedback import Person, learn_from, simulate
 from probe.metrics import bootstrap_interval
-from probe.search import CosineIndex
-from probe.transforms import Transform
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
@@ -71,57 +71,64 @@ def posts_marks(order: np.ndarray, relevant: np.ndarray) -> dict[int, bool]:
     return {int(row): bool(relevant[row]) for row in rows}
 
 
-def first(order: np.ndarray, left_out: set[int]) -> np.ndarray:
-    return order[~np.isin(order, list(left_out))][:K]
+@dataclass(frozen=True)
+class Step:
+    """What a step came to.
+
+    Attributes:
+        everything: rows of the best 50 but the query.
+        unmarked: the same of crops that nobody marked.
+        marks: row -> relevant.
+        seconds: of computing.
+    """
+
+    everything: np.ndarray
+    unmarked: np.ndarray
+    marks: dict[int, bool]
+    seconds: float
 
 
-def step(order: np.ndarray, query: int, marks: dict[int, bool], started: float) -> dict:
-    """What a step comes to: rows over everything, rows over unmarked, marks, seconds."""
-    best, unmarked = first(order, {query}), first(order, {query, *marks})
-    return {
-        "all": best,
-        "unmarked": unmarked,
-        "marks": marks,
-        "seconds": time.perf_counter() - started,
-    }
+def step(session: Session, started: float) -> Step:
+    """What a session's list holds."""
+    found = session.rank(K).rows, session.rank(K, unmarked=True).rows
+    return Step(*found, session.marks(), time.perf_counter() - started)
 
 
 def steps(
-    indexes: dict[str, CosineIndex],
-    centred: CosineIndex,
-    relevant: np.ndarray,
-    query: int,
-) -> Iterator[tuple[str, dict]]:
+    pools: dict[str, Pool], centered: Pool, relevant: np.ndarray, query: int
+) -> Iterator[tuple[str, Step]]:
     """What one query comes to, step by step.
 
     Args:
-        indexes: by plain cosine, the fine-tuned one last.
-        centred: the fine-tuned embeddings, centred, for the probe.
+        pools: by plain cosine, the fine-tuned one last.
+        centered: the fine-tuned embeddings, for the probe.
         relevant: [N] bool.
         query: its row.
     """
-    for name, index in indexes.items():
+    example = Query(Examples((query,)))
+    for name, pool in pools.items():
         started = time.perf_counter()
-        order = index.rank(index.unit([query])[0])[0]
-        yield name, step(order, query, {}, started)
-    marks = posts_marks(order[order != query], relevant)
-    example = np.asarray(centred.vectors[[query]])
+        session = Session(pool, query=example)
+        order = session.rank().rows
+        yield name, step(session, started)
+    marks = posts_marks(order, relevant)
+    ids = centered.ids
     started = time.perf_counter()
-    direction = learn_from(centred, marks, example, [query])
-    yield (
-        "probe, the post's marks",
-        step(centred.rank(direction.coef)[0], query, marks, started),
-    )
+    session = Session(centered, query=example)
+    session.mark({str(ids[row]): mark for row, mark in marks.items()})
+    yield "probe, the post's marks", step(session, started)
     started = time.perf_counter()
-    for last in simulate(centred, Person(relevant), query, ROUNDS, PER_ROUND, "mix", K):
-        if last[0].stop:
+    for figures, session in simulate(  # noqa: B007  the last one is reported
+        centered,
+        SimulatedAnnotator(relevant),
+        query,
+        rounds=ROUNDS,
+        per_round=PER_ROUND,
+        k=K,
+    ):
+        if figures.stop:
             break
-    _, rows, ranking = last
-    marks = {int(row): bool(relevant[row]) for row in rows}
-    yield (
-        "probe, the default policy's marks",
-        step(np.argsort(-ranking.scores, kind="stable"), query, marks, started),
-    )
+    yield "probe, the default strategy's marks", step(session, started)
 
 
 def cell(values: list[float]) -> str:
@@ -129,21 +136,21 @@ def cell(values: list[float]) -> str:
     return f"{np.mean(values):.1f} [{low:.1f}, {high:.1f}]"
 
 
-def table(results: dict[str, list[dict]], relevant: np.ndarray) -> list[list[str]]:
+def table(results: dict[str, list[Step]], relevant: np.ndarray) -> list[list[str]]:
     rows = []
     for name, found in results.items():
         counts = [
-            [float(relevant[result[over]].sum()) for result in found]
-            for over in ("all", "unmarked")
+            [float(relevant[getattr(result, over)].sum()) for result in found]
+            for over in ("everything", "unmarked")
         ]
-        marks = [len(result["marks"]) for result in found]
-        yes = [sum(result["marks"].values()) for result in found]
+        marks = [len(result.marks) for result in found]
+        yes = [sum(result.marks.values()) for result in found]
         marked = (
             f"{np.mean(yes):.0f} + {np.mean(marks) - np.mean(yes):.0f}"
             if max(marks)
             else "-"
         )
-        seconds = f"{np.median([result['seconds'] for result in found]):.2f}"
+        seconds = f"{np.median([result.seconds for result in found]):.2f}"
         rows.append(
             [
                 name,
@@ -168,18 +175,17 @@ HEADER = [
 
 
 def picture(
-    embeddings: EmbeddingSet, query: int, name: str, result: dict, relevant: np.ndarray
+    embeddings: EmbeddingSet, query: int, name: str, result: Step, relevant: np.ndarray
 ) -> bytes:
     """A contact sheet in the post's arrangement, as JPEG."""
-    crops = embeddings.table
+    rows = result.everything
     tiles = [
-        Tile.of(crops, int(row), "right" if relevant[row] else "wrong")
-        for row in result["all"]
+        Tile.of(embeddings, int(row), "right" if relevant[row] else "wrong")
+        for row in rows
     ]
-    title = f"{name}: {int(relevant[result['all']].sum())} of {K}"
-    image = draw_sheets(
-        [Sheet(title, [Tile.of(crops, query, "query")], tiles)], crops.classes
-    )
+    title = f"{name}: {int(relevant[rows].sum())} of {K}"
+    sheet = Sheet(title, [Tile.of(embeddings, query, "query")], tiles)
+    image = draw_sheets([sheet], embeddings.table.classes)
     out = io.BytesIO()
     image.convert("RGB").save(out, "JPEG", quality=80)
     return out.getvalue()
@@ -213,8 +219,9 @@ def report(
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" '
         'content="width=device-width">'
-        f"<title>{html.escape(title)}</title><style>{style}</style><h1>{html.escape(title)}</h1>{body}"
-        f"<table>{line(HEADER, 'th')}{''.join(line(row, 'td') for row in rows)}</table>{images}</html>\n"
+        f"<title>{html.escape(title)}</title><style>{style}</style>"
+        f"<h1>{html.escape(title)}</h1>{body}<table>{line(HEADER, 'th')}"
+        f"{''.join(line(row, 'td') for row in rows)}</table>{images}</html>\n"
     )
 
 
@@ -244,15 +251,11 @@ def main(argv: list[str]) -> None:
         )
     queries = choose_queries(relevant, FLAGS.queries)
     sets = {"ImageNet": frozen, "fine-tuned": tuned}
-    indexes = {
-        name: CosineIndex(each.vectors, each.table.ids) for name, each in sets.items()
-    }
-    centred = CosineIndex(
-        tuned.vectors, tuned.table.ids, Transform.fit("centre", tuned.vectors)
-    )
-    results: dict[str, list[dict]] = {}
+    pools = {name: Pool(each, transform="l2") for name, each in sets.items()}
+    centered = Pool(tuned)
+    results: dict[str, list[Step]] = {}
     for query in progress_bar(queries, unit="query", desc="searching"):
-        for name, result in steps(indexes, centred, relevant, int(query)):
+        for name, result in steps(pools, centered, relevant, int(query)):
             results.setdefault(name, []).append(result)
     rows = table(results, relevant)
     source = FLAGS.data or "the sample field (synthetic)"

@@ -1,11 +1,13 @@
-"""The whole path in a few minutes: embed, fine-tune, search, mark, re-rank. Shows every
-command it runs.
+"""The whole path in a few minutes: embed, search, fine-tune, search, mark, re-rank.
+Shows every command it runs.
 
-    make demo                     # on the sample field (synthetic), looking for sugar beets with 4 to 6 leaves, all visible
-    make demo DATA=<folder>       # on your images: whatever run_finetune.py takes; classes, where there are any, are looked for
+    make demo                # on the sample field (synthetic), looking for sugar beets
+                             # with 4 to 6 leaves, all visible
+    make demo DATA=<folder>  # on your images: whatever run_embed.py takes; classes, if
+                             # any, are looked for
 
-Ends with a table and two pictures below demo/. Everything is resumable: a second call
-does only what is missing.
+The first picture comes before anything is trained. Ends with a table and two more
+pictures below demo/. Everything is resumable: a second call does only what is missing.
 """
 
 from __future__ import annotations
@@ -19,13 +21,14 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
+from curation.pool import Pool
+from curation.simulation import SimulatedAnnotator, simulate
 from data.embeddings import EmbeddingSet
 from data.sample_field import draw_field
 from data.where import rows_where
-from probe.feedback import Person, simulate
+from probe.index import rank_first
 from probe.metrics import mean_and_interval
-from probe.search import CosineIndex, rank_all
-from probe.transforms import Transform, l2_normalize
+from probe.transforms import l2_normalize
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
@@ -42,10 +45,11 @@ flags.DEFINE_integer(
 # The post's wish: a new class that no label tells apart.
 CRITERION = (
     "species = 'Sugar beet' AND true_leaves BETWEEN 4 AND 6 AND share_visible > 0.9 "
-    "AND cut_off = 0"
+    "AND "
+    "cut_off = 0"
 )
-SETTINGS = {"image_size": 96, "embed_size": 128}
-COSINE_QUERIES = 300  # a class, at most; a simulated person takes longer:
+TRAINED, EMBEDDED = 96, 128  # sides of the crops, in pixels
+COSINE_QUERIES = 300  # a class, at most; a simulated annotator takes longer:
 FIELD_QUERIES, CLASS_QUERIES, PER_ROUND = 16, 4, 20
 
 
@@ -57,29 +61,44 @@ def command(script: str, **arguments: object) -> None:
         raise SystemExit(f"demo: {script} failed; see its message above")
 
 
-def embedding_sets() -> tuple[EmbeddingSet, EmbeddingSet, int]:
-    """Frozen and fine-tuned embeddings of the same crops, and the epochs of tuning;
-    made by the two commands, if not there yet.
-    """
-    folder = Path(FLAGS.dir)
-    data = FLAGS.data or draw_field(folder / "field", FLAGS.images)
-    runs = folder / (Path(FLAGS.data).resolve().name if FLAGS.data else "runs")
-    frozen, tuned = runs / "imagenet", runs / "contrastive"
-    command("run_finetune.py", data=data, run_dir=frozen, epochs=0, **SETTINGS)
-    before = EmbeddingSet.load(frozen / "embeddings")
+def run_folders() -> tuple[Path, Path]:
+    """Of the frozen and the fine-tuned encoder."""
+    name = Path(FLAGS.data).resolve().name if FLAGS.data else "runs"
+    runs = Path(FLAGS.dir) / name
+    return runs / "imagenet", runs / "contrastive"
+
+
+def frozen_set() -> tuple[EmbeddingSet, str]:
+    """ImageNet embeddings, and what they are of."""
+    data = FLAGS.data or str(draw_field(Path(FLAGS.dir) / "field", FLAGS.images))
+    folder = run_folders()[0] / "embeddings"
+    command("run_embed.py", data=data, embeddings=folder, image_size=EMBEDDED)
+    return EmbeddingSet.load(folder), data
+
+
+def tuned_set(before: EmbeddingSet, data: str) -> tuple[EmbeddingSet, int]:
+    """Fine-tuned embeddings of the same crops, and the epochs of tuning."""
+    folder = run_folders()[1]
     epochs = max(1, FLAGS.views // (2 * len(before.table)))
     # A small pile needs small batches to come to a few hundred steps.
     batch = int(np.clip(len(before.table) // 10, 2, 128))
     command(
         "run_finetune.py",
         data=data,
-        run_dir=tuned,
-        objective="contrastive",
+        run_dir=folder,
         epochs=epochs,
         batch_size=batch,
-        **SETTINGS,
+        image_size=TRAINED,
+        embed_size=EMBEDDED,
     )
-    return before, EmbeddingSet.load(tuned / "embeddings"), epochs
+    return EmbeddingSet.load(folder / "embeddings"), epochs
+
+
+def embedding_sets() -> tuple[EmbeddingSet, EmbeddingSet, int]:
+    """Frozen and fine-tuned embeddings of the same crops, and the epochs of tuning."""
+    before, data = frozen_set()
+    after, epochs = tuned_set(before, data)
+    return before, after, epochs
 
 
 def targets_of(embeddings: EmbeddingSet) -> dict[str, np.ndarray]:
@@ -101,104 +120,115 @@ def choose_queries(relevant: np.ndarray, most: int) -> np.ndarray:
 
 
 def table_row(name: str, embeddings: EmbeddingSet, k: int, rounds: int) -> str:
-    """P@k of queries by cosine, and after a simulated person's marks over crops that
+    """P@k of queries by cosine, and after a simulated annotator's marks over crops that
     nobody marked.
     """
-    unit = l2_normalize(np.asarray(embeddings.vectors))
-    index = CosineIndex(
-        embeddings.vectors,
-        embeddings.table.ids,
-        Transform.fit("centre", embeddings.vectors),
-    )
+    unit = l2_normalize(np.asarray(embeddings.vectors), np.float64)
+    pool = Pool(embeddings)
+    places = pool.index.place_of_id
     cosine: list[float] = []
     probed: list[float] = []
     for relevant in targets_of(embeddings).values():
-        best = rank_all(unit, choose_queries(relevant, COSINE_QUERIES))[:, :k]
+        queries = choose_queries(relevant, COSINE_QUERIES)
+        best = rank_first(unit, queries, k, place_of_id=places)
         cosine += relevant[best].mean(axis=1).tolist()
-        for row in choose_queries(
-            relevant, CLASS_QUERIES if FLAGS.data else FIELD_QUERIES
-        ):
-            *_, (final, _, _) = simulate(
-                index, Person(relevant), int(row), rounds, PER_ROUND, "mix", k
+        annotated = CLASS_QUERIES if FLAGS.data else FIELD_QUERIES
+        for row in choose_queries(relevant, annotated):
+            *_, (final, _) = simulate(
+                pool,
+                SimulatedAnnotator(relevant),
+                int(row),
+                rounds=rounds,
+                per_round=PER_ROUND,
+                k=k,
             )
-            probed.append(final.precision_unmarked)
-    return (
-        f"{name:34s} {mean_and_interval(cosine):>22s}   "
-        f"{mean_and_interval(probed):>22s}"
-    )
+            probed.append(final.precision_unmarked or 0.0)
+    cells = f"{mean_and_interval(cosine):>22s}   {mean_and_interval(probed):>22s}"
+    return f"{name:34s} {cells}"
+
+
+def announce(picture: Path, started: float, then: str) -> None:
+    """Says where a picture is, and what comes next."""
+    minutes = (time.monotonic() - started) / 60
+    print(f"\nPicture: {picture}   ({minutes:.1f} minutes)\nNext: {then}", flush=True)
 
 
 def main(argv: list[str]) -> None:
     del argv
     started = time.monotonic()
     folder = Path(FLAGS.dir)
-    before, after, epochs = embedding_sets()
-    frozen, tuned = before.folder.parent, after.folder.parent
-
+    names = ("1_imagenet", "2_imagenet_and_finetuned", "3_cosine_and_probe")
+    sheets = [folder / f"{name}.png" for name in names]
+    before, data = frozen_set()
+    frozen = before.folder
     targets = targets_of(before)
-    target, relevant = next(
-        iter(targets.items()), ("", np.ones(len(before.table), bool))
-    )
-    search = {"query": before.table.ids[choose_queries(relevant, 1)[0]]}
-    sheets = [
-        folder / "1_imagenet_and_finetuned.png",
-        folder / "2_cosine_and_probe.png",
-    ]
-    wish = {"simulate_label" if FLAGS.data else "simulate_where": target}
+    every = np.ones(len(before.table), bool)
+    target, relevant = next(iter(targets.items()), ("", every))
+    query = before.ids[choose_queries(relevant, 1)[0]]
     counted = {} if FLAGS.data else {"count_where": target}
+    command("run_search.py", embeddings=frozen, query=query, sheet=sheets[0], **counted)
+    announce(
+        sheets[0],
+        started,
+        "fine-tune without labels and search again, some four minutes on two cores; "
+        "then "
+        "simulated marks and a table, two more",
+    )
+
+    after, epochs = tuned_set(before, data)
+    tuned = after.folder
     command(
         "run_search.py",
-        embeddings=tuned / "embeddings",
-        compare=frozen / "embeddings",
-        sheet=sheets[0],
+        embeddings=tuned,
+        compare=frozen,
+        query=query,
+        sheet=sheets[1],
         **counted,
-        **search,
     )
     if not targets or (FLAGS.data and len(targets) < 2):
         print(
             "\nNo table: the images have no two classes of 8 crops or more to measure "
-            f"by. Picture: {sheets[0]}"
+            f"by. Pictures: {sheets[0]}, {sheets[1]}"
         )
         return
+    announce(sheets[1], started, "marks, by a simulated annotator")
     smallest = min(int(mask.sum()) for mask in targets.values())
     # Marks must leave enough of a class unmarked for P@k over the rest to be able to
     # reach 1.
     rounds, k = (7, 50) if smallest > 150 else (3, max(1, min(20, smallest // 4)))
+    wish = {"simulate_label" if FLAGS.data else "simulate_where": target}
     command(
-        "run_search.py",
-        embeddings=tuned / "embeddings",
+        "run_evaluate.py",
+        embeddings=tuned,
+        query=query,
         rounds=rounds,
-        sheet=sheets[1],
+        sheet=sheets[2],
         **wish,
-        **search,
     )
+    announce(sheets[2], started, "the table")
 
     if FLAGS.data:
-        queries, wished = (
-            f"{CLASS_QUERIES} queries a class",
-            f"{len(before.table)} crops of {FLAGS.data}, {len(targets)} classes",
-        )
+        queries = f"{CLASS_QUERIES} queries a class"
+        crops = f"{len(before.table)} crops of {FLAGS.data}"
+        wished = f"{crops}, {len(targets)} classes"
     else:
         queries = f"{FIELD_QUERIES} queries"
-        wished = (
-            f"Sample field (synthetic). Looked for, {int(relevant.sum())} of "
-            f"{len(before.table)} crops:\n{CRITERION}"
-        )
+        found = f"{int(relevant.sum())} of {len(before.table)} crops"
+        wished = f"Sample field (synthetic). Looked for, {found}:\n{CRITERION}"
     print(
         f"\n{wished}\nP@{k}, mean and 95 % bootstrap interval over random queries, "
-        "seed 0."
+        "seed "
+        f"0.\nCosine: at most {COSINE_QUERIES} queries a class. Probe: {queries}, "
+        f"{rounds * PER_ROUND} simulated marks each,\nmeasured over crops that nobody "
+        "marked.\n"
     )
-    marked = (
-        f"{queries}, {rounds * PER_ROUND} simulated marks each, measured over crops "
-        "that nobody marked"
-    )
-    print(f"Cosine: at most {COSINE_QUERIES} queries a class. Probe: {marked}.\n")
     print(f"{'embeddings':34s} {'cosine':>22s}   {'probe':>22s}")
-    print(table_row("ImageNet, frozen", before, k, rounds))
+    print(table_row("ImageNet, frozen", before, k, rounds), flush=True)
     print(table_row(f"contrastive, {epochs} epochs, no labels", after, k, rounds))
+    minutes = (time.monotonic() - started) / 60
     print(
-        f"\nPictures: {sheets[0]}, {sheets[1]}   "
-        f"({(time.monotonic() - started) / 60:.1f} minutes)"
+        f"\nPictures: {', '.join(map(str, sheets))}   ({minutes:.1f} minutes)\n"
+        f"Mark yourself: python run_page.py --embeddings={tuned}"
     )
 
 

@@ -1,8 +1,9 @@
 """The method's own claim: what contrastive training is worth when labels are few, and
 when they are many.
 
-    python -m benchmarks.labels                                                           # on two sample fields (synthetic)
-    python -m benchmarks.labels --train=plant_seedlings/train --test=plant_seedlings/validation --dir=runs/labels_photos
+    python -m benchmarks.labels                # on two sample fields (synthetic)
+    python -m benchmarks.labels --train=DATA/train --test=DATA/validation \\
+        --dir=runs/labels_photos
 
 Four encoders: ImageNet weights as they are; fine-tuned by contrast, without labels;
 fine-tuned on the labels; and both in turn. Each with 1 %, 10 % and 100 % of the
@@ -37,21 +38,21 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from artifacts.progress import progress_bar
+from artifacts.provenance import provenance
 from data.crop_cache import CropCache
 from data.crop_table import CropTable
-from data.images import CropView
+from data.images import CropWindow
 from data.pipeline import SOURCE_SCALE, Unreadable, embed_readable, training_batches
-from data.progress import progress_bar
-from data.provenance import provenance
 from data.sample_field import draw_field
 from data.sources import SourceOptions, read_source
 from data.splits import labelled_fraction
 from probe.metrics import macro, retrieval_quality
 from simclr_tf2.augment import AugmentConfig
 from simclr_tf2.encoders import Encoder, EncoderConfig, make_encoder
-from simclr_tf2.finetune import FinetuneConfig, Trainer
 from simclr_tf2.heads import HeadConfig
 from simclr_tf2.objectives import ObjectiveConfig, make_objective
+from simclr_tf2.trainer import Trainer, TrainerConfig
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
@@ -87,7 +88,7 @@ METHODS = (
     "contrastive, then supervised",
 )
 CONTRASTIVE_BATCH, SUPERVISED_BATCH, K = 128, 64, 50
-VIEW = CropView()
+VIEW = CropWindow()
 MEASURES = {"accuracy": "linear evaluation, accuracy", "precision": f"P@{K}"}
 
 
@@ -151,7 +152,8 @@ class Bench:
                 EncoderConfig(FLAGS.encoder, str(weights / "encoder.weights.h5"))
             )
         if job.method.endswith("supervised"):
-            name = f"{job.method.replace(', ', '_').replace(' ', '_')}-{job.fraction:g}-{job.seed}"
+            method = job.method.replace(", ", "_").replace(" ", "_")
+            name = f"{method}-{job.fraction:g}-{job.seed}"
             self.finetune(
                 "supervised",
                 encoder,
@@ -183,13 +185,18 @@ class Bench:
             progress_bar,
         )
         keras.utils.set_random_seed(seed)
-        augment = AugmentConfig(FLAGS.image_size, min_area=0.3, jitter=0.2, grey=0.0)
+        augment = AugmentConfig(
+            FLAGS.image_size,
+            min_area=0.3,
+            color_jitter_strength=0.2,
+            grayscale_prob=0.0,
+        )
         smoothing = 0.1 if objective == "supervised" else 0.0
         config = ObjectiveConfig(
             augment,
             len(table.classes),
             head=HeadConfig(hidden=512),
-            online=False,
+            online_linear_eval=False,
             label_smoothing=smoothing,
         )
         goal = make_objective(objective, encoder, config)
@@ -210,7 +217,7 @@ class Bench:
                 .skip(start)
             )
 
-        settings = FinetuneConfig(
+        settings = TrainerConfig(
             epochs=1, batch_size=batch, warmup_epochs=0.1, checkpoint_minutes=60
         )
         trainer = Trainer(goal, settings, batches, steps, folder)

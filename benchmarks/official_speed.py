@@ -3,7 +3,8 @@ architecture and batch.
 
     git clone https://github.com/google-research/simclr
     python -m venv official && official/bin/pip install tensorflow tf_keras absl-py
-    python -m benchmarks.official_speed --official=simclr/tf2 --official_python=official/bin/python
+    python -m benchmarks.official_speed --official=simclr/tf2 \\
+        --official_python=official/bin/python
 
 Two views a picture, forward, backward, contrastive loss, classifier on detached
 features, LARS; no augmentation. Both take turns in processes of their own; the ratio of
@@ -57,22 +58,25 @@ def our_steps(precision: str) -> None:
 
     from simclr_tf2.augment import AugmentConfig
     from simclr_tf2.encoders import EncoderConfig, make_encoder
-    from simclr_tf2.finetune import FinetuneConfig, Trainer
     from simclr_tf2.heads import HeadConfig
     from simclr_tf2.objectives import ObjectiveConfig, make_objective
+    from simclr_tf2.trainer import Trainer, TrainerConfig
 
     keras.mixed_precision.set_global_policy(precision)
     small = "_small" if FLAGS.image_size <= 32 else ""
     encoder = make_encoder(EncoderConfig(f"r{FLAGS.depth}_1x_sk0{small}", "random"))
     config = ObjectiveConfig(
-        AugmentConfig(FLAGS.image_size), 10, 0.5, HeadConfig(layers=3)
+        AugmentConfig(FLAGS.image_size),
+        10,
+        0.5,
+        HeadConfig(layers=3, hidden=0),
     )
     total = FLAGS.steps + 2
     images = tf.random.stateless_uniform(
         (2, FLAGS.batch_size, FLAGS.image_size, FLAGS.image_size, 3), (0, 1)
     )
     batch = ((images[0], images[1]), tf.range(FLAGS.batch_size) % 10)
-    settings = FinetuneConfig(
+    settings = TrainerConfig(
         1,
         FLAGS.batch_size,
         optimizer="lars",
@@ -144,7 +148,8 @@ def main(argv: list[str]) -> None:
         for precision in FLAGS.precisions:
             ours = seconds([*own, f"--ours={precision}"])
             ratios[precision].append(theirs / ours)
-            line += f"   {precision} {2 * FLAGS.batch_size / ours:6.1f} ({ratios[precision][-1]:.2f} times)"
+            rate, ratio = 2 * FLAGS.batch_size / ours, ratios[precision][-1]
+            line += f"   {precision} {rate:6.1f} ({ratio:.2f} times)"
         print(line, flush=True)
     for precision, values in ratios.items():
         print(

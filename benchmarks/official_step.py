@@ -89,7 +89,8 @@ def main() -> None:
             )
             loss += official_model.add_weight_decay(network, adjust_per_optimizer=True)
         gradients = tape.gradient(loss, network.trainable_variables)
-        optimizer.apply_gradients(zip(gradients, network.trainable_variables))  # noqa: B905 (another Python may run this)
+        pairs = zip(gradients, network.trainable_variables, strict=True)
+        optimizer.apply_gradients(pairs)
         return loss
 
     images = tf.random.stateless_uniform(

@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
+from artifacts.progress import progress_bar
 from data.crop_table import CropTable
 from data.embeddings import EmbeddingSet, EmbeddingWriter
 from data.images import read_size
-from data.progress import progress_bar
 from data.sample_field import draw_field
 
 FLAGS = flags.FLAGS
@@ -161,11 +161,10 @@ def main(argv: list[str]) -> None:
     )  # of an earlier measurement: the cache must be cold
     command = [
         sys.executable,
-        "run_search.py",
+        "run_page.py",
         f"--embeddings={embeddings.folder}",
         f"--sessions={sessions}",
-        "--serve",
-        "--nobrowser",
+        '--config={"browser": false}',
     ]
     started = time.perf_counter()
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -223,13 +222,18 @@ def measure(page: Any, url: str, process: int, ready: float, crops: int) -> None
         jumps.append(wait_loaded(page))
     acknowledged = page.evaluate(
         """async ([session, steps]) => {
-            const found = await (await fetch(`/api/sessions/${session}/crops?ranking=0&count=${steps + 1}`)).json();
+            const base = `/api/sessions/${session}`;
+            const part = `${base}/crops?ranking=0&count=${steps + 1}`;
+            const found = await (await fetch(part)).json();
             const taken = [];
             for (const [place, crop] of found.crops.entries()) {
-                const body = { marks: { [crop.id]: place % 2 === 0 }, by: "m", action: `m${place}`, ranking: 0, sort: "best" };
+                const marks = { [crop.id]: place % 2 === 0 };
+                const action = { by: "m", action: `m${place}` };
+                const body = { marks, ...action, ranking: 0, sort: "best" };
                 const started = performance.now();
                 const headers = { "content-type": "application/json" };
-                await fetch(`/api/sessions/${session}/mark`, { method: "POST", headers, body: JSON.stringify(body) });
+                const sent = { method: "POST", headers, body: JSON.stringify(body) };
+                await fetch(`${base}/mark`, sent);
                 taken.push((performance.now() - started) / 1000);
                 await new Promise((resolve) => setTimeout(resolve, 100));
             }
@@ -244,9 +248,11 @@ def measure(page: Any, url: str, process: int, ready: float, crops: int) -> None
                 const started = performance.now();
                 const headers = { "content-type": "application/json" };
                 const path = `/api/sessions/${session}/${turn % 2 ? "redo" : "undo"}`;
-                await fetch(path, { method: "POST", headers, body: JSON.stringify({ by: "m", action: `u${turn}` }) });
+                const body = JSON.stringify({ by: "m", action: `u${turn}` });
+                await fetch(path, { method: "POST", headers, body });
                 for (;;) {
-                    const state = await (await fetch(`/api/sessions/${session}?by=m&ranking=0`)).json();
+                    const asked = `/api/sessions/${session}?by=m&ranking=0`;
+                    const state = await (await fetch(asked)).json();
                     if (!state.learning) break;
                 }
                 taken.push((performance.now() - started) / 1000);

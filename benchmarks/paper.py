@@ -20,7 +20,6 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -30,16 +29,16 @@ import tensorflow as tf
 from absl import app, flags
 from sklearn.linear_model import LogisticRegression
 
-from data.progress import progress_bar
-from data.provenance import provenance
+from artifacts.progress import progress_bar
+from artifacts.provenance import provenance
+from curation.config import FinetuneConfig, overlay
+from curation.presets import PRESETS
 from data.remote_model import is_remote, local_saved_model
-from simclr_tf2.augment import AugmentConfig, evaluation_view
+from simclr_tf2.augment import evaluation_view
 from simclr_tf2.distribute import STRATEGIES, make_strategy, worker_of
 from simclr_tf2.encoders import Encoder, EncoderConfig, make_encoder
-from simclr_tf2.finetune import FinetuneConfig, Trainer
-from simclr_tf2.heads import HeadConfig
-from simclr_tf2.objectives import Objective, ObjectiveConfig, make_objective
-from simclr_tf2.presets import PRESETS
+from simclr_tf2.objectives import Objective, make_objective
+from simclr_tf2.trainer import Trainer
 
 FLAGS = flags.FLAGS
 CHECKPOINT = "gs://simclr-checkpoints-tf2/simclrv2/pretrained/r50_1x_sk0/saved_model"
@@ -127,28 +126,79 @@ def _transfer(
 
 EXPERIMENTS: dict[str, Experiment] = {
     "imagenet_linear_v1": Experiment(
-        "ImageNet, linear evaluation, v1", "imagenet2012", "train", "validation", "preset", "imagenet_linear", 69.3, V1
+        "ImageNet, linear evaluation, v1",
+        "imagenet2012",
+        "train",
+        "validation",
+        "preset",
+        "imagenet_linear",
+        69.3,
+        V1,
     ),
     "imagenet_linear_v2": Experiment(
-        "ImageNet, linear evaluation, v2", "imagenet2012", "train", "validation", "preset", "imagenet_linear", 71.7, V2
+        "ImageNet, linear evaluation, v2",
+        "imagenet2012",
+        "train",
+        "validation",
+        "preset",
+        "imagenet_linear",
+        71.7,
+        V2,
     ),
     "imagenet_1pct_v1": Experiment(
-        "ImageNet, 1 % of labels, v1", "imagenet2012_subset/1pct", "train", "validation", "preset", "v1_imagenet_1pct", 48.3, V1
+        "ImageNet, 1 % of labels, v1",
+        "imagenet2012_subset/1pct",
+        "train",
+        "validation",
+        "preset",
+        "v1_imagenet_1pct",
+        48.3,
+        V1,
     ),
     "imagenet_10pct_v1": Experiment(
-        "ImageNet, 10 % of labels, v1", "imagenet2012_subset/10pct", "train", "validation", "preset", "v1_imagenet_10pct", 65.6, V1
+        "ImageNet, 10 % of labels, v1",
+        "imagenet2012_subset/10pct",
+        "train",
+        "validation",
+        "preset",
+        "v1_imagenet_10pct",
+        65.6,
+        V1,
     ),
     "imagenet_1pct_v2": Experiment(
-        "ImageNet, 1 % of labels, v2", "imagenet2012_subset/1pct", "train", "validation", "preset", "v2_imagenet_1pct", 57.9, V2
+        "ImageNet, 1 % of labels, v2",
+        "imagenet2012_subset/1pct",
+        "train",
+        "validation",
+        "preset",
+        "v2_imagenet_1pct",
+        57.9,
+        V2,
     ),
     "imagenet_10pct_v2": Experiment(
-        "ImageNet, 10 % of labels, v2", "imagenet2012_subset/10pct", "train", "validation", "preset", "v2_imagenet_10pct", 68.4, V2
+        "ImageNet, 10 % of labels, v2",
+        "imagenet2012_subset/10pct",
+        "train",
+        "validation",
+        "preset",
+        "v2_imagenet_10pct",
+        68.4,
+        V2,
     ),
     "cifar10_pretrain": Experiment(
         "CIFAR-10, pretrained there, linear evaluation; published: ResNet-18, about",
-        "cifar10", "train", "test", "pretrain", "cifar10_pretrain", 91.0, "README of the official code", then="cifar10_linear",
+        "cifar10",
+        "train",
+        "test",
+        "pretrain",
+        "cifar10_pretrain",
+        91.0,
+        "README of the official code",
+        then="cifar10_linear",
     ),
-    **_transfer("Flowers", "oxford_flowers102", "train+validation", "test", 91.2, 97.0, True),
+    **_transfer(
+        "Flowers", "oxford_flowers102", "train+validation", "test", 91.2, 97.0, True
+    ),
     **_transfer("Pets", "oxford_iiit_pet", "train", "test", 83.6, 89.2, True),
     **_transfer("CIFAR-10", "cifar10", "train", "test", 90.6, 97.7),
     **_transfer("CIFAR-100", "cifar100", "train", "test", 71.6, 85.9),
@@ -157,7 +207,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     # tensorflow-datasets has no such set
     **_transfer("Aircraft", "", "train", "test", 50.3, 88.1, True),
     **_transfer("Food", "food101", "train", "validation", 68.4, 88.2),
-}  # fmt: skip
+}
 
 
 class Data:
@@ -242,59 +292,25 @@ class Data:
         return views.batch(64).prefetch(2)
 
 
-def settings_of(preset: str) -> dict[str, Any]:
-    changes = {
-        name: FLAGS[name].value
-        for name in ("epochs", "batch_size", "image_size")
-        if FLAGS[name].value
-    }
-    return {
-        "temperature": 0.1,
-        "label_smoothing": 0.0,
-        "head_layers": 3,
-        "head_hidden": 0,
-        "head_layer": 0,
-        **PRESETS[preset],
-        **changes,
-    }
+def settings_of(preset: str) -> FinetuneConfig:
+    """A preset, with what the flags change."""
+    names = ("epochs", "batch_size", "image_size")
+    changes = {name: FLAGS[name].value for name in names if FLAGS[name].value}
+    return overlay(PRESETS[preset], changes, "flags")
 
 
 def trained(data: Data, encoder: Encoder, preset: str, folder: Path) -> Objective:
     """Trains as a preset says."""
     has = settings_of(preset)
-    views = (
-        "image_size",
-        "min_area",
-        "jitter",
-        "grey",
-        "blur",
-        "brightness",
-        "from_above",
-    )
-    config = ObjectiveConfig(
-        AugmentConfig(**{name: has[name] for name in views}),
-        data.classes,
-        has["temperature"],
-        HeadConfig(layers=has["head_layers"], hidden=has["head_hidden"]),
-        label_smoothing=has["label_smoothing"],
-        head_layer=has["head_layer"],
-    )
-    objective = make_objective(has["objective"], encoder, config)
-    names = (
-        "epochs",
-        "batch_size",
-        "optimizer",
-        "learning_rate",
-        "learning_rate_scaling",
-        "weight_decay",
-        "warmup_epochs",
-    )
-    steps = data.count(data.experiment.train) // has["batch_size"]
+    learning = dataclasses.replace(has.learning, classes=data.classes)
+    objective = make_objective(has.objective, encoder, learning)
+    batch = has.training.batch_size
+    steps = data.count(data.experiment.train) // batch
     folder.mkdir(parents=True, exist_ok=True)
-    batches = data.training(objective.augment, has["batch_size"])
+    batches = data.training(objective.augment, batch)
     Trainer(
         objective,
-        FinetuneConfig(**{name: has[name] for name in names}),
+        has.training,
         batches,
         steps,
         folder,
@@ -374,14 +390,14 @@ def run(name: str, experiment: Experiment, data: Data, folder: Path) -> float:
         else FLAGS.checkpoint
     )
     encoder = make_encoder(
-        EncoderConfig(has["encoder"] if pretrains else FLAGS.encoder, weights)
+        EncoderConfig(has.encoder.name if pretrains else FLAGS.encoder, weights)
     )
     if experiment.protocol == "logistic":
-        return logistic(encoder, data, has["image_size"])
+        return logistic(encoder, data, has.learning.augment.image_size)
     objective = trained(data, encoder, experiment.preset, folder / name)
     if pretrains:
         objective = trained(data, encoder, experiment.then, folder / f"{name}_linear")
-    return measure(objective, data, has["image_size"])
+    return measure(objective, data, has.learning.augment.image_size)
 
 
 def check_version(experiment: Experiment) -> None:

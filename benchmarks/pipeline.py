@@ -28,7 +28,7 @@ import tensorflow as tf
 
 from data.crop_cache import CropCache
 from data.crop_table import CropTable
-from data.images import CropView, cut_at_most, read_image
+from data.images import CropWindow, cut_at_most, read_image
 from data.pipeline import SOURCE_SCALE, Unreadable, embed_crops, embedding_batches
 from data.sources import read_source
 from simclr_tf2.encoders import EncoderConfig, make_encoder
@@ -45,7 +45,7 @@ flags.DEFINE_integer(
     "memory_crops", 0, "Crops to embed while watching memory; 0 leaves it out."
 )
 
-VIEW = CropView()
+VIEW = CropWindow()
 
 
 def rate(work: Callable[[], int]) -> float:
@@ -74,7 +74,9 @@ def interleaved(table: CropTable) -> CropTable:
 def compare(
     title: str, first: Callable[[], int], others: dict[str, Callable[[], int]]
 ) -> None:
-    """Prints how many times faster `first` is than each of the others, median of pairs."""
+    """Prints how many times faster `first` is than each of the others, median
+    of pairs.
+    """
     for work in (first, *others.values()):
         work()  # fills the file cache
     ratios: dict[str, list[float]] = {name: [] for name in others}

@@ -1,9 +1,10 @@
 """How fast is exact search? This project's against NumPy, scikit-learn, FAISS and
 USearch, one query at a time and in batches.
 
-    python -m benchmarks.search                                        # 200,000 x 1,280, spectrum of frozen ImageNet embeddings
-    python -m benchmarks.search --embeddings=runs/a/embeddings         # the spectrum of your embeddings
-    python -m benchmarks.search --rows=112000 --width=2048 --probe     # also: fit a probe to 140 marks and rank everything
+    S="python -m benchmarks.search"
+    $S                                    # 200,000 x 1,280, spectrum of ImageNet ones
+    $S --embeddings=runs/a/embeddings     # the spectrum of your embeddings
+    $S --rows=112000 --width=2048 --probe  # also: fit to 140 marks, rank everything
 
 The vectors are synthetic: normal, with the mean and covariance eigenvalues of real
 embeddings (those of the default encoder stand below; eigenvalues in between go by a
@@ -27,12 +28,12 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
+from artifacts.files import write_json
+from artifacts.provenance import provenance
 from data.embeddings import EmbeddingSet
-from data.files import write_json
-from data.provenance import provenance
 from probe.cascade import Cascade
+from probe.index import CosineIndex
 from probe.methods import learn
-from probe.search import CosineIndex
 from probe.transforms import Transform, l2_normalize
 
 FLAGS = flags.FLAGS
@@ -119,7 +120,7 @@ def methods(
 
     found: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "cascade (this project)": lambda queries: np.stack(
-            [hits.rows for hits in index.search(queries, k)]
+            [hits.rows for hits in index.search_along(queries, k)]
         ),
         "NumPy matrix-vector + argpartition": numpy_search,
         "scikit-learn cosine_distances + argsort": sklearn_search,
@@ -175,22 +176,23 @@ def same(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 def time_probe(vectors: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
-    """Seconds to fit a probe to 140 marks with C by cross-validation and to score and
-    sort all rows, medians; (fit, rank).
+    """Seconds to fit a probe to 140 marks with C by cross-validation and to score
+    all rows and order the first 400, medians; (fit, rank).
     """
-    index = CosineIndex(
-        vectors, np.arange(len(vectors)).astype(str), Transform.fit("centre", vectors)
-    )
-    index.scores(np.zeros(index.width))  # the two numbers a row are computed once
+    ids = np.arange(len(vectors)).astype(str)
+    index = CosineIndex(vectors, ids, transform=Transform.fit("center", vectors))
+    index.scores(np.zeros(index.dim))  # the two numbers per row are computed once
     direction = rng.standard_normal(vectors.shape[1])
     fits, ranks = [], []
     for _ in range(7):
         rows = rng.choice(len(vectors), 140, replace=False)
         answers = vectors[rows] @ direction > 0
         fit, learnt = timed(
-            lambda marked, given: learn(index.unit(marked), given), rows, answers
+            lambda marked, given: learn(index.unit_vectors(marked), given),
+            rows,
+            answers,
         )
-        rank, _ = timed(lambda coef: np.argsort(-index.scores(coef)[0]), learnt.coef)
+        rank, _ = timed(lambda ranker: index.rank(ranker).page(0, 400), learnt)
         fits.append(fit)
         ranks.append(rank)
     return float(np.median(fits)), float(np.median(ranks))

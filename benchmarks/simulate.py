@@ -1,19 +1,21 @@
-"""A simulated person marks results, over embedding sets, transforms, methods and
-policies: the benchmark behind the defaults.
+"""A simulated annotator marks results, over embedding sets, transforms, methods and
+query strategies: the benchmark behind the defaults.
 
-    python -m benchmarks.simulate --embeddings=runs/b/embeddings,runs/a/embeddings --dir=runs/simulate
-    python -m benchmarks.simulate --embeddings=runs/a/embeddings --relevant="true_leaves BETWEEN 4 AND 6" --queries=24
-    python -m benchmarks.simulate --embeddings=runs/a/embeddings --thin=0.002 --k=7        # a class of 0.2 % of the pool
+    S="python -m benchmarks.simulate --embeddings=runs/a/embeddings"
+    $S,runs/b/embeddings --dir=runs/simulate
+    $S --relevant="true_leaves BETWEEN 4 AND 6" --queries=24
+    $S --thin=0.002 --k=7                             # a class of 0.2 % of the pool
 
-Every class is looked for from random queries (seeded). The person answers by class
-name, or, with --relevant, by whether a crop meets an SQL condition. --wrong makes that
-share of the answers wrong. --classes=even takes the classes at even places of the
+Every class is looked for from random queries (seeded). The annotator answers by class
+name, or, with --relevant, by whether a crop meets an SQL condition. --label_noise makes
+that share of the answers wrong. --classes=even takes the classes at even places of the
 sorted list, odd the others: choose by one half, report the other.
 
---design=star varies one of transform, method and policy at a time around the first of each list; full takes every combination.
-Sessions run in parallel and are kept in sessions.jsonl: a killed run goes on, and a
-larger one reuses what is there. It ends with results.csv, results.md and a plot of each
-figure against the number of marks. Means and 95 % bootstrap intervals over sessions.
+--design=star varies one of transform, method and strategy at a time around the first of
+each list; full takes every combination. Sessions run in parallel and are kept in
+sessions.jsonl: a killed run goes on, and a larger one reuses what is there. It ends
+with results.csv, results.md and a plot of each figure against the number of marks.
+Means and 95 % bootstrap intervals over sessions.
 """
 
 from __future__ import annotations
@@ -32,21 +34,22 @@ import json
 import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 from absl import app, flags
 
+from artifacts.files import write_atomically, write_json
+from artifacts.progress import progress_bar
+from artifacts.provenance import provenance
+from curation.pool import Pool
+from curation.simulation import Round, SimulatedAnnotator, simulate
 from data.embeddings import EmbeddingSet
-from data.files import write_atomically, write_json
-from data.progress import progress_bar
-from data.provenance import provenance
 from data.where import rows_where
-from probe.choosing import POLICIES
-from probe.feedback import Person, Round, simulate
 from probe.methods import METHODS
 from probe.metrics import mean_and_interval
-from probe.search import CosineIndex
+from probe.query_strategies import STRATEGIES
 from probe.transforms import TRANSFORMS, Transform
 
 FLAGS = flags.FLAGS
@@ -67,7 +70,7 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_list("transforms", list(TRANSFORMS), "Of the embeddings.")
 flags.DEFINE_list("methods", list(METHODS), "From marks to a ranking.")
-flags.DEFINE_list("policies", list(POLICIES), "What to mark next.")
+flags.DEFINE_list("strategies", list(STRATEGIES), "What to mark next.")
 flags.DEFINE_enum(
     "design",
     "star",
@@ -79,7 +82,7 @@ flags.DEFINE_integer("rounds", 7, "Rounds of marking.", lower_bound=0)
 flags.DEFINE_integer("per_round", 20, "Marks a round.", lower_bound=1)
 flags.DEFINE_integer("seeds", 1, "How many: each draws other queries.", lower_bound=1)
 flags.DEFINE_float(
-    "wrong", 0.0, "Share of wrong answers.", lower_bound=0, upper_bound=0.5
+    "label_noise", 0.0, "Share of wrong answers.", lower_bound=0, upper_bound=0.5
 )
 flags.DEFINE_float(
     "thin",
@@ -104,7 +107,7 @@ SHARES = (0.1, 0.5, 0.9)
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """One person, one query, one way to go about it. Its fields are its name in
+    """One annotator, one query, one way to go about it. Its fields are its name in
     sessions.jsonl.
     """
 
@@ -116,11 +119,11 @@ class Session:
     query: str  # crop id
     transform: str
     method: str
-    policy: str
+    strategy: str
     rounds: int
     per_round: int
     k: int
-    wrong: float
+    label_noise: float
     thin: float
     seed: int
 
@@ -157,53 +160,52 @@ def relevant_rows(embeddings: EmbeddingSet, target: str, by_sql: bool) -> np.nda
 
 
 @functools.lru_cache(maxsize=8)
-def fitted(folder: str, where: str, name: str) -> tuple[np.ndarray, Transform]:
-    """The pool's vectors and a transform that was fitted to them."""
+def fitted(folder: str, where: str, name: str) -> tuple[EmbeddingSet, Transform]:
+    """The pool's embeddings and a transform that was fitted to them."""
     embeddings, rows = load(folder, where)
-    vectors = np.asarray(embeddings.vectors[rows])
-    return vectors, Transform.fit(name, vectors)
+    pool = embeddings.take(rows)
+    return pool, Transform.fit(name, pool.vectors)
 
 
-def run(session: Session) -> dict:
+def run(session: Session) -> dict[str, Any]:
     """Plays one session."""
-    embeddings, rows = load(session.embeddings, session.where)
-    vectors, transform = fitted(session.embeddings, session.where, session.transform)
-    relevant = relevant_rows(embeddings, session.target, session.by_sql)[rows]
-    ids = np.array(embeddings.table.ids)[rows]
-    query = int(np.flatnonzero(ids == session.query)[0])
+    key = (session.embeddings, session.where, session.transform)
+    embeddings, transform = fitted(*key)
+    relevant = relevant_rows(embeddings, session.target, session.by_sql)
+    query = int(embeddings.table.rows_of([session.query])[0])
     if session.thin:
-        kept = max(2, round(session.thin * len(rows)))
-        others = np.random.default_rng([session.seed, query]).permutation(
-            np.setdiff1d(np.flatnonzero(relevant), query)
-        )
-        keep = np.ones(len(rows), bool)
+        kept = max(2, round(session.thin * len(relevant)))
+        others = np.setdiff1d(np.flatnonzero(relevant), query)
+        others = np.random.default_rng([session.seed, query]).permutation(others)
+        keep = np.ones(len(relevant), bool)
         keep[others[kept - 1 :]] = False
-        vectors, relevant, ids = vectors[keep], relevant[keep], ids[keep]
-        query = int(np.flatnonzero(ids == session.query)[0])
-    index = CosineIndex(vectors, ids, transform)
-    person = Person(relevant, session.wrong, session.seed)
+        embeddings, relevant = embeddings.take(keep), relevant[keep]
+        query = int(embeddings.table.rows_of([session.query])[0])
+    annotator = SimulatedAnnotator(relevant, session.label_noise, session.seed)
     steps = simulate(
-        index,
-        person,
+        Pool(embeddings, transform=transform),
+        annotator,
         query,
-        session.rounds,
-        session.per_round,
-        session.policy,
-        session.k,
-        session.method,
+        rounds=session.rounds,
+        per_round=session.per_round,
+        strategy=session.strategy,
+        k=session.k,
+        method=session.method,
     )
-    rounds = [dataclasses.asdict(figures) for figures, _, _ in steps]
-    return {
-        "key": session.key,
-        **dataclasses.asdict(session),
-        "size": int(relevant.sum()) - 1,
-        "figures": rounds,
-    }
+    # A precision over fewer than k is another figure.
+    rounds = [
+        dataclasses.asdict(figures)
+        | ({"precision_unmarked": None} if figures.unmarked < session.k else {})
+        for figures, _ in steps
+    ]
+    facts = dataclasses.asdict(session)
+    size = int(relevant.sum()) - 1
+    return {"key": session.key, **facts, "size": size, "figures": rounds}
 
 
 def combinations() -> list[tuple[str, str, str]]:
-    """(transform, method, policy) to play."""
-    lists = (FLAGS.transforms, FLAGS.methods, FLAGS.policies)
+    """(transform, method, strategy) to play."""
+    lists = (FLAGS.transforms, FLAGS.methods, FLAGS.strategies)
     if FLAGS.design == "full":
         return list(itertools.product(*lists))
     first = tuple(values[0] for values in lists)
@@ -222,18 +224,26 @@ def sessions() -> Iterator[Session]:
         names = {"all": names, "even": names[::2], "odd": names[1::2]}[FLAGS.classes]
         for seed, name in itertools.product(range(FLAGS.seeds), names):
             relevant = relevant_rows(embeddings, name, bool(FLAGS.relevant))[rows]
-            members = rows[
-                np.random.default_rng([seed, 0]).permutation(np.flatnonzero(relevant))[
-                    : FLAGS.queries
-                ]
-            ]
-            for member, (transform, method, policy) in itertools.product(
-                members if relevant.sum() > 1 else [], combinations()
-            ):
+            order = np.random.default_rng([seed, 0]).permutation(
+                np.flatnonzero(relevant)
+            )
+            members = rows[order[: FLAGS.queries]] if relevant.sum() > 1 else []
+            for member, how in itertools.product(members, combinations()):
                 yield Session(
-                    folder, embeddings.meta["sha256"], FLAGS.where, name, bool(FLAGS.relevant), embeddings.table.ids[member],
-                    transform, method, policy, FLAGS.rounds, FLAGS.per_round, FLAGS.k, FLAGS.wrong, FLAGS.thin, seed,
-                )  # fmt: skip
+                    folder,
+                    embeddings.meta["sha256"],
+                    FLAGS.where,
+                    name,
+                    bool(FLAGS.relevant),
+                    str(embeddings.ids[member]),
+                    *how,
+                    FLAGS.rounds,
+                    FLAGS.per_round,
+                    FLAGS.k,
+                    FLAGS.label_noise,
+                    FLAGS.thin,
+                    seed,
+                )
 
 
 def play(todo: list[Session], path: Path) -> dict[str, dict]:
@@ -378,7 +388,7 @@ def main(argv: list[str]) -> None:
     for name, known in (
         ("transforms", TRANSFORMS),
         ("methods", METHODS),
-        ("policies", POLICIES),
+        ("strategies", STRATEGIES),
     ):
         unknown = set(getattr(FLAGS, name)) - set(known)
         if unknown:
@@ -397,9 +407,9 @@ def main(argv: list[str]) -> None:
     results = play(todo, folder / "sessions.jsonl")
     groups: dict[tuple[str, str], list[dict]] = {}
     for session in todo:
-        name = f"{session.transform}, {session.method}, {session.policy}"
+        name = f"{session.transform}, {session.method}, {session.strategy}"
         groups.setdefault((session.embeddings, name), []).append(results[session.key])
-    header = ["embeddings", "transform, method, policy", "sessions"]
+    header = ["embeddings", "transform, method, strategy", "sessions"]
     rows = [
         [key[0], key[1], str(len(group)), *summary(group).values()]
         for key, group in groups.items()
@@ -407,7 +417,7 @@ def main(argv: list[str]) -> None:
     header += list(summary(next(iter(groups.values()))))
     marks = FLAGS.rounds * FLAGS.per_round
     pools = ", ".join(str(len(load(name, FLAGS.where)[1])) for name in FLAGS.embeddings)
-    intro = f"{marks} marks, {FLAGS.wrong:.0%} wrong, pools of {pools}" + (
+    intro = f"{marks} marks, {FLAGS.label_noise:.0%} wrong, pools of {pools}" + (
         f", classes thinned to {FLAGS.thin:.1%}" if FLAGS.thin else ""
     )
     lines = [
@@ -431,8 +441,8 @@ def main(argv: list[str]) -> None:
                 "query",
                 "transform",
                 "method",
-                "policy",
-                "wrong",
+                "strategy",
+                "label_noise",
                 "thin",
                 "seed",
                 *names,
@@ -447,8 +457,8 @@ def main(argv: list[str]) -> None:
                     "query",
                     "transform",
                     "method",
-                    "policy",
-                    "wrong",
+                    "strategy",
+                    "label_noise",
                     "thin",
                     "seed",
                 )
@@ -468,7 +478,7 @@ def main(argv: list[str]) -> None:
                     "seeds",
                     "rounds",
                     "per_round",
-                    "wrong",
+                    "label_noise",
                     "thin",
                     "k",
                 )

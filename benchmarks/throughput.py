@@ -19,7 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tensorflow as tf
 
-from data.images import CropView
+from data.images import CropWindow
 from data.pipeline import Unreadable, embed_crops
 from data.sources import read_source
 from simclr_tf2.encoders import EncoderConfig, make_encoder
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> None:
             FLAGS.image_size,
             FLAGS.batch_size,
             Unreadable(),
-            view=CropView(),
+            view=CropWindow(),
         )
         rows = sum(len(valid) for _, valid in batches)
         return rows / (time.perf_counter() - start)

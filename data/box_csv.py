@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
+from artifacts.files import read_text
+from artifacts.progress import Progress, no_progress
 from data.boxes import (
     ADDED_COLUMNS,
     plain_path,
@@ -20,9 +22,7 @@ from data.boxes import (
     table_of_boxes,
 )
 from data.crop_table import SCHEMA, UNLABELLED, CropTable
-from data.files import read_text
 from data.image_folder import SPLITS
-from data.progress import Progress, no_progress
 from data.report import Report
 
 # Column names people use, by what they mean; the first that occurs is taken, in small

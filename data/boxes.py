@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from artifacts.progress import Progress, no_progress
 from data.crop_table import SIDES, CropTable, make_crop_id
 from data.images import ImageError, read_size
-from data.progress import Progress, no_progress
 from data.report import Report
 
 CONVENTIONS = (
@@ -33,9 +33,8 @@ CONVENTIONS = (
     "yxyx",  # top, left, bottom, right
     "yxyx_relative",  # as tensorflow-datasets has them
 )
-MOST_MISFITS = (
-    0.1  # share of boxes that may not fit their image before the whole file is refused
-)
+# Share of boxes that may not fit their image before the whole file is refused.
+MOST_MISFITS = 0.1
 ADDED_COLUMNS = (
     "session",
     "box_width",

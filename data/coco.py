@@ -1,4 +1,6 @@
-"""Reads COCO detection annotations: a JSON file beside, above or apart from its images."""
+"""Reads COCO detection annotations: a JSON file beside, above or apart from its
+images.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from artifacts.files import read_text
+from artifacts.progress import Progress, no_progress
 from data.boxes import (
     distinct_names,
     plain_path,
@@ -17,8 +21,6 @@ from data.boxes import (
     table_of_boxes,
 )
 from data.crop_table import CropTable
-from data.files import read_text
-from data.progress import Progress, no_progress
 from data.report import Report
 
 

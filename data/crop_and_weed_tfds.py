@@ -41,8 +41,9 @@ class CropAndWeed(tfds.core.GeneratorBasedBuilder):
     ]
     DEFAULT_CONFIG_NAME = RAW
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
-    The licence must be read and accepted: run `python -m data.download_cropandweed --dir=cropandweed --accept_licence` and give
-    its folder as manual_dir (the folder that holds images/ and bboxes/).
+    The licence must be read and accepted: run
+    `python -m data.download_cropandweed --dir=cropandweed --accept_licence`
+    and give its folder as manual_dir (the folder that holds images/ and bboxes/).
     """
 
     def _info(self) -> tfds.core.DatasetInfo:

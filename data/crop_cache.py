@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from artifacts.files import check_writable, write_atomically, write_json
+from artifacts.progress import Progress, no_progress
 from data.crop_table import CropTable
-from data.files import check_writable, write_atomically, write_json
-from data.images import CropView, ImageError, cut_at_most, read_image
-from data.progress import Progress, no_progress
+from data.images import CropWindow, ImageError, cut_at_most, read_image
 
 ROWS_PER_PART = 2048
 
@@ -49,7 +49,7 @@ class CropCache:
         folder: str | Path,
         table: CropTable,
         longest: int,
-        view: CropView,
+        view: CropWindow,
         progress: Progress = no_progress,
     ):
         self.folder, self.table, self.longest, self.view = (

@@ -8,7 +8,8 @@ import hashlib
 import json
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data.files import write_atomically
+from artifacts.files import write_atomically
 
 UNLABELLED = -1
 SIDES = ("left", "top", "right", "bottom")
@@ -35,35 +36,55 @@ SCHEMA = pa.schema(
         ("bottom", pa.int32()),
         ("label", pa.int32()),  # class index, UNLABELLED where the source has none
         ("label_name", pa.string()),  # class name, "" where the source has none
-        (
-            "session",
-            pa.string(),
-        ),  # recording session, "" where unknown; sessions never straddle splits
-        (
-            "split",
-            pa.string(),
-        ),  # "train", "validation", "test" or "" where the source has none
+        # Recording session, "" where unknown; sessions never straddle splits.
+        ("session", pa.string()),
+        # "train", "validation", "test", or "" where the source has none.
+        ("split", pa.string()),
     ]
 )
+OLD_ID = "crop_id_v1"  # the id that version 0.5.0 gave
 _ROOT = b"root"
 _POINT = re.compile(r"(.+)@(\d+),(\d+)")
 
 
 def make_crop_id(image: str, box: Sequence[int]) -> str:
-    """The id of a crop: "c" and 12 hexadecimal digits from its image's relative path
-    and its box.
+    """The id of a crop: "c" and 12 hexadecimal digits from its image's path below the
+    data set and its box.
 
     It depends on nothing else, so marks stay valid when the source grows, is read in
-    another order or is moved whole. The letter keeps spreadsheets from taking an id for
-    a number.
+    another order or format, or is moved whole: the path's letters are composed (NFC),
+    its separators are slashes, and one leading `images/` is left out, since some
+    formats name the folder of the images and others don't. The letter keeps
+    spreadsheets from taking an id for a number.
     """
+    path = unicodedata.normalize("NFC", image.replace("\\", "/"))
+    return _digest(path.removeprefix("images/"), box)
+
+
+def make_crop_id_v1(image: str, box: Sequence[int]) -> str:
+    """The id that version 0.5.0 gave: of the path as it is."""
+    return _digest(image, box)
+
+
+def _digest(path: str, box: Sequence[int]) -> str:
     left, top, right, bottom = (int(value) for value in box)
-    return (
-        "c"
-        + hashlib.sha256(
-            f"{image}\0{left},{top},{right},{bottom}".encode()
-        ).hexdigest()[:12]
-    )
+    stated = f"{path}\0{left},{top},{right},{bottom}".encode("utf-8", "surrogateescape")
+    return "c" + hashlib.sha256(stated).hexdigest()[:12]
+
+
+def _ids(images: Sequence[str], boxes: Sequence[Sequence[int]]) -> tuple[list, list]:
+    """Crop ids of distinct crops, and those of version 0.5.0.
+
+    Where two images differ by the leading `images/` alone, the second keeps its old id.
+    """
+    old = [make_crop_id_v1(*crop) for crop in zip(images, boxes, strict=True)]
+    new = [make_crop_id(*crop) for crop in zip(images, boxes, strict=True)]
+    taken: set[str] = set()
+    for place, crop_id in enumerate(new):
+        if crop_id in taken:
+            new[place] = old[place]
+        taken.add(new[place])
+    return new, old
 
 
 @dataclass(frozen=True)
@@ -100,21 +121,23 @@ class CropTable:
         order = sorted(
             range(len(boxes)), key=lambda row: (columns["image"][row], boxes[row])
         )
-        ids: dict[str, int] = {}
+        first: dict[tuple[str, Sequence[int]], int] = {}
         for row in order:
-            ids.setdefault(make_crop_id(columns["image"][row], boxes[row]), row)
-        arrays = [pa.array(list(ids), pa.string())]
+            first.setdefault((columns["image"][row], boxes[row]), row)
+        kept = list(first.values())
+        new, old = _ids([image for image, _ in first], [box for _, box in first])
+        arrays = [pa.array(new, pa.string())]
         arrays += [
-            pa.array(
-                [columns[name][row] for row in ids.values()], SCHEMA.field(name).type
-            )
+            pa.array([columns[name][row] for row in kept], SCHEMA.field(name).type)
             for name in names
         ]
-        extra = [name for name in columns if name not in SCHEMA.names]
-        arrays += [
-            pa.array([columns[name][row] for row in ids.values()]) for name in extra
-        ]
-        return cls(Path(root), pa.Table.from_arrays(arrays, names=SCHEMA.names + extra))
+        extra = [name for name in columns if name not in (*SCHEMA.names, OLD_ID)]
+        arrays += [pa.array([columns[name][row] for row in kept]) for name in extra]
+        arrays.append(pa.array(old, pa.string()))
+        return cls(
+            Path(root),
+            pa.Table.from_arrays(arrays, names=[*SCHEMA.names, *extra, OLD_ID]),
+        )
 
     @classmethod
     def read(cls, path: str | Path, root: str | Path | None = None) -> CropTable:
@@ -128,13 +151,17 @@ class CropTable:
                 f"{path} is not a crop table; missing columns: {', '.join(missing)}"
             )
         stated = (rows.schema.metadata or {}).get(_ROOT, b".").decode()
+        if OLD_ID not in rows.column_names:
+            rows = _with_new_ids(rows)
         return cls(
             Path(root if root is not None else stated),
             rows.replace_schema_metadata(None),
         )
 
     def write(self, path: str | Path) -> None:
-        """Writes `crops.parquet` atomically; the root goes along as an absolute path."""
+        """Writes `crops.parquet` atomically; the root goes along as an absolute
+        path.
+        """
         rows = self.rows.replace_schema_metadata(
             {_ROOT: str(self.root.resolve()).encode()}
         )
@@ -191,6 +218,40 @@ class CropTable:
         """The image file of a row."""
         return self.root / self.column("image")[row]
 
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        """Crop id -> row, also of the ids of version 0.5.0."""
+        found: dict[str, int] = {}
+        if OLD_ID in self.rows.column_names:
+            old = self.column(OLD_ID)
+            found = {crop_id: row for row, crop_id in enumerate(old)}
+        return found | {crop_id: row for row, crop_id in enumerate(self.ids)}
+
+    def row_of(self, crop_id: str) -> int | None:
+        """The row of a crop id, of this version or of 0.5.0; None where there
+        is none.
+        """
+        return self._row_of.get(crop_id)
+
+    def rows_of(self, ids: Collection[str], argument: str = "crop") -> np.ndarray:
+        """Rows of crop ids, [n] int.
+
+        Args:
+            ids: of this version or of 0.5.0.
+            argument: the name to use in errors.
+
+        Raises:
+            ValueError: lists the ids that aren't in the table.
+        """
+        unknown = [crop_id for crop_id in ids if crop_id not in self._row_of]
+        if unknown:
+            few, more = ", ".join(map(repr, unknown[:5])), len(unknown) - 5
+            raise ValueError(
+                f"{argument} must name crops of this embedding set; unknown: {few}"
+                + (f" and {more} more" if more > 0 else "")
+            )
+        return np.array([self._row_of[crop_id] for crop_id in ids], np.int64)
+
     def find(self, example: str) -> list[int]:
         """Rows of a crop id, or of an image by its path: as it is on this machine,
         otherwise relative to the root.
@@ -198,7 +259,8 @@ class CropTable:
         Of an image with many crops `path@x,y` is the one at that point, the smallest
         where several overlap.
         """
-        rows = np.flatnonzero(self.ids == example)
+        known = self.row_of(example)
+        rows = np.array([] if known is None else [known], np.int64)
         point = _POINT.fullmatch(example)
         if not len(rows) and point:
             found = self.find(point[1])
@@ -239,13 +301,28 @@ class CropTable:
     @cached_property
     def content_hash(self) -> str:
         """SHA-256 of names and values of all columns, independent of the file format
-        and the root.
+        and the root. The ids are those of version 0.5.0, so that its files keep theirs.
         """
         digest = hashlib.sha256()
-        for name in self.rows.column_names:
-            digest.update(
-                json.dumps(
-                    [name, self.rows.column(name).to_pylist()], default=str
-                ).encode()
-            )
+        names = self.rows.column_names
+        for name in names:
+            if name == OLD_ID:
+                continue
+            source = OLD_ID if name == "crop_id" and OLD_ID in names else name
+            values = self.rows.column(source).to_pylist()
+            digest.update(json.dumps([name, values], default=str).encode())
         return digest.hexdigest()
+
+
+def _with_new_ids(rows: pa.Table) -> pa.Table:
+    """A table of version 0.5.0 with ids of today. Ids that were made elsewhere stay."""
+    stated = rows.column("crop_id").to_pylist()
+    images = rows.column("image").to_pylist()
+    boxes = list(zip(*(rows.column(side).to_pylist() for side in SIDES), strict=True))
+    if any(not image.isascii() or image.startswith("images/") for image in images):
+        new, old = _ids(images, boxes)
+        if old == stated:
+            new_ids = pa.array(new, pa.string())
+            place = rows.column_names.index("crop_id")
+            rows = rows.set_column(place, "crop_id", new_ids)
+    return rows.append_column(OLD_ID, pa.array(stated, pa.string()))

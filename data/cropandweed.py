@@ -22,6 +22,8 @@ import numpy as np
 import pyarrow.csv
 from PIL import Image
 
+from artifacts.files import read_text
+from artifacts.progress import Progress, no_progress
 from data.boxes import (
     check_convention,
     distinct_names,
@@ -30,8 +32,6 @@ from data.boxes import (
     table_of_boxes,
 )
 from data.crop_table import SIDES, UNLABELLED, CropTable
-from data.files import read_text
-from data.progress import Progress, no_progress
 from data.report import Report
 
 RAW = "CropAndWeed"  # name of the variant with all label ids
@@ -112,7 +112,7 @@ def is_cropandweed(root: Path) -> bool:
 def read_cropandweed(
     root: str | Path,
     variant: str = RAW,
-    pool: bool = True,
+    keep_unlabeled: bool = True,
     progress: Progress = no_progress,
 ) -> tuple[CropTable, Report]:
     """Reads the dataset as a crop table.
@@ -127,9 +127,9 @@ def read_cropandweed(
         root: folder with images/ and bboxes/, and labelIds/ and params/ where they are
             wanted.
         variant: see `variants`, or one that variants.csv in the root states.
-        pool: whether boxes of no class stay, unlabelled: id 255 (tiny, excluded or
-            ambiguous plants), and label ids that the variant leaves out. They can be
-            found and marked, but no figure counts them as a class.
+        keep_unlabeled: whether boxes of no class stay, unlabelled: id 255 (tiny,
+            excluded or ambiguous plants), and label ids that the variant leaves out.
+            They can be found and marked, but no figure counts them as a class.
         progress: wraps the iteration over images, for a progress bar.
 
     Returns:
@@ -191,7 +191,7 @@ def read_cropandweed(
             annotations[Path(image).stem], report
         ):
             target = mapping.get(int(label), UNLABELLED)
-            if target == UNLABELLED and not pool:
+            if target == UNLABELLED and not keep_unlabeled:
                 report.count("boxes of no class of the variant, left out")
                 continue
             row = (
@@ -378,7 +378,9 @@ def _vegetation(
     report: Report,
     progress: Progress,
 ) -> list[float | None]:
-    """Share of each box that its image's mask labels as any plant; None without a mask."""
+    """Share of each box that its image's mask labels as any plant; None without
+    a mask.
+    """
     folder = (
         root / "labelIds" / RAW
         if (root / "labelIds" / RAW).is_dir()

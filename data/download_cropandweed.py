@@ -17,10 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from data.download import DownloadError, ask, check_disk, fetch, unpack
-from data.files import check_writable, exclusive, sha256_of_file, write_json
-from data.progress import progress_bar
-from data.provenance import now
+from artifacts.files import check_writable, exclusive, sha256_of_file, write_json
+from artifacts.http import DownloadError, ask, check_disk, fetch
+from artifacts.progress import progress_bar
+from artifacts.provenance import now
+from data.archives import unpack
 
 BASE_URL = "https://vitro-testing.com/wp-content/uploads/2022/12"
 ARCHIVES = (
@@ -29,13 +30,15 @@ ARCHIVES = (
 )
 FOLDERS = ("images", "bboxes", "labelIds", "params")
 LICENCE = """\
-CropAndWeed is not part of this project, and its licence is its authors' own. In short, as its repository states it
-(https://github.com/cropandweed/cropandweed-dataset; read it there, that text alone counts):
+CropAndWeed is not part of this project, and its licence is its authors' own. In short,
+as its repository states it (https://github.com/cropandweed/cropandweed-dataset; read it
+there, that text alone counts):
 
   - for non-commercial use: research, teaching, personal experiments;
   - neither the data nor modified versions of it may be passed on;
-  - publications cite: Steininger, Trondl, Croonen, Simon, Widhalm. The CropAndWeed Dataset: A Multi-Modal Learning
-    Approach for Efficient Crop and Weed Manipulation. WACV 2023.
+  - publications cite: Steininger, Trondl, Croonen, Simon, Widhalm. The CropAndWeed
+    Dataset: A Multi-Modal Learning Approach for Efficient Crop and Weed Manipulation.
+    WACV 2023.
 """
 RECORD = "downloads.json"
 

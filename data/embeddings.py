@@ -8,33 +8,33 @@ memory-mapped, without pickle, and verified against meta.json.
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
+from zipfile import BadZipFile
 
 import numpy as np
 
-from data.crop_table import CropTable
-from data.files import (
+from artifacts.files import (
+    back_up,
     check_writable,
-    keep_aside,
     sha256_of_file,
     write_atomically,
     write_csv,
     write_json,
 )
+from data.crop_table import CropTable
+from data.images import CropWindow
 
-EMBEDDINGS, CROPS, META, SKIPPED = (
-    "embeddings.npy",
-    "crops.parquet",
-    "meta.json",
-    "skipped.csv",
-)
+EMBEDDINGS, CROPS, META = "embeddings.npy", "crops.parquet", "meta.json"
+SKIPPED, DERIVED = "skipped.csv", ".derived.npz"
 ROWS_PER_PART = 1024
 _ROWS_PER_CHECK = 16384
 
@@ -55,34 +55,39 @@ class EmbeddingSet:
     table: CropTable
     meta: dict[str, Any]
     folder: Path
+    whole: bool = True  # whether it holds all that lies in the folder
 
     @classmethod
     def load(
-        cls, folder: str | Path, root: str | Path | None = None, full: bool = False
+        cls,
+        folder: str | Path,
+        *,
+        images_root: str | Path | None = None,
+        full: bool = False,
     ) -> EmbeddingSet:
         """Loads a set and verifies it: file sizes, shape, hash of the table, finite
-        values.
+        values. What was verified once isn't read again, as long as the files have the
+        same sizes and times.
 
         Args:
             folder: the set's folder.
-            root: where the images are now, if they have moved.
-            full: also compare the SHA-256 of embeddings.npy, which reads it twice.
+            images_root: where the images are now, if they have moved.
+            full: verify again, and compare the SHA-256 of embeddings.npy as well.
 
         Raises:
             ValueError: the folder is no embedding set, or isn't what its meta.json
                 says; the message names the file.
         """
         folder = Path(folder)
-        missing = [
-            name for name in (META, EMBEDDINGS, CROPS) if not (folder / name).is_file()
-        ]
+        names = [META, EMBEDDINGS, CROPS]
+        missing = [name for name in names if not (folder / name).is_file()]
         if missing:
             raise ValueError(
                 f"embeddings must be the folder of an embedding set; {str(folder)!r} "
                 f"lacks {', '.join(missing)}"
             )
         meta = _read_meta(folder / META)
-        table = CropTable.read(folder / CROPS, root)
+        table = CropTable.read(folder / CROPS, images_root)
         size = (folder / EMBEDDINGS).stat().st_size
         if size != meta["bytes"]:
             raise ValueError(
@@ -90,27 +95,92 @@ class EmbeddingSet:
             )
         vectors = np.load(folder / EMBEDDINGS, mmap_mode="r", allow_pickle=False)
         shape = (meta["rows"], meta["width"])
-        if (
-            vectors.shape != shape
-            or vectors.dtype != np.float32
-            or len(table) != meta["rows"]
-        ):
+        found = f"{vectors.shape} {vectors.dtype} and {len(table)}"
+        if found != f"{shape} float32 and {meta['rows']}":
             raise ValueError(
                 f"{folder} must hold {shape} float32 and {meta['rows']} crops; got "
-                f"{vectors.shape} {vectors.dtype} and {len(table)}"
+                f"{found}"
             )
-        if table.content_hash != meta["table_hash"]:
+        loaded = cls(vectors, table, meta, folder)
+        if full or not _read_derived(folder):
+            loaded._verify(full)
+        table.__dict__["content_hash"] = meta["table_hash"]  # as was verified
+        return loaded
+
+    @property
+    def ids(self) -> np.ndarray:
+        """Crop ids, [N] str."""
+        return self.table.ids
+
+    @property
+    def window(self) -> CropWindow:
+        """Which part of an image the encoder saw of a box."""
+        stated = dict(self.meta.get("view", {"square": False}))  # 0.2.0 stretched boxes
+        if stated.get("fill") == "grey":  # the word of version 0.5.0
+            stated["fill"] = "gray"
+        return CropWindow(**stated)
+
+    def take(self, rows: np.ndarray) -> EmbeddingSet:
+        """The set of the given rows, in memory: an index array or a boolean mask."""
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+        vectors = np.asarray(self.vectors[rows])
+        return dataclasses.replace(
+            self, vectors=vectors, table=self.table.take(rows), whole=False
+        )
+
+    def derived(self, name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+        """An array that follows from the files, such as a mean of all vectors: computed
+        once, and from then on read from the set's folder.
+
+        Args:
+            name: what to keep it as.
+            compute: makes it.
+        """
+        if not self.whole:
+            return compute()
+        known = _read_derived(self.folder)
+        if name not in known:
+            known[name] = compute()
+            _write_derived(self.folder, known)
+        return known[name]
+
+    def _verify(self, full: bool) -> None:
+        if self.table.content_hash != self.meta["table_hash"]:
             raise ValueError(
-                f"{folder / CROPS} isn't the table that the embeddings were made from "
-                "(its hash differs)"
+                f"{self.folder / CROPS} isn't the table that the embeddings were made "
+                "from (its hash differs)"
             )
-        if full and sha256_of_file(folder / EMBEDDINGS) != meta["sha256"]:
+        path = self.folder / EMBEDDINGS
+        if full and sha256_of_file(path) != self.meta["sha256"]:
             raise ValueError(
-                f"{folder / EMBEDDINGS} was changed after it was written (its SHA-256 "
-                "differs)"
+                f"{path} was changed after it was written (its SHA-256 differs)"
             )
-        _check_finite(vectors, folder / EMBEDDINGS)
-        return cls(vectors, table, meta, folder)
+        _check_finite(self.vectors, path)
+        _write_derived(self.folder, {})
+
+
+def _stamp_of(folder: Path) -> np.ndarray:
+    """Size and time of every file that verifying reads, [3, 2] int64."""
+    facts = [(folder / name).stat() for name in (EMBEDDINGS, CROPS, META)]
+    return np.array([[fact.st_size, fact.st_mtime_ns] for fact in facts], np.int64)
+
+
+def _read_derived(folder: Path) -> dict[str, np.ndarray]:
+    """What was derived from these very files, their stamp among it; otherwise
+    nothing.
+    """
+    try:
+        with np.load(folder / DERIVED, allow_pickle=False) as stored:
+            known = {name: stored[name] for name in stored.files}
+            return known if np.array_equal(known["stamp"], _stamp_of(folder)) else {}
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return {}
+
+
+def _write_derived(folder: Path, known: Mapping[str, np.ndarray]) -> None:
+    arrays: dict[str, Any] = {**known, "stamp": _stamp_of(folder)}
+    with contextlib.suppress(OSError):  # a folder that can't be written to
+        write_atomically(folder / DERIVED, lambda file: np.savez(file, **arrays))
 
 
 def _read_meta(path: Path) -> dict[str, Any]:
@@ -331,8 +401,10 @@ def reusable(folder: str | Path, table: CropTable, identity: Mapping[str, Any]) 
     if not folder.exists():
         return False
     meta = json.loads((folder / META).read_text()) if (folder / META).is_file() else {}
+    if meta.get("view", {}).get("fill") == "grey":  # the word of version 0.5.0
+        meta["view"]["fill"] = "gray"
     wanted = {**identity, "source_table_hash": table.content_hash}
     if all(meta.get(key) == value for key, value in wanted.items()):
         return True
-    keep_aside(folder)
+    back_up(folder)
     return False

@@ -8,10 +8,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from artifacts.progress import Progress, no_progress
 from data.boxes import read_sizes
 from data.crop_table import UNLABELLED, CropTable
 from data.images import EXTENSIONS
-from data.progress import Progress, no_progress
 from data.report import Report
 
 SPLITS = {

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from data.files import write_atomically
+from artifacts.files import write_atomically
 
 EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
@@ -34,9 +34,8 @@ _DECODE_ERRORS = (
     Image.DecompressionBombError,
 )
 
-Image.MAX_IMAGE_PIXELS = (
-    None  # `_open` checks MAX_PIXELS itself, with an error that names the file
-)
+# `_open` checks MAX_PIXELS itself, with an error that names the file.
+Image.MAX_IMAGE_PIXELS = None
 
 
 class ImageError(ValueError):
@@ -159,11 +158,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-FILLS = ("reflect", "grey")
+FILLS = ("reflect", "gray")
 
 
 @dataclass(frozen=True)
-class CropView:
+class CropWindow:
     """Which part of the image a box stands for.
 
     Attributes:
@@ -173,7 +172,7 @@ class CropView:
             so that the aspect is kept when the crop is scaled to a square; otherwise it
             is stretched.
         fill: what lies beyond the image's border: "reflect" (mirrored pixels) or
-            "grey".
+            "gray".
     """
 
     padding: float = 0.0
@@ -205,11 +204,11 @@ class CropView:
         return left - margin, top - margin, right + margin, bottom + margin
 
 
-STRETCHED = CropView(square=False)  # the box as it is
+STRETCHED = CropWindow(square=False)  # the box as it is
 
 
 def cut(
-    image: Image.Image, box: Sequence[int], size: int, view: CropView = STRETCHED
+    image: Image.Image, box: Sequence[int], size: int, view: CropWindow = STRETCHED
 ) -> Image.Image:
     """Cuts what `view` shows of a box (left, top, right, bottom) and scales it to size
     x size, antialiased bicubic.
@@ -222,7 +221,7 @@ def cut(
 
 
 def cut_at_most(
-    image: Image.Image, box: Sequence[int], longest: int, view: CropView = STRETCHED
+    image: Image.Image, box: Sequence[int], longest: int, view: CropWindow = STRETCHED
 ) -> Image.Image:
     """Cuts what `view` shows of a box and scales it down, keeping its aspect, to at
     most `longest` pixels on its longer side.
@@ -246,7 +245,7 @@ def _crop(image: Image.Image, window: Sequence[int], fill: str) -> Image.Image:
     if not any(missing):
         return crop
     widths = ((missing[1], missing[3]), (missing[0], missing[2]), (0, 0))
-    if fill == "grey":
+    if fill == "gray":
         return Image.fromarray(np.pad(np.asarray(crop), widths, constant_values=128))
     return Image.fromarray(np.pad(np.asarray(crop), widths, mode="symmetric"))
 

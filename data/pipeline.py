@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from data.crop_cache import CropCache
 from data.crop_table import CropTable
-from data.images import STRETCHED, CropView, ImageError, cut, read_image
+from data.images import STRETCHED, CropWindow, ImageError, cut, read_image
 
 # Training crops keep up to this many times the training size, so that a random resized
 # crop still has pixels to show.
@@ -41,7 +41,7 @@ def embedding_batches(
     batch_size: int,
     unreadable: Unreadable,
     start: int = 0,
-    view: CropView = STRETCHED,
+    view: CropWindow = STRETCHED,
 ) -> tf.data.Dataset:
     """Batches of crops in table order, without augmentation. Each image is read and
     decoded once, however many crops it holds.
@@ -229,7 +229,7 @@ def embed_crops(
     batch_size: int,
     unreadable: Unreadable,
     start: int = 0,
-    view: CropView = STRETCHED,
+    view: CropWindow = STRETCHED,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Embeds crops in table order.
 

@@ -13,14 +13,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv
 
+from artifacts.files import read_text
 from data.boxes import plain_path
 from data.crop_table import CropTable
-from data.files import read_text
 
 PREDICTED, SCORE = "predicted", "predicted_score"
-OVERLAP = (
-    0.5  # intersection over union from which a predicted box is taken for a crop's
-)
+# Intersection over union from which a predicted box is taken for a crop's.
+OVERLAP = 0.5
 _NAMES = ("predicted", "prediction", "predicted_label", "pred", "label", "class")
 _TEXTS = ("crop_id", "image", *_NAMES)
 _SCORES = ("predicted_score", "score", "confidence", "probability")

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import filelock
 
-from data.download import DownloadError, ask, check_disk, fetch
-from data.files import check_writable, write_json
+from artifacts.files import check_writable, write_json
+from artifacts.http import DownloadError, ask, check_disk, fetch
 
 STORAGE = "https://storage.googleapis.com"
 COMPLETE = "complete.json"  # written last

@@ -25,6 +25,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from artifacts.files import check_writable, write_atomically, write_csv, write_json
+from artifacts.progress import progress_bar
 from data.field_painting import (
     MOST_PLANTS,
     Conditions,
@@ -34,8 +36,6 @@ from data.field_painting import (
 )
 from data.field_plants import Plant, grow
 from data.field_species import BY_NAME, SPECIES, Species
-from data.files import check_writable, write_atomically, write_csv, write_json
-from data.progress import progress_bar
 
 WIDTH, HEIGHT = 1920, 1088
 FRAMES_PER_SESSION = 5

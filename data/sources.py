@@ -8,13 +8,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from artifacts.progress import Progress, no_progress
 from data.box_csv import read_box_csv
 from data.coco import read_coco
 from data.crop_table import CropTable
 from data.cropandweed import RAW, is_cropandweed, read_cropandweed
 from data.image_folder import read_image_folder, subfolders
 from data.images import EXTENSIONS
-from data.progress import Progress, no_progress
 from data.report import Report
 from data.tfds_source import read_tfds
 from data.yolo import is_yolo, read_yolo
@@ -31,7 +31,8 @@ class SourceOptions:
     Attributes:
         format: one of FORMATS; "auto" goes by what the path is.
         variant: classes of CropAndWeed; see `data.cropandweed.variants`.
-        pool: with CropAndWeed, whether boxes of no class stay as unlabelled ones.
+        keep_unlabeled: with CropAndWeed, whether boxes of no class stay as unlabelled
+            ones.
         boxes: box convention of coco, yolo and csv where it isn't the format's own; see
             `data.boxes.CONVENTIONS`.
         box_size: "WIDTHxHEIGHT" of the images that boxes were drawn on, where the files
@@ -41,7 +42,7 @@ class SourceOptions:
 
     format: str = "auto"
     variant: str = RAW
-    pool: bool = True
+    keep_unlabeled: bool = True
     boxes: str = ""
     box_size: str = ""
     images: str = ""
@@ -49,7 +50,7 @@ class SourceOptions:
 
 _DEFAULTS = SourceOptions()
 _APPLIES = {
-    "cropandweed": {"variant", "pool"},
+    "cropandweed": {"variant", "keep_unlabeled"},
     "coco": {"boxes", "box_size", "images"},
     "csv": {"boxes", "box_size", "images"},
     "yolo": {"boxes"},
@@ -94,7 +95,7 @@ def read_source(
             f"format must be one of {', '.join(FORMATS)}; got {options.format!r}"
         )
     kind = detect_format(data) if options.format == "auto" else options.format
-    for name in ("variant", "pool", "boxes", "box_size", "images"):
+    for name in ("variant", "keep_unlabeled", "boxes", "box_size", "images"):
         if getattr(options, name) != getattr(
             _DEFAULTS, name
         ) and name not in _APPLIES.get(kind, set()):
@@ -114,7 +115,7 @@ def read_source(
     if kind == "table":
         return CropTable.read(data), Report()
     if kind == "cropandweed":
-        return read_cropandweed(data, options.variant, options.pool, progress)
+        return read_cropandweed(data, options.variant, options.keep_unlabeled, progress)
     if kind == "yolo":
         return read_yolo(data, options.boxes or "cxcywh_relative", progress)
     box_size = _parse_size(options.box_size)

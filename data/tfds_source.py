@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from artifacts.files import check_writable, write_atomically, write_json
+from artifacts.progress import Progress, no_progress
 from data.boxes import ADDED_COLUMNS, check_convention, sizes_of, table_of_boxes
 from data.crop_table import SCHEMA, UNLABELLED, CropTable
-from data.files import check_writable, write_atomically, write_json
 from data.image_folder import SPLITS
 from data.images import ImageError, read_size
-from data.progress import Progress, no_progress
 from data.report import Report
 
 _PNG = b"\x89PNG"

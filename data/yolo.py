@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import yaml
 
+from artifacts.files import read_text
+from artifacts.progress import Progress, no_progress
 from data.boxes import check_convention, read_sizes, sizes_of, table_of_boxes
 from data.crop_table import CropTable
-from data.files import read_text
 from data.image_folder import SPLITS, subfolders, visible_files
 from data.images import EXTENSIONS
-from data.progress import Progress, no_progress
 from data.report import Report
 
 

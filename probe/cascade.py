@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from artifacts.files import whole_folder, write_json
 from probe.transforms import Transform, sample_rows
 
 T = TypeVar("T")
@@ -61,6 +61,7 @@ class Cascade:
         cls,
         vectors: np.ndarray,
         transform: Transform,
+        *,
         prefixes: tuple[int, ...] = PREFIXES,
         seed: int = 0,
         folder: str | Path | None = None,
@@ -73,65 +74,50 @@ class Cascade:
             vectors: [N, D] float, may be memory-mapped; read in blocks.
             transform: what makes unit vectors of them.
             prefixes: coordinates up to the end of each level, rising; those beyond the
-                width are left out.
+                dimension are left out.
             seed: of the rows that the directions are fitted on.
             folder: to store the levels in, memory-mapped while they are written; None
-                keeps them in memory. Renamed into place whole; what lay there is
-                replaced.
+                keeps them in memory. What lay there is replaced.
             content_hash: of the vectors, stored beside the levels.
             progress: wraps an iterable of blocks, to show a bar.
         """
-        width = transform.width(vectors.shape[1])
-        ends = [end for end in prefixes if end < width] or [width]
+        dim = transform.dim(vectors.shape[1])
+        ends = [end for end in prefixes if end < dim] or [dim]
         sample = transform(vectors[sample_rows(len(vectors), _SAMPLE, seed)])
         _, directions = np.linalg.eigh((sample.T @ sample).astype(np.float64))
-        rotation = np.ascontiguousarray(directions[:, ::-1][:, : ends[-1]]).astype(
-            np.float32
-        )
-        partial = Path(f"{folder}.partial-{os.getpid()}") if folder else None
-        if partial:
-            partial.mkdir(parents=True)
-        starts = [0, *ends[:-1]]
+        rotation = directions[:, ::-1][:, : ends[-1]].astype(np.float32, order="C")
+        widths = np.diff([0, *ends]).tolist()
+        shapes: dict[str, tuple[int, ...]] = {
+            f"level{i}": (len(vectors), width) for i, width in enumerate(widths)
+        }
+        shapes |= {f"rest{i}": (len(vectors),) for i in range(len(ends))}
 
-        def room(name: str, shape: tuple[int, ...]) -> np.ndarray:
-            if partial is None:
-                return np.empty(shape, np.float32)
-            return np.lib.format.open_memmap(
-                partial / f"{name}.npy", "w+", np.float32, shape
-            )
+        def fill(arrays: Mapping[str, np.ndarray]) -> Cascade:
+            levels = tuple(arrays[f"level{i}"] for i in range(len(ends)))
+            rest = tuple(arrays[f"rest{i}"] for i in range(len(ends)))
+            for first in progress(range(0, len(vectors), _BLOCK)):
+                rows = slice(first, first + _BLOCK)
+                _fill(levels, rest, rows, transform(vectors[rows]), rotation)
+            return cls(rotation, levels, rest)
 
-        levels = [
-            room(f"level{i}", (len(vectors), end - start))
-            for i, (start, end) in enumerate(zip(starts, ends, strict=True))
-        ]
-        rest = [room(f"rest{i}", (len(vectors),)) for i in range(len(ends))]
-        for first in progress(range(0, len(vectors), _BLOCK)):
-            rows = slice(first, first + _BLOCK)
-            unit = transform(vectors[rows])
-            rotated = unit @ rotation
-            left = np.einsum("ij,ij->i", unit, unit)
-            for level, length, start, end in zip(
-                levels, rest, starts, ends, strict=True
-            ):
-                level[rows] = rotated[:, start:end]
-                left = left - np.einsum("ij,ij->i", level[rows], level[rows])
-                # Rounding moves the square by 1e-6 at most, and a bound may only be too
-                # large.
-                length[rows] = np.sqrt(np.maximum(left, 0) + 1e-6)
-        if partial and folder:
-            np.save(partial / "rotation.npy", rotation)
-            facts = {
-                "levels": len(ends),
-                "rows": len(vectors),
-                "content_hash": content_hash,
+        if folder is None:
+            return fill({name: np.empty(of, np.float32) for name, of in shapes.items()})
+        with whole_folder(folder, replace=True) as partial:
+            arrays = {
+                name: np.lib.format.open_memmap(
+                    partial / f"{name}.npy", "w+", np.float32, shape
+                )
+                for name, shape in shapes.items()
             }
-            (partial / "cascade.json").write_text(json.dumps(facts))
-            for array in (*levels, *rest):
-                array.flush()  # type: ignore[attr-defined]
-            shutil.rmtree(folder, ignore_errors=True)
-            partial.rename(folder)
-            return cls.load(folder, content_hash)
-        return cls(rotation, tuple(levels), tuple(rest))
+            fill(arrays)
+            for array in arrays.values():
+                array.flush()
+            np.save(partial / "rotation.npy", rotation)
+            facts = {"levels": len(ends), "rows": len(vectors)}
+            write_json(
+                partial / "cascade.json", {**facts, "content_hash": content_hash}
+            )
+        return cls.load(folder, content_hash)
 
     @classmethod
     def load(cls, folder: str | Path, content_hash: str = "") -> Cascade:
@@ -234,6 +220,19 @@ class Cascade:
             kept = np.flatnonzero(scores >= worst - rest[rows] * beyond[end - 1])
             rows, scores = rows[kept], scores[kept]
         return rows
+
+
+def _fill(levels, rest, rows: slice, unit: np.ndarray, rotation: np.ndarray) -> None:
+    """Stores some rows: their coordinates by level, and their length beyond each."""
+    rotated = unit @ rotation
+    left = np.einsum("ij,ij->i", unit, unit)
+    start = 0
+    for level, length in zip(levels, rest, strict=True):
+        level[rows] = rotated[:, start : start + level.shape[1]]
+        start += level.shape[1]
+        left = left - np.einsum("ij,ij->i", level[rows], level[rows])
+        # Rounding moves the square by 1e-6 at most; a bound may only be too large.
+        length[rows] = np.sqrt(np.maximum(left, 0) + 1e-6)
 
 
 def concurrently(function: Callable[[T], R], jobs: Iterable[T]) -> list[R]:

@@ -80,7 +80,7 @@ class Stratum:
         return low, high
 
 
-def draw_audit(strata: np.ndarray, count: int, seed: int) -> np.ndarray:
+def draw_audit(strata: np.ndarray, count: int, seed: int | Sequence[int]) -> np.ndarray:
     """Rows to audit: as many from each stratum, at random; where one is too small, the
     others take its share.
 
@@ -112,22 +112,22 @@ def draw_audit(strata: np.ndarray, count: int, seed: int) -> np.ndarray:
     )
 
 
-def stratify(order: np.ndarray, closed: np.ndarray, deemed: int) -> np.ndarray:
-    """Strata by rank: up to half of the crops deemed relevant, up to all of them, to
-    twice and to four times as many, and the rest.
+def stratify(population: np.ndarray, size: int, predicted: int) -> np.ndarray:
+    """Strata by rank: up to half of the crops predicted to be relevant, up to all of
+    them, to twice and to four times as many, and the rest.
 
     Args:
-        order: [N] int, rows, best first.
-        closed: [N] bool, rows that aren't in the population.
-        deemed: crops that the probe takes for relevant; at least 20 are assumed.
+        population: [n] int, rows of the crops that nobody marked, best first.
+        size: N, crops in the pool.
+        predicted: crops of the population that the probe takes for relevant; at least
+            20 are assumed.
 
     Returns:
-        [N] int, the stratum of each row, -1 where closed.
+        [N] int, the stratum of each row, -1 outside of the population.
     """
-    open_rows = order[~closed[order]]
-    ends = np.array([0.5, 1, 2, 4]) * max(20, deemed)
-    strata = np.full(len(order), -1)
-    strata[open_rows] = np.searchsorted(ends, np.arange(len(open_rows)), side="right")
+    ends = np.array([0.5, 1, 2, 4]) * max(20, predicted)
+    strata = np.full(size, -1)
+    strata[population] = np.searchsorted(ends, np.arange(len(population)), side="right")
     return strata
 
 
@@ -220,8 +220,7 @@ class Audit:
         0 where no cut is good enough.
 
         Cuts are tried where a stratum ends, from the top, until one fails: a fixed
-            sequence, which needs no correction for
-        trying several.
+        sequence, which needs no correction for trying several.
 
         Args:
             target: in (0, 1].
@@ -244,7 +243,7 @@ class Audit:
             raise ValueError(f"count must be in [1, {len(self.order)}]; got {count}")
 
 
-def agreement(before: np.ndarray, after: np.ndarray) -> float:
+def cohen_kappa(before: np.ndarray, after: np.ndarray) -> float:
     """Cohen's kappa of two yes/no decisions about the same crops; 1 where both say the
     same of all.
 
@@ -267,11 +266,12 @@ def should_stop(decisions: Sequence[np.ndarray]) -> bool:
     kappa of at least 0.9 twice in a row.
 
     Args:
-        decisions: one [N] bool a round, whether each crop is deemed relevant.
+        decisions: one [N] bool per round, whether each crop is predicted to be
+            relevant.
     """
     if len(decisions) <= STABLE_ROUNDS or not decisions[-1].any():
         return False
     pairs = zip(
         decisions[-STABLE_ROUNDS - 1 : -1], decisions[-STABLE_ROUNDS:], strict=True
     )
-    return all(agreement(before, after) >= STABLE for before, after in pairs)
+    return all(cohen_kappa(before, after) >= STABLE for before, after in pairs)

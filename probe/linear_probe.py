@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from probe.transforms import confidence_of, l2_normalize
+from probe.transforms import l2_normalize, sigmoid
 
 DEFAULT_C = 10.0
 C_GRID = (1.0, 3.0, 10.0, 30.0, 100.0)
@@ -16,7 +16,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
     """Balanced logistic regression on unit vectors, refitted in milliseconds.
 
     With rows u_i, answers y_i, weights s_i that give both kinds of mark the same total,
-    and an offset o_i = pull (u_i . anchor), it minimises
+    and an offset o_i = anchor_strength (u_i . anchor), it minimizes
 
         |w|^2 / 2 + C sum_i s_i log(1 + exp(-(2 y_i - 1) (u_i . w + o_i + b)))
 
@@ -26,15 +26,15 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
 
     Its decision function is an inner product with unit vectors plus a constant, so a
     search index ranks by it as it ranks by a query: pass `coef_` to
-    `CosineIndex.search`.
+    `CosineIndex.search_along`.
 
     Args:
         C: inverse strength of the L2 penalty; None chooses it from C_GRID by
             leave-one-out cross-validation on the marks (log loss), or takes DEFAULT_C
             while either kind has fewer than 5 marks. Leaving out is approximated by one
             Newton step from the whole fit (Rad and Maleki, 2020), so it costs nothing.
-        pull: how far coefficients are pulled towards `anchor` instead of zero (SeeSaw;
-            Moll et al., 2023).
+        anchor_strength: how far coefficients are pulled towards `anchor` instead of
+            zero (SeeSaw; Moll et al., 2023).
         background_weight: weight of each background row, where a mark has about 1.
 
     Attributes:
@@ -45,36 +45,42 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
     """
 
     def __init__(
-        self, C: float | None = None, pull: float = 0.0, background_weight: float = 0.02
+        self,
+        *,
+        C: float | None = None,
+        anchor_strength: float = 0.0,
+        background_weight: float = 0.02,
     ):
         self.C = C
-        self.pull = pull
+        self.anchor_strength = anchor_strength
         self.background_weight = background_weight
 
     def fit(
         self,
-        vectors: np.ndarray,
-        relevant: np.ndarray,
+        X: np.ndarray,
+        y: np.ndarray,
+        *,
         background: np.ndarray | None = None,
         anchor: np.ndarray | None = None,
     ) -> LinearProbe:
         """Fits to marks.
 
         Args:
-            vectors: [n, D] float, the marked embeddings; normalised here.
-            relevant: [n] bool.
+            X: [n, D] float, the marked embeddings; normalized here.
+            y: [n] bool, whether each is relevant.
             background: [b, D] float, random crops of the pool, taken as weakly not
                 relevant.
-            anchor: [D] float, the query; needed if pull isn't 0.
+            anchor: [D] float, the query; needed if anchor_strength isn't 0.
 
         Raises:
             ValueError: shapes differ, or the marks are all of one kind and no
                 background stands for the other.
         """
-        vectors, relevant = np.asarray(vectors), np.asarray(relevant, bool)
+        vectors, relevant = np.asarray(X), np.asarray(y, bool)
         if vectors.ndim != 2 or len(vectors) != len(relevant):
             raise ValueError(
-                f"vectors must be [n, D] with one mark a row; got {vectors.shape} and "
+                f"vectors must be [n, D] with one mark per row; got {vectors.shape} "
+                "and "
                 f"{len(relevant)} marks"
             )
         counts = np.array([(~relevant).sum(), relevant.sum()])
@@ -89,20 +95,23 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
                 f"marks must hold relevant and not relevant crops; all {len(relevant)} "
                 f"are {kind}"
             )
-        if self.pull and anchor is None:
-            raise ValueError(f"anchor must be given with a pull of {self.pull}")
+        if self.anchor_strength and anchor is None:
+            raise ValueError(
+                "anchor must be given with an anchor_strength of "
+                f"{self.anchor_strength}"
+            )
         weights = (len(relevant) / (2 * np.maximum(counts, 1)))[relevant.astype(int)]
         unit = l2_normalize(vectors, np.float64)
         answers = relevant.astype(np.float64)
         unit = np.concatenate([unit, l2_normalize(background, np.float64)])
         answers = np.append(answers, np.zeros(len(background)))
         weights = np.append(weights, np.full(len(background), self.background_weight))
-        pulled = (
+        anchored = (
             np.zeros(unit.shape[1])
             if anchor is None
-            else self.pull * l2_normalize(anchor, np.float64)
+            else self.anchor_strength * l2_normalize(anchor, np.float64)
         )
-        offset = unit @ pulled
+        offset = unit @ anchored
 
         basis = _basis(unit)  # [D, r], orthonormal, spans the rows
         features = np.column_stack([unit @ basis, np.ones(len(unit))])
@@ -125,7 +134,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
             if loss < best:
                 best, self.C_, self.left_out_ = loss, float(C), left_out[marks]
                 self.coef_, self.intercept_ = (
-                    basis @ solution[:-1] + pulled,
+                    basis @ solution[:-1] + anchored,
                     float(solution[-1]),
                 )
         self.classes_ = np.array([False, True])
@@ -141,7 +150,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         """Confidence of (not relevant, relevant); [n, D] -> [n, 2] float64. Balanced,
         so not a frequency in the pool.
         """
-        confidence = confidence_of(self.decision_function(vectors))
+        confidence = sigmoid(self.decision_function(vectors))
         return np.stack([1 - confidence, confidence], axis=1)
 
     def predict(self, vectors: np.ndarray) -> np.ndarray:
@@ -184,7 +193,7 @@ def _newton(
 
     value = objective(solution)
     for _ in range(50):
-        confidence = confidence_of(features @ solution + offset)
+        confidence = sigmoid(features @ solution + offset)
         slope, curve = (
             weights * (confidence - answers),
             weights * confidence * (1 - confidence),
@@ -198,7 +207,7 @@ def _newton(
         if np.abs(size * step).max() < 1e-8:
             break
     decision = features @ solution + offset
-    confidence = confidence_of(decision)
+    confidence = sigmoid(decision)
     slope, curve = (
         weights * (confidence - answers),
         weights * confidence * (1 - confidence),

@@ -24,9 +24,8 @@ RELEVANT |= {
     "irrelevant": False,
     "-": False,
 }
-_SEPARATORS = (
-    ",;\t"  # spreadsheets write a semicolon where the comma is the decimal mark
-)
+# Spreadsheets write a semicolon where the comma is the decimal mark.
+_SEPARATORS = ",;\t"
 
 
 @dataclass(frozen=True)

@@ -1,59 +1,66 @@
-"""Methods: from a query and marks to the direction that everything is ranked by."""
+"""Methods: from a query and marks to what everything is ranked by."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from probe.transforms import l2_normalize, mean_direction
+from probe.transforms import l2_normalize, mean_direction, sample_rows
 
-METHODS = ("auto", "cosine", "rocchio", "logistic", "pulled")
+METHODS = ("auto", "cosine", "rocchio", "logistic", "anchored")
 FEW = 50  # marks of each kind from which `auto` trusts a logistic regression alone
-BACKGROUND = 50  # random crops that `pulled` takes as weak negatives
-PULL = 2.0
+BACKGROUND = 50  # random crops that `anchored` takes as weak negatives
+ANCHOR_STRENGTH = 2.0
 ROCCHIO_NEGATIVE = 0.5
-WORTH_COMPARING = (
-    5  # marks of each kind from which `auto` holds the probe against cosine
-)
+# Marks of each kind from which `auto` holds the probe against cosine.
+WORTH_COMPARING = 5
 
 
 @dataclass(frozen=True)
-class Direction:
+class LinearRanker:
     """What the marks came to: score = unit vector . coef + intercept, larger is more
     relevant.
     """
 
     coef: np.ndarray  # [d] float64
     intercept: float = 0.0
+    kind: str = "cosine"  # or "decision": log odds of a probe, whose boundary is 0
     method: str = "cosine"  # one of METHODS but auto
     C: float | None = None
     reason: str = ""  # why `auto` chose it
 
+    def __post_init__(self) -> None:
+        if self.kind not in ("cosine", "decision"):
+            raise ValueError(f"kind must be cosine or decision; got {self.kind!r}")
+
     @property
     def has_boundary(self) -> bool:
         """Whether zero is a decision boundary; a cosine has none."""
-        return self.method in ("logistic", "pulled")
+        return self.kind == "decision"
 
 
 def learn(
     vectors: np.ndarray,
     relevant: np.ndarray,
+    *,
     method: str = "auto",
     query: np.ndarray | None = None,
     background: np.ndarray | None = None,
     C: float | None = None,
-) -> Direction:
+) -> LinearRanker:
     """Learns a direction from what is known.
 
     `cosine`: the query's (without one the mean of the relevant marks). `rocchio`: mean
     of the relevant minus half the mean of the others (Rocchio, 1971). `logistic`:
     `LinearProbe`; while nothing is marked as not relevant, the mean of the relevant.
-    `pulled`: `LinearProbe` pulled towards the query, with random crops of the pool as
-    weak negatives. `auto`: pulled while either kind has fewer than 50 marks, logistic
+    `anchored`: `LinearProbe` pulled towards the query, with random crops of the pool as
+    weak negatives. `auto`: anchored while either kind has fewer than 50 marks, logistic
     from there; and cosine where the probe, cross-validated, orders the marks worse by
-    more than chance would. Without a query nothing is pulled and there is no cosine to
-    compare with.
+    more than chance would. Without a query nothing is anchored and there is no cosine
+    to compare with.
 
     Args:
         vectors: [m, d] float, the query's examples and the marked crops, as unit
@@ -61,7 +68,7 @@ def learn(
         relevant: [m] bool.
         method: one of METHODS.
         query: [d] float; default: the mean direction of the relevant ones.
-        background: [b, d] float, random crops of the pool; without it `pulled` has no
+        background: [b, d] float, random crops of the pool; without it `anchored` has no
             weak negatives.
         C: of the probe; None chooses.
 
@@ -87,7 +94,7 @@ def learn(
     if method == "auto":
         return _choose(vectors, relevant, query is not None, towards, background, C)
     if method == "cosine":
-        return Direction(towards)
+        return LinearRanker(towards)
     mean = mean_direction(vectors[relevant]).astype(np.float64)
     if method == "rocchio":
         away = (
@@ -95,75 +102,61 @@ def learn(
             if not relevant.all()
             else 0.0
         )
-        return Direction(mean - ROCCHIO_NEGATIVE * away, method=method)
-    pulled = method == "pulled"
-    if relevant.all() and not (pulled and background is not None and len(background)):
-        return Direction(mean)
-    return _fit(
-        vectors, relevant, method, towards if query is not None else None, background, C
-    )[0]
+        return LinearRanker(mean - ROCCHIO_NEGATIVE * away, method=method)
+    anchored = method == "anchored"
+    if relevant.all() and not (anchored and background is not None and len(background)):
+        return LinearRanker(mean)
+    anchor = towards if query is not None else None
+    return _fit(vectors, relevant, method, anchor, background, C)[0]
 
 
 def _fit(
     vectors, relevant, method, query, background, C
-) -> tuple[Direction, np.ndarray]:
+) -> tuple[LinearRanker, np.ndarray]:
     from probe.linear_probe import LinearProbe  # scikit-learn takes a while to import
 
-    pulled = method == "pulled"
-    anchor = (
-        query if pulled else None
-    )  # never the mean of the marks: each would be pulled to by its own answer
-    probe = LinearProbe(C, PULL if anchor is not None else 0.0)
-    probe.fit(vectors, relevant, background if pulled else None, anchor)
-    return Direction(probe.coef_, probe.intercept_, method, probe.C_), probe.left_out_
-
-
-def _choose(vectors, relevant, has_query, towards, background, C) -> Direction:
-    smaller = int(min(relevant.sum(), (~relevant).sum()))
-    if len(relevant) <= 1 or (
-        smaller == 0 and not (background is not None and len(background))
-    ):
-        return Direction(
-            mean_direction(vectors[relevant]).astype(np.float64),
-            reason="no mark tells what isn't relevant",
-        )
-    method = "pulled" if smaller < FEW else "logistic"
-    direction, left_out = _fit(
-        vectors, relevant, method, towards if has_query else None, background, C
+    anchored = method == "anchored"
+    # Never the mean of the marks: each would be pulled to by its own answer.
+    anchor = query if anchored else None
+    probe = LinearProbe(
+        C=C, anchor_strength=ANCHOR_STRENGTH if anchor is not None else 0.0
     )
+    probe.fit(
+        vectors, relevant, background=background if anchored else None, anchor=anchor
+    )
+    ranker = LinearRanker(probe.coef_, probe.intercept_, "decision", method, probe.C_)
+    return ranker, probe.left_out_
+
+
+def _choose(vectors, relevant, has_query, towards, background, C) -> LinearRanker:
+    has_background = background is not None and len(background)
+    smaller = int(min(relevant.sum(), (~relevant).sum()))
+    if len(relevant) <= 1 or (smaller == 0 and not has_background):
+        mean = mean_direction(vectors[relevant]).astype(np.float64)
+        return LinearRanker(mean, reason="no mark tells what isn't relevant")
+    method = "anchored" if smaller < FEW else "logistic"
+    anchor = towards if has_query else None
+    ranker, left_out = _fit(vectors, relevant, method, anchor, background, C)
     if not has_query:
-        return Direction(
-            direction.coef,
-            direction.intercept,
-            method,
-            direction.C,
-            "no query to compare with",
-        )
+        return replace(ranker, reason="no query to compare with")
     cosines = l2_normalize(vectors) @ towards
-    judged = cosines < 1 - 1e-6  # not the query itself, which is its own neighbour
+    judged = cosines < 1 - 1e-6  # not the query itself, which is its own neighbor
     smaller = int(min((relevant & judged).sum(), (~relevant & judged).sum()))
     if smaller < WORTH_COMPARING:
-        return Direction(
-            direction.coef,
-            direction.intercept,
-            method,
-            direction.C,
-            "too few marks to compare",
-        )
-    probe, cosine = (
-        ordering(left_out[judged], relevant[judged]),
-        ordering(cosines[judged], relevant[judged]),
-    )
+        return replace(ranker, reason="too few marks to compare")
+    probe = ordering(left_out[judged], relevant[judged])
+    cosine = ordering(cosines[judged], relevant[judged])
     compared = (
         f"cross-validated, the probe puts {probe:.2f} of the pairs of marks in order, "
         f"cosine {cosine:.2f}"
     )
     # Marks near the boundary are hard to put in order for any method: a difference must
     # be larger than chance would make it.
-    mean = (probe + cosine) / 2
-    if cosine > probe + 2 * np.sqrt(max(mean * (1 - mean), 0.25 / smaller) / smaller):
-        return Direction(towards, reason=compared)
-    return Direction(direction.coef, direction.intercept, method, direction.C, compared)
+    share = (probe + cosine) / 2
+    spread = np.sqrt(max(share * (1 - share), 0.25 / smaller) / smaller)
+    if cosine > probe + 2 * spread:
+        return LinearRanker(towards, reason=compared)
+    return replace(ranker, reason=compared)
 
 
 def ordering(scores: np.ndarray, relevant: np.ndarray) -> float:
@@ -172,3 +165,53 @@ def ordering(scores: np.ndarray, relevant: np.ndarray) -> float:
     """
     difference = scores[relevant][:, None] - scores[~relevant][None, :]
     return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
+
+
+def learn_from(
+    index: Any,
+    marks: Mapping[int, bool],
+    *,
+    examples: np.ndarray,
+    example_rows: Sequence[int] = (),
+    negatives: np.ndarray | None = None,
+    method: str = "auto",
+    seed: int = 0,
+) -> LinearRanker:
+    """Learns from marks on a pool, with the query's examples as further relevant ones.
+
+    Args:
+        index: the pool, a `CosineIndex`.
+        marks: row -> relevant.
+        examples: [q, D] float, the query's embeddings; q may be 0.
+        example_rows: rows of the examples that lie in the pool, which are the first
+            ones. A mark on one of them counts instead of the example.
+        negatives: [n, D] float, embeddings of what it should not look like.
+        method: one of METHODS.
+        seed: of the random crops that stand for what isn't relevant while marks are
+            few.
+    """
+    rows = list(example_rows)
+    unseen = [
+        place
+        for place in range(len(examples))
+        if place >= len(rows) or rows[place] not in marks
+    ]
+    known = index.transform(examples[unseen])
+    parts = [index.unit_vectors(list(marks)), known]
+    answers = [*marks.values(), *[True] * len(unseen)]
+    if negatives is not None and len(negatives):
+        parts.append(index.transform(negatives))
+        answers += [False] * len(negatives)
+        if not marks and method == "auto":
+            method = "rocchio"  # examples alone draw no boundary
+    query = mean_direction(known) if len(known) else None
+    background = np.setdiff1d(
+        sample_rows(len(index), BACKGROUND, seed), [*marks, *example_rows]
+    )
+    return learn(
+        np.concatenate(parts),
+        np.array(answers, bool),
+        method=method,
+        query=query,
+        background=index.unit_vectors(background),
+    )

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from probe.search import rank_all
-from probe.transforms import l2_normalize
+from probe.index import rank_first
+from probe.transforms import Transform
 
 
 def precision_at_k(relevant: np.ndarray, k: int) -> float:
@@ -93,9 +93,7 @@ class RetrievalQuality:
     label: str
     count: int  # crops of the class, so queries
     precision: float  # mean precision at k
-    r_precision: (
-        float  # mean precision at (count - 1), the number of others to be found
-    )
+    r_precision: float  # mean precision at (count - 1), the others to be found
     k: int
     standard_error: float  # of `precision`, over the queries
 
@@ -106,39 +104,47 @@ class RetrievalQuality:
 
 
 def retrieval_quality(
-    vectors: np.ndarray, labels: np.ndarray, k: int, queries_at_once: int = 512
+    vectors: np.ndarray,
+    labels: np.ndarray,
+    k: int,
+    *,
+    transform: Transform | None = None,
+    place_of_id: np.ndarray | None = None,
+    queries_at_once: int = 512,
 ) -> list[RetrievalQuality]:
-    """Precision at k with every labelled crop as query against all others, by cosine,
+    """Precision at k with every labeled crop as query against all others, by cosine,
     for each class.
 
     Args:
-        vectors: [N, D] float, not normalised.
-        labels: [N] str; "" is unlabelled: in the pool, never relevant, no query.
+        vectors: [N, D] float, not normalized.
+        labels: [N] str; "" is unlabeled: in the pool, never relevant, no query.
         k: from 1 to N - 1.
+        transform: what makes unit vectors of them; default L2.
+        place_of_id: [N] int, for ties; default: the place in `vectors`.
         queries_at_once: bounds the memory, queries_at_once x N scores.
 
     Returns:
-        One entry a class with at least two crops, sorted by name. Their plain mean is
+        One entry per class with at least two crops, sorted by name. Their plain mean is
         the macro average.
     """
     count = len(vectors)
     if not 1 <= k < count:
         raise ValueError(f"k must be in [1, {count - 1}]; got {k}")
-    unit = l2_normalize(vectors)
+    unit = (transform or Transform())(vectors, np.float64)
     result = []
     for label in sorted(set(labels) - {""}):
         members = np.flatnonzero(labels == label)
-        if len(members) < 2:
+        others = len(members) - 1
+        if not others:
             continue
         precision, r_precision = [], []
         for start in range(0, len(members), queries_at_once):
             queries = members[start : start + queries_at_once]
-            order = rank_all(unit, queries)
-            hits = labels[order] == label
+            first = rank_first(unit, queries, max(k, others), place_of_id=place_of_id)
+            hits = labels[first] == label
             precision.append(hits[:, :k].mean(axis=1))
-            r_precision.append(hits[:, : len(members) - 1].mean(axis=1))
+            r_precision.append(hits[:, :others].mean(axis=1))
         each = np.concatenate(precision)
-        error = float(each.std(ddof=1) / np.sqrt(len(each)))
         result.append(
             RetrievalQuality(
                 label,
@@ -146,19 +152,18 @@ def retrieval_quality(
                 float(each.mean()),
                 float(np.concatenate(r_precision).mean()),
                 k,
-                error,
+                float(each.std(ddof=1) / np.sqrt(len(each))),
             )
         )
     return result
 
 
 def macro(qualities: list[RetrievalQuality], figure: str = "precision") -> float:
-    """Mean over classes of a figure of `RetrievalQuality`; NaN where there is no class."""
-    return (
-        float(np.mean([getattr(quality, figure) for quality in qualities]))
-        if qualities
-        else float("nan")
-    )
+    """Mean over classes of a figure of `RetrievalQuality`; NaN where there is
+    no class.
+    """
+    values = [getattr(quality, figure) for quality in qualities]
+    return float(np.mean(values)) if values else float("nan")
 
 
 def macro_interval(

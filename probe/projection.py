@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from probe.search import CosineIndex
+from probe.index import CosineIndex
 from probe.transforms import sample_rows
 
 LANDMARKS = 3000  # crops that are laid out; the others go where those like them lie
@@ -29,7 +29,7 @@ def project(index: CosineIndex, seed: int = 0) -> np.ndarray:
     from sklearn.manifold import TSNE
 
     landmarks = sample_rows(len(index), LANDMARKS, seed)
-    known = index.unit(landmarks)
+    known = index.unit_vectors(landmarks)
     if len(landmarks) < 5:
         return np.stack(
             [np.linspace(0, 1, len(index)), np.full(len(index), 0.5)], axis=1
@@ -47,7 +47,7 @@ def project(index: CosineIndex, seed: int = 0) -> np.ndarray:
     lengths = (short**2).sum(axis=1)
     for start in range(0, len(index), _BLOCK):
         rows = np.arange(start, min(start + _BLOCK, len(index)))
-        some = (index.unit(rows) - mean) @ axes
+        some = (index.unit_vectors(rows) - mean) @ axes
         distances = np.maximum(
             lengths - 2 * some @ short.T + (some**2).sum(axis=1)[:, None], 0
         )

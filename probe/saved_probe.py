@@ -1,11 +1,11 @@
-"""A probe as a file: learnt once, applied to whatever the same encoder embeds."""
+"""A probe as a file: learned once, applied to whatever the same encoder embeds."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from probe.methods import Direction
+from artifacts.files import write_atomically, write_json
+from probe.methods import LinearRanker
 from probe.transforms import Transform
 
-FORMAT = 1
-_CONTENT = (
+FORMAT = 2
+# What embeddings must share with those that were marked.
+IDENTITY = ("encoder_hash", "endpoint", "image_size", "view")
+# Words of files of version 0.5.0 -> those of today.
+_OLD_WORDS = {"centre": "center", "pulled": "anchored", "grey": "gray"}
+_WITH_BOUNDARY = ("logistic", "pulled")  # methods of format 1 that made a probe
+_FIELDS_OF_FORMAT_1 = (
     "format",
     "transform",
     "direction",
@@ -28,127 +34,117 @@ _CONTENT = (
     "marks_hash",
     "sha256",
 )
-IDENTITY = (
-    "encoder_hash",
-    "endpoint",
-    "image_size",
-    "view",
-)  # what embeddings must share with those that were marked
 
 
 def hash_of_marks(marks: Mapping[str, bool]) -> str:
-    """sha256 of crop ids and answers, whatever their order."""
-    return hashlib.sha256(
-        json.dumps(
-            sorted((name, bool(answer)) for name, answer in marks.items())
-        ).encode()
-    ).hexdigest()
+    """SHA-256 of crop ids and answers, whatever their order."""
+    pairs = sorted((name, bool(answer)) for name, answer in marks.items())
+    return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class SavedProbe:
-    """Everything that turns embeddings of one encoder into a ranking.
+    """Everything that turns embeddings of one encoder into a ranking and a class.
 
     Attributes:
         transform: of the embeddings.
-        direction: coefficients and intercept, in the space of the transform.
-        threshold: score from which a crop counts as relevant; None where none has been
-            set.
+        ranker: coefficients and intercept, in the space of the transform.
+        threshold: decision (intercept included; a cosine where the ranker is one) from
+            which a crop counts as relevant; None where none has been set.
         identity: the encoder's hash, endpoint, crop size and view.
         marks: crop id -> relevant, what it was learned from.
-        queries: crop ids or image paths.
+        queries: crop ids of the examples.
+        answers: crop id -> relevant, of an audit: not learned from, but overruling the
+            threshold.
+        facts: for people: title, provenance, estimates.
     """
 
     transform: Transform
-    direction: Direction
+    ranker: LinearRanker
     identity: Mapping[str, Any]
     marks: Mapping[str, bool]
     queries: tuple[str, ...] = ()
     threshold: float | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)  # provenance, for people
+    answers: Mapping[str, bool] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def save(self, folder: str | Path) -> None:
-        """Writes probe.npz and probe.json, which goes last and holds the other's hash."""
+        """Writes probe.npz and probe.json, which goes last and holds the
+        other's hash.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        arrays: dict[str, Any] = {"coef": self.direction.coef}
-        for name in ("mean", "projection"):
-            value = getattr(self.transform, name)
-            if value is not None:
-                arrays[name] = value
-        partial = folder / f".probe.{os.getpid()}.npz"
-        np.savez(partial, **arrays)
-        digest = hashlib.sha256(partial.read_bytes()).hexdigest()
-        direction = {
-            key: value
-            for key, value in dataclasses.asdict(self.direction).items()
-            if key != "coef"
+        arrays: dict[str, Any] = {
+            "coef": self.ranker.coef,
+            "mean": self.transform.mean,
+            "projection": self.transform.projection,
         }
-        content = {
-            "format": FORMAT,
-            "transform": self.transform.name,
-            "direction": direction,
-            "threshold": self.threshold,
-            "identity": dict(self.identity),
-            "queries": list(self.queries),
-            "marks": dict(self.marks),
-            "marks_hash": hash_of_marks(self.marks),
-            "sha256": digest,
-            **self.facts,
-        }
-        text = folder / f".probe.{os.getpid()}.json"
-        text.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        partial.replace(folder / "probe.npz")
-        text.replace(folder / "probe.json")
+        buffer = io.BytesIO()
+        np.savez(buffer, **{name: a for name, a in arrays.items() if a is not None})
+        content = buffer.getvalue()
+        ranker = dataclasses.asdict(self.ranker)
+        del ranker["coef"]
+        write_atomically(folder / "probe.npz", lambda file: file.write(content))
+        write_json(
+            folder / "probe.json",
+            {
+                "format": FORMAT,
+                "transform": self.transform.name,
+                "ranker": ranker,
+                "threshold": self.threshold,
+                "identity": dict(self.identity),
+                "queries": list(self.queries),
+                "marks": dict(self.marks),
+                "marks_hash": hash_of_marks(self.marks),
+                "answers": dict(self.answers),
+                "sha256": hashlib.sha256(content).hexdigest(),
+                "facts": dict(self.facts),
+            },
+        )
 
     @classmethod
     def load(cls, folder: str | Path) -> SavedProbe:
-        """Reads a probe.
+        """Reads a probe, of this version or an earlier one.
 
         Raises:
             ValueError: there is none, or its files don't belong together.
         """
         folder = Path(folder)
-        if (
-            not (folder / "probe.json").is_file()
-            or not (folder / "probe.npz").is_file()
-        ):
+        stated, stored = folder / "probe.json", folder / "probe.npz"
+        if not stated.is_file() or not stored.is_file():
             raise ValueError(
                 "probe must be a folder with probe.json and probe.npz; "
                 f"{str(folder)!r} isn't"
             )
-        content = json.loads((folder / "probe.json").read_text(encoding="utf-8"))
-        if content.get("format") != FORMAT:
+        try:
+            content = json.loads(stated.read_text(encoding="utf-8"))
+            version = content["format"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"probe {str(stated)!r} is damaged: {error}") from None
+        if version not in (1, FORMAT):
             raise ValueError(
-                f"probe {str(folder)!r} must be of format {FORMAT}; got "
-                f"{content.get('format')}"
+                f"probe {str(folder)!r} must be of format 1 or {FORMAT}; got {version}"
             )
-        if (
-            hashlib.sha256((folder / "probe.npz").read_bytes()).hexdigest()
-            != content["sha256"]
-        ):
+        if hashlib.sha256(stored.read_bytes()).hexdigest() != content["sha256"]:
             raise ValueError(
                 f"probe {str(folder)!r}: probe.npz isn't the file that probe.json was "
                 "written with"
             )
         if hash_of_marks(content["marks"]) != content["marks_hash"]:
             raise ValueError(f"probe {str(folder)!r}: its marks have been changed")
-        with np.load(folder / "probe.npz", allow_pickle=False) as arrays:
+        if version == 1:
+            content = _from_format_1(content)
+        with np.load(stored, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
-        transform = Transform(
-            content["transform"], found.get("mean"), found.get("projection")
-        )
-        direction = Direction(found["coef"], **content["direction"])
-        facts = {name: value for name, value in content.items() if name not in _CONTENT}
-        queries = tuple(content["queries"])
         return cls(
-            transform,
-            direction,
+            Transform(content["transform"], found.get("mean"), found.get("projection")),
+            LinearRanker(found["coef"], **content["ranker"]),
             content["identity"],
             content["marks"],
-            queries,
+            tuple(content["queries"]),
             content["threshold"],
-            facts,
+            content["answers"],
+            content["facts"],
         )
 
     def check(self, meta: Mapping[str, Any]) -> None:
@@ -158,9 +154,43 @@ class SavedProbe:
             meta: the embedding set's meta.json.
         """
         for name in IDENTITY:
-            if meta.get(name) != self.identity.get(name):
+            was, found = (_plain(stated.get(name)) for stated in (self.identity, meta))
+            if was != found:
                 raise ValueError(
                     "probe must be applied to embeddings like those it was learned "
-                    f"from; {name} was "
-                    f"{self.identity.get(name)!r} and is {meta.get(name)!r}"
+                    f"from; {name} was {was!r} and is {found!r}"
                 )
+
+
+def identity_of(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What of an embedding set's meta.json a probe must find again."""
+    return {name: meta.get(name) for name in IDENTITY}
+
+
+def _plain(stated: Any) -> Any:
+    """A stated fact in the words of today."""
+    if isinstance(stated, Mapping):
+        return {name: _plain(value) for name, value in stated.items()}
+    return _OLD_WORDS.get(stated, stated) if isinstance(stated, str) else stated
+
+
+def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
+    """A probe of version 0.5.0: its threshold is less the intercept, its facts stand
+    beside the rest, and whether it has a boundary follows from the method's name.
+    """
+    direction = content["direction"]
+    threshold = content["threshold"]
+    facts = {
+        name: value
+        for name, value in content.items()
+        if name not in _FIELDS_OF_FORMAT_1
+    }
+    kind = "decision" if direction["method"] in _WITH_BOUNDARY else "cosine"
+    return {
+        **content,
+        "transform": _plain(content["transform"]),
+        "ranker": {**direction, "method": _plain(direction["method"]), "kind": kind},
+        "threshold": None if threshold is None else threshold + direction["intercept"],
+        "answers": {},
+        "facts": facts,
+    }

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-TRANSFORMS = ("l2", "centre", "whiten")
-WHITENED_WIDTH, SHRINKAGE = 256, 0.1
+TRANSFORMS = ("l2", "center", "whiten")
+WHITENED_DIM, SHRINKAGE = 256, 0.1
 _SAMPLE = 50_000  # rows that principal directions are fitted on, at most
 _BLOCK = 16384
 
@@ -40,11 +40,20 @@ def mean_direction(vectors: np.ndarray) -> np.ndarray:
     return l2_normalize(l2_normalize(vectors).mean(axis=0))
 
 
+def mean_of_unit_vectors(vectors: np.ndarray) -> np.ndarray:
+    """The mean of the rows' unit vectors, read in blocks; [N, D] -> [D] float64."""
+    total = np.zeros(vectors.shape[1])
+    for start in range(0, len(vectors), _BLOCK):
+        unit = l2_normalize(vectors[start : start + _BLOCK])
+        total += unit.sum(axis=0, dtype=np.float64)
+    return total / len(vectors)
+
+
 @dataclass(frozen=True)
 class Transform:
     """Embeddings to unit vectors: x -> unit((unit(x) - mean) projection).
 
-    `l2` has neither mean nor projection. `centre` subtracts the mean of the pool's unit
+    `l2` has neither mean nor projection. `center` subtracts the mean of the pool's unit
     vectors, which all crops share and which tells none apart. `whiten` projects what is
     left onto the principal directions, each divided by the standard deviation along it;
     variances are shrunk towards their mean first (Ledoit and Wolf, 2004, with a fixed
@@ -66,19 +75,23 @@ class Transform:
         cls,
         name: str,
         vectors: np.ndarray,
-        width: int = WHITENED_WIDTH,
+        *,
+        dim: int = WHITENED_DIM,
         shrinkage: float = SHRINKAGE,
         seed: int = 0,
+        mean: np.ndarray | None = None,
     ) -> Transform:
         """Fits to a pool, without labels.
 
         Args:
             name: one of TRANSFORMS.
             vectors: [N, D] float, may be memory-mapped; read in blocks.
-            width: of whitening: directions to keep, at most D and N - 1.
+            dim: of whitening: directions to keep, at most D and N - 1.
             shrinkage: of whitening, in [0, 1]: 0 trusts every variance, 1 only rotates.
             seed: of the rows that principal directions are fitted on, where there are
                 more than 50,000.
+            mean: [D] float64, of the unit vectors, where it is known already: finding
+                it reads everything.
         """
         if name not in TRANSFORMS:
             raise ValueError(
@@ -88,21 +101,16 @@ class Transform:
             raise ValueError(f"shrinkage must be in [0, 1]; got {shrinkage}")
         if name == "l2":
             return cls()
-        total = np.zeros(vectors.shape[1])
-        for start in range(0, len(vectors), _BLOCK):
-            total += l2_normalize(vectors[start : start + _BLOCK]).sum(
-                axis=0, dtype=np.float64
-            )
-        mean = total / len(vectors)
-        if name == "centre":
+        mean = mean_of_unit_vectors(vectors) if mean is None else mean
+        if name == "center":
             return cls(name, mean.astype(np.float32))
-        centred = l2_normalize(vectors[sample_rows(len(vectors), _SAMPLE, seed)]) - mean
-        variances, directions = np.linalg.eigh(centred.T @ centred / len(centred))
-        width = max(1, min(width, vectors.shape[1], len(centred) - 1))
-        variances, directions = (
-            variances[::-1][:width].clip(0),
-            directions[:, ::-1][:, :width],
+        centered = (
+            l2_normalize(vectors[sample_rows(len(vectors), _SAMPLE, seed)]) - mean
         )
+        variances, directions = np.linalg.eigh(centered.T @ centered / len(centered))
+        dim = max(1, min(dim, vectors.shape[1], len(centered) - 1))
+        variances = variances[::-1][:dim].clip(0)
+        directions = directions[:, ::-1][:, :dim]
         shrunk = (1 - shrinkage) * variances + shrinkage * variances.mean()
         scale = np.where(
             shrunk > 0, 1 / np.sqrt(np.where(shrunk > 0, shrunk, 1.0)), 0.0
@@ -122,15 +130,15 @@ class Transform:
             raise ValueError(
                 f"vectors must have {len(self.mean)} dimensions; got {unit.shape[-1]}"
             )
-        centred = unit - self.mean.astype(dtype)
+        centered = unit - self.mean.astype(dtype)
         return l2_normalize(
-            centred
+            centered
             if self.projection is None
-            else centred @ self.projection.astype(dtype),
+            else centered @ self.projection.astype(dtype),
             dtype,
         )
 
-    def width(self, dimensions: int) -> int:
+    def dim(self, dimensions: int) -> int:
         """Of the result, for vectors of so many dimensions."""
         return dimensions if self.projection is None else self.projection.shape[1]
 
@@ -140,6 +148,6 @@ def sample_rows(count: int, most: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).permutation(count)[:most])
 
 
-def confidence_of(decision: np.ndarray) -> np.ndarray:
+def sigmoid(decision: np.ndarray) -> np.ndarray:
     """The logistic function: log odds -> confidence from 0 to 1, without overflow."""
     return np.exp(-np.logaddexp(0, -decision))

@@ -8,11 +8,11 @@ All functions take and return float32 RGB [height, width, 3] in [0, 1] and a see
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import tensorflow as tf
 
-BRIGHTNESS = ("multiply", "add")
+from simclr_tf2.config import BRIGHTNESS, AugmentConfig
+
 # What colour jitter does, by how much; to be clipped to [0, 1] afterwards.
 COLOR: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
     "multiply": lambda image, factor: image * factor,
@@ -21,28 +21,8 @@ COLOR: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
     "saturation": tf.image.adjust_saturation,
     "hue": tf.image.adjust_hue,
 }
-_GREY = (0.2989, 0.5870, 0.1140)
+_LUMINANCE = (0.2989, 0.5870, 0.1140)
 _fold = tf.random.experimental.stateless_fold_in
-
-
-@dataclass(frozen=True)
-class AugmentConfig:
-    """What a view may change."""
-
-    image_size: int  # side of the square views
-    min_area: float = 0.08  # a random crop covers at least this share of the image
-    jitter: float = (
-        1.0  # strength of colour jitter: 1 is SimCLR's ImageNet setting, 0 turns it off
-    )
-    grey: float = 0.2  # probability of dropping the colour
-    # probability of a Gaussian blur; 0.5 in SimCLR's ImageNet setting, none for small
-    # images
-    blur: float = 0.0
-    # by a factor, as in the second paper; "add" a shift, as in the first
-    brightness: str = "multiply"
-    from_above: bool = (
-        True  # flips up-down and quarter turns: plants seen from above have no upright
-    )
 
 
 def two_views(
@@ -58,20 +38,22 @@ def two_views(
 
 def one_view(image: tf.Tensor, seed: tf.Tensor, config: AugmentConfig) -> tf.Tensor:
     """Random crop, flip, colour jitter with probability 0.8, grey and blur with
-    probability `config.grey`, `config.blur`.
+    probability `config.grayscale_prob`, `config.blur_prob`.
     """
     image = crop_and_flip(image, seed, config)
-    if config.jitter > 0:
+    if config.color_jitter_strength > 0:
 
         def jittered(x):
-            return color_jitter(x, _fold(seed, 11), config.jitter, config.brightness)
+            return color_jitter(
+                x, _fold(seed, 11), config.color_jitter_strength, config.brightness
+            )
 
         image = _sometimes(0.8, _fold(seed, 10), image, jittered)
-    if config.grey > 0:
-        image = _sometimes(config.grey, _fold(seed, 12), image, to_grey)
-    if config.blur > 0:
+    if config.grayscale_prob > 0:
+        image = _sometimes(config.grayscale_prob, _fold(seed, 12), image, to_grayscale)
+    if config.blur_prob > 0:
         image = _sometimes(
-            config.blur,
+            config.blur_prob,
             _fold(seed, 13),
             image,
             lambda x: random_blur(x, _fold(seed, 14)),
@@ -127,7 +109,7 @@ def crop_and_flip(
     """
     image = random_crop(image, _fold(seed, 3), config.image_size, config.min_area)
     image = _sometimes(0.5, _fold(seed, 4), image, tf.image.flip_left_right)
-    if config.from_above:
+    if config.rot90_flips:
         image = _sometimes(0.5, _fold(seed, 5), image, tf.image.flip_up_down)
         image = _sometimes(
             0.5, _fold(seed, 6), image, tf.image.transpose
@@ -230,9 +212,11 @@ def gaussian_blur(
     return batch if len(images.shape) == 4 else batch[0]
 
 
-def to_grey(image: tf.Tensor) -> tf.Tensor:
+def to_grayscale(image: tf.Tensor) -> tf.Tensor:
     """Luminance in all three channels."""
-    return tf.repeat(tf.tensordot(image, tf.constant(_GREY), 1)[..., None], 3, axis=-1)
+    return tf.repeat(
+        tf.tensordot(image, tf.constant(_LUMINANCE), 1)[..., None], 3, axis=-1
+    )
 
 
 def _sometimes(

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-STRATEGIES = ("default", "mirrored", "multiworker", "tpu")
+from simclr_tf2.config import STRATEGIES
 
 
 def make_strategy(name: str, tpu: str = "") -> tf.distribute.Strategy:

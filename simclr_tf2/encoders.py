@@ -10,11 +10,9 @@ no caller can get it wrong.
 from __future__ import annotations
 
 import hashlib
-import json
 import pickle
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -22,30 +20,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from artifacts.files import whole_file, write_json
 from simclr_tf2 import efficientnet_lite
 from simclr_tf2.batch_norm import FusedBatchNormalization
+from simclr_tf2.config import IMAGENET, RANDOM, EncoderConfig
 from simclr_tf2.import_official import import_weights
 from simclr_tf2.resnet import FEATURES, ResNetConfig, build_resnet
 from simclr_tf2.saved_model import LoadedModel, load_saved_model
 from simclr_tf2.torch_pickle import load_state_dict
 
-IMAGENET, RANDOM = "imagenet", "random"
 SAVED_MODEL = "saved_model"  # the encoder that runs a SimCLR SavedModel as it is
-
-
-@dataclass(frozen=True)
-class EncoderConfig:
-    """What decides an encoder's function."""
-
-    name: (
-        str  # one of ENCODERS, or a SimCLR ResNet such as r50_1x_sk0 (see ResNetConfig)
-    )
-    # "imagenet", "random", or a file: .weights.h5, the architecture's own format, or a
-    # SavedModel
-    weights: str = IMAGENET
-    # which output embeds; the default is the second-to-last layer. One with height and
-    # width is averaged
-    endpoint: str = ""
 
 
 class Encoder:
@@ -169,12 +153,10 @@ class Encoder:
             "endpoint": self.endpoint,
             "hash": self.content_hash(),
         }
-        (Path(folder) / "encoder.json").write_text(json.dumps(facts, indent=2) + "\n")
+        write_json(Path(folder) / "encoder.json", facts)
         if isinstance(self.model, keras.Model):
-            path = Path(folder) / self.weights_file
-            partial = path.with_name(f".partial-{path.name}")
-            self.model.save_weights(partial)
-            partial.replace(path)
+            with whole_file(Path(folder) / self.weights_file) as partial:
+                self.model.save_weights(partial)
 
 
 def make_encoder(config: EncoderConfig) -> Encoder:
@@ -215,7 +197,8 @@ def _simclr_resnet(config: EncoderConfig, resnet: ResNetConfig) -> Encoder:
         raise OSError(
             f"encoder {config.name} has no packaged ImageNet weights. Take a published "
             "SimCLR checkpoint, such as --weights="
-            f"gs://simclr-checkpoints-tf2/simclrv2/pretrained/{config.name}/saved_model, or --weights=random"
+            "gs://simclr-checkpoints-tf2/simclrv2/pretrained/"
+            f"{config.name}/saved_model, or --weights=random"
         )
     if Path(config.weights).is_dir():
         model, head = import_weights(config.weights, resnet)

@@ -12,12 +12,12 @@ every variable.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
+from artifacts.files import whole_folder
 from simclr_tf2.encoders import Encoder
 from simclr_tf2.heads import CLASSIFIER, PROJECTION, projections
 from simclr_tf2.import_official import infer_architecture
@@ -36,7 +36,7 @@ def export_saved_model(
     encoder: Encoder,
     projection_head: keras.Model | None = None,
     classifier: keras.Model | None = None,
-    head_layer: int = 0,
+    projection_layer: int = 0,
 ) -> None:
     """Writes the SavedModel, whole or not at all.
 
@@ -44,33 +44,20 @@ def export_saved_model(
         folder: is replaced if it exists.
         encoder: any.
         projection_head: on the features.
-        classifier: on layer `head_layer` of the projection head; 0 is the features.
+        classifier: on layer `projection_layer` of the projection head; 0 is the
+            features.
     """
-    folder = Path(folder)
-    partial, old = (
-        folder.with_name(f".partial-{folder.name}"),
-        folder.with_name(f".old-{folder.name}"),
-    )
-    for leftover in (partial, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    frozen = [
-        layer for layer in getattr(encoder.model, "layers", ()) if not layer.trainable
-    ]
+    layers = getattr(encoder.model, "layers", ())
+    frozen = [layer for layer in layers if not layer.trainable]
     try:
-        for layer in frozen:
-            layer.trainable = (
-                True  # what was frozen in training is not in the exported model
-            )
-        tf.saved_model.save(
-            _Exported(encoder, projection_head, classifier, head_layer), str(partial)
-        )
+        for layer in frozen:  # what was frozen in training isn't in the exported model
+            layer.trainable = True
+        exported = _Exported(encoder, projection_head, classifier, projection_layer)
+        with whole_folder(folder, replace=True) as partial:
+            tf.saved_model.save(exported, str(partial))
     finally:
         for layer in frozen:
             layer.trainable = False
-    if folder.exists():
-        folder.rename(old)
-    partial.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 class _Exported(tf.Module):
@@ -86,7 +73,7 @@ class _Exported(tf.Module):
         encoder: Encoder,
         projection_head: keras.Model | None,
         classifier: keras.Model | None,
-        head_layer: int,
+        projection_layer: int,
     ):
         super().__init__(name="simclr")
         names = _names(encoder, projection_head, classifier)
@@ -126,7 +113,12 @@ class _Exported(tf.Module):
         def outputs(inputs, trainable):
             with keras.StatelessScope(pairs) as scope:
                 ends = _outputs(
-                    encoder, projection_head, classifier, head_layer, inputs, trainable
+                    encoder,
+                    projection_head,
+                    classifier,
+                    projection_layer,
+                    inputs,
+                    trainable,
                 )
                 moved = [
                     (copy, scope.get_current_value(variable))
@@ -170,7 +162,9 @@ def _names(
     projection_head: keras.Model | None,
     classifier: keras.Model | None,
 ) -> dict[str, str]:
-    """Path -> official name, in the official order; heads have theirs on any encoder."""
+    """Path -> official name, in the official order; heads have theirs on any
+    encoder.
+    """
     config = ResNetConfig.parse(encoder.config.name) or _architecture_of(encoder)
     layers = (
         sum(layer.name.endswith(".dense") for layer in projection_head.layers)
@@ -206,7 +200,7 @@ def _outputs(
     encoder: Encoder,
     projection_head,
     classifier,
-    head_layer: int,
+    projection_layer: int,
     inputs,
     trainable: bool,
 ) -> dict[str, tf.Tensor]:
@@ -218,5 +212,5 @@ def _outputs(
         layers = projections(projection_head, features, trainable)
         ends[PROJECTED] = layers[-1]
     if classifier is not None:
-        ends[LOGITS] = classifier(layers[head_layer])
+        ends[LOGITS] = classifier(layers[projection_layer])
     return {name: tf.cast(end, tf.float32) for name, end in ends.items()}

@@ -4,42 +4,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import keras
 
 from simclr_tf2.batch_norm import FusedBatchNormalization
+from simclr_tf2.config import HeadConfig
 
 PROJECTION, CLASSIFIER = "projection_head", "head_supervised"
-HEAD_KINDS = ("nonlinear", "linear", "none")
-
-
-@dataclass(frozen=True)
-class HeadConfig:
-    """A projection head: `layers` dense layers, the last `output` wide."""
-
-    kind: str = (
-        "nonlinear"  # one of HEAD_KINDS; linear is one layer, none projects nothing
-    )
-    layers: int = 2  # of a nonlinear head: 2 in the first paper, 3 in the second
-    hidden: int = (
-        0  # width of the hidden layers; 0 is that of the embedding, as in the papers
-    )
-    output: int = 128  # width of the projection
-
-    def __post_init__(self) -> None:
-        if self.kind not in HEAD_KINDS:
-            raise ValueError(
-                f"the head's kind must be one of {', '.join(HEAD_KINDS)}; got "
-                f"{self.kind!r}"
-            )
-        if self.layers < 1:
-            raise ValueError(f"the head's layers must be at least 1; got {self.layers}")
-
-    @property
-    def depth(self) -> int:
-        """How many dense layers the head has."""
-        return {"none": 0, "linear": 1}.get(self.kind, self.layers)
 
 
 def build_projection_head(width: int, config: HeadConfig) -> keras.Model:

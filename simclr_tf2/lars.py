@@ -20,9 +20,9 @@ class LARS(keras.optimizers.Optimizer):
     """Momentum with a learning rate for each variable: lr * trust, where with g' = g +
     decay * w
 
-        trust = eeta * |w| / |g'|       (1 where a norm is 0, or the variable is
-        excluded) m <- momentum * m + lr * trust * g',    w <- w - m          (classic
-        momentum) m <- momentum * m + g',    w <- w - lr * trust(m) * m
+        trust = trust_coefficient * |w| / |g'|       (1 where a norm is 0, or the
+        variable is excluded) m <- momentum * m + lr * trust * g',    w <- w - m
+        (classic momentum) m <- momentum * m + g',    w <- w - lr * trust(m) * m
         (otherwise)
 
     Args:
@@ -32,7 +32,7 @@ class LARS(keras.optimizers.Optimizer):
         nesterov: look one step ahead: the update is momentum * m + the new term instead
             of m.
         classic_momentum: whether the learning rate is inside the moving sum.
-        eeta: the trust coefficient.
+        trust_coefficient: the trust coefficient.
         exclude_from_decay: regular expressions, searched anywhere in a variable's path;
             these get no decay.
         exclude_from_adaptation: the same for the trust ratio; None takes
@@ -46,7 +46,7 @@ class LARS(keras.optimizers.Optimizer):
         decay: float = 0.0,
         nesterov: bool = False,
         classic_momentum: bool = True,
-        eeta: float = 0.001,
+        trust_coefficient: float = 0.001,
         exclude_from_decay: Sequence[str] = EXCLUDED,
         exclude_from_adaptation: Sequence[str] | None = None,
         name: str = "lars",
@@ -56,7 +56,10 @@ class LARS(keras.optimizers.Optimizer):
         # Not `weight_decay`: an optimizer that has it gets Keras' decoupled decay on
         # top.
         self.momentum, self.decay, self.nesterov = momentum, decay, nesterov
-        self.classic_momentum, self.eeta = classic_momentum, eeta
+        self.classic_momentum, self.trust_coefficient = (
+            classic_momentum,
+            trust_coefficient,
+        )
         self.exclude_from_decay = list(exclude_from_decay)
         self.exclude_from_adaptation = (
             None if exclude_from_adaptation is None else list(exclude_from_adaptation)
@@ -102,7 +105,9 @@ class LARS(keras.optimizers.Optimizer):
         weight_norm, update_norm = tf.norm(variable), tf.norm(update)
         both = tf.logical_and(weight_norm > 0, update_norm > 0)
         return tf.where(
-            both, self.eeta * weight_norm / tf.where(both, update_norm, 1.0), 1.0
+            both,
+            self.trust_coefficient * weight_norm / tf.where(both, update_norm, 1.0),
+            1.0,
         )
 
     def get_config(self):
@@ -111,7 +116,7 @@ class LARS(keras.optimizers.Optimizer):
             "decay",
             "nesterov",
             "classic_momentum",
-            "eeta",
+            "trust_coefficient",
             "exclude_from_decay",
             "exclude_from_adaptation",
         )

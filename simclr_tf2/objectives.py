@@ -9,49 +9,21 @@ that.
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from simclr_tf2.augment import AugmentConfig, crop_and_flip, two_views
+from simclr_tf2.augment import crop_and_flip, two_views
+from simclr_tf2.config import NOTHING_FROZEN, ObjectiveConfig
 from simclr_tf2.encoders import Encoder
 from simclr_tf2.heads import (
-    HeadConfig,
     build_classifier,
     build_projection_head,
     projections,
 )
 from simclr_tf2.nt_xent import nt_xent
 from simclr_tf2.resnet import group_of
-
-NOTHING_FROZEN = -1
-
-
-@dataclass(frozen=True)
-class ObjectiveConfig:
-    """How to train; see OBJECTIVES for what."""
-
-    augment: AugmentConfig
-    # of the labels; contrastive training takes them, where there are any, for its
-    # online classifier
-    classes: int = 0
-    temperature: float = 0.1  # contrastive: of NT-Xent
-    head: HeadConfig = field(
-        default_factory=HeadConfig
-    )  # contrastive: the projection head
-    online: bool = (
-        True  # contrastive: train a linear classifier beside, behind a stop-gradient
-    )
-    label_smoothing: float = 0.0  # supervised and linear
-    # supervised and linear: the classifier reads this layer of the encoder's projection
-    # head; 0 none
-    head_layer: int = 0
-    # block group up to which all is frozen; 0 is the stem, 4 the whole network
-    train_after: int = NOTHING_FROZEN
-    # of batch norm in what is frozen; False lets them drift, as the official code does
-    frozen_statistics: bool = True
 
 
 class Objective(abc.ABC):
@@ -73,14 +45,15 @@ class Objective(abc.ABC):
         self.projection_head: Any = None  # keras.Model
         self.classifier: Any = None
         self._frozen: set[str] = set()
-        if config.train_after != NOTHING_FROZEN:
+        if config.freeze_through_block != NOTHING_FROZEN:
             self._freeze()
 
     def _freeze(self) -> None:
-        last = self.config.train_after
+        last = self.config.freeze_through_block
         if not 0 <= last <= 4 or not self.encoder.has_block_groups:
             raise ValueError(
-                f"train_after must be {NOTHING_FROZEN} (all weights train) or, with a "
+                f"freeze_through_block must be {NOTHING_FROZEN} (all weights train) "
+                "or, with a "
                 "SimCLR ResNet, 0 (after the stem) to 4; "
                 f"got {last} with encoder {self.encoder.config.name}"
             )
@@ -104,7 +77,9 @@ class Objective(abc.ABC):
 
     @property
     def trainable_variables(self) -> list:
-        """The variables that the optimizer moves: first the encoder's, then the heads'."""
+        """The variables that the optimizer moves: first the encoder's, then the
+        heads'.
+        """
         network = [
             v
             for v in self.encoder.trainable_variables
@@ -155,15 +130,16 @@ class Contrastive(Objective):
 
     def __init__(self, encoder: Encoder, config: ObjectiveConfig):
         super().__init__(encoder, config)
-        if config.head_layer:
+        if config.projection_layer:
             raise ValueError(
-                f"head_layer is for supervised and linear; got {config.head_layer} "
+                "projection_layer is for supervised and linear; got "
+                f"{config.projection_layer} "
                 "with objective contrastive"
             )
         self.projection_head = encoder.projection_head or build_projection_head(
             encoder.width, config.head
         )
-        if config.online and config.classes >= 2:
+        if config.online_linear_eval and config.classes >= 2:
             self.classifier = build_classifier(encoder.width, config.classes)
 
     def augment(self, image, seed):
@@ -197,7 +173,7 @@ class Contrastive(Objective):
 
 class Supervised(Objective):
     """Cross entropy on a new classifier. All weights train, or those after a block
-    (`train_after`).
+    (`freeze_through_block`).
     """
 
     def __init__(self, encoder: Encoder, config: ObjectiveConfig):
@@ -208,8 +184,10 @@ class Supervised(Objective):
                 f"{config.classes}"
             )
         width = encoder.width
-        if config.head_layer:
-            self.projection_head = _up_to(encoder.projection_head, config.head_layer)
+        if config.projection_layer:
+            self.projection_head = _up_to(
+                encoder.projection_head, config.projection_layer
+            )
             width = int(self.projection_head.output_shape[-1])
         self.classifier = build_classifier(width, config.classes)
 
@@ -254,7 +232,8 @@ def _up_to(head: keras.Model | None, layer: int) -> keras.Model:
     depth = len(head.outputs) - 1 if head is not None else 0
     if head is None or not 1 <= layer <= depth:
         raise ValueError(
-            "head_layer must be 0, or a layer of the encoder's projection head, which "
+            "projection_layer must be 0, or a layer of the encoder's projection head, "
+            "which "
             f"has {depth}; got {layer}"
         )
     return keras.Model(head.inputs, head.outputs[layer], name=head.name)

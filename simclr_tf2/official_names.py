@@ -175,7 +175,8 @@ class _Namer:
 
     def block(self, scope: str, path: str, project: bool) -> list[tuple[str, str]]:
         config, main = self.config, f"{path}/main"
-        scope = f"{scope}/{self.numbered('bottleneck_block' if config.bottleneck else 'residual_block')}"
+        kind = "bottleneck_block" if config.bottleneck else "residual_block"
+        scope = f"{scope}/{self.numbered(kind)}"
         shortcut = self.conv_and_norm(scope, f"{path}/shortcut", 0) if project else []
         rows = self.conv_and_norm(scope, main, 0)
         if config.bottleneck and config.sk_ratio:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+from simclr_tf2.config import OPTIMIZERS
 from simclr_tf2.heads import CLASSIFIER
 from simclr_tf2.lars import LARS, path_of_any
 
 # adamw decays kernels apart from the gradient; lars decays in its own step, the
 # classifier excepted; momentum (SGD with Nesterov momentum 0.9) and adam leave it to
 # the loss, as the official code does.
-OPTIMIZERS = ("adamw", "lars", "momentum", "adam")
 
 
 def make_optimizer(

@@ -90,7 +90,9 @@ class ResNetConfig:
     @property
     def name(self) -> str:
         squeeze = f"_se{self.se_ratio:g}" if self.se_ratio else ""
-        return f"r{self.depth}_{self.width}x_sk{int(self.sk_ratio > 0)}{squeeze}{'_small' if self.small_images else ''}"
+        small = "_small" if self.small_images else ""
+        selective = int(self.sk_ratio > 0)
+        return f"r{self.depth}_{self.width}x_sk{selective}{squeeze}{small}"
 
     @property
     def bottleneck(self) -> bool:

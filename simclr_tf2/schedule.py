@@ -9,7 +9,7 @@ import math
 import keras
 import tensorflow as tf
 
-SCALINGS = ("none", "linear", "sqrt")
+from simclr_tf2.config import SCALINGS
 
 
 def peak_learning_rate(base: float, batch_size: int, scaling: str) -> float:

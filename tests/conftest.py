@@ -4,8 +4,14 @@ a small field.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+import hashlib
+import importlib
+import io
+import json
+import logging
 import os
 from pathlib import Path
 
@@ -17,9 +23,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from data.crop_table import CropTable
 from data.cropandweed import read_cropandweed
-from data.embeddings import EmbeddingWriter
-from data.images import CropView, cut, read_image
+from data.embeddings import EmbeddingSet, EmbeddingWriter
+from data.images import CropWindow, cut, read_image
 from data.sample_field import draw_field
 from data.where import rows_where
 from probe.transforms import l2_normalize
@@ -49,6 +56,39 @@ def noisy(color: tuple[int, int, int], size: tuple[int, int], seed: int) -> Imag
     """An image of one colour with noise, width x height."""
     noise = np.random.default_rng(seed).normal(0, 25, (size[1], size[0], 3))
     return Image.fromarray(np.clip(np.array(color) + noise, 0, 255).astype(np.uint8))
+
+
+def set_of(vectors: np.ndarray, labels: list[str] | None = None) -> EmbeddingSet:
+    """An embedding set in memory, one whole image per vector; nothing lies
+    behind it.
+    """
+    count = len(vectors)
+    names = ["" if labels is None else labels[row] for row in range(count)]
+    classes = sorted(set(names) - {""})
+    table = CropTable.from_columns(
+        "nowhere",
+        {
+            "image": [f"{row:05d}.png" for row in range(count)],
+            "left": [0] * count,
+            "top": [0] * count,
+            "right": [9] * count,
+            "bottom": [9] * count,
+            "label": [classes.index(name) if name else -1 for name in names],
+            "label_name": names,
+            "session": [""] * count,
+            "split": [""] * count,
+        },
+    )
+    vectors = np.asarray(vectors, np.float32)
+    meta = {
+        "sha256": hashlib.sha256(vectors.tobytes()).hexdigest(),
+        "table_hash": table.content_hash,
+        "encoder_hash": "made up",
+        "endpoint": "made up",
+        "image_size": 32,
+        "view": {"padding": 0.0, "square": True, "fill": "reflect"},
+    }
+    return EmbeddingSet(vectors, table, meta, Path("nowhere"), whole=False)
 
 
 @pytest.fixture
@@ -85,7 +125,7 @@ def field_set(tmp_path_factory, field: Path) -> Path:
     keras.utils.set_random_seed(1)
     encoder = make_encoder(EncoderConfig("tiny", "random"))
     encoder.save(run)
-    view = CropView()
+    view = CropWindow()
     crops = [
         np.asarray(cut(read_image(table.path(row)), table.boxes[row], 32, view))
         for row in range(len(table))
@@ -112,3 +152,51 @@ def field_set(tmp_path_factory, field: Path) -> Path:
     writer.append(vectors.astype(np.float32), np.ones(len(table), bool))
     writer.finish({"encoder": "tiny", "weights": "../encoder.weights.h5"})
     return run / "embeddings"
+
+
+def read_card(folder: Path) -> dict:
+    """The card of an export."""
+    return json.loads((Path(folder) / "card.json").read_text(encoding="utf-8"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """What a call of a script came to."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def call(script: str, *arguments: object, check: bool = True) -> Done:
+    """Runs a script's main in this process, as `python <script> <arguments>` would."""
+    main = importlib.import_module(script.removesuffix(".py")).main
+    out, err = io.StringIO(), io.StringIO()
+    handler = logging.StreamHandler(err)
+    loggers = [logging.getLogger(name) for name in ("curation", "simclr_tf2")]
+    code = 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        for logger in loggers:
+            logger.addHandler(handler)
+        try:
+            main([script, *map(str, arguments)])
+        except SystemExit as stop:
+            code = 1
+            err.write(f"{stop.code}\n")
+        finally:
+            for logger in loggers:
+                logger.removeHandler(handler)
+            keras.mixed_precision.set_global_policy("float32")
+    done = Done(code, out.getvalue(), err.getvalue())
+    assert not check or code == 0, done.stderr
+    return done
+
+
+def failure(script: str, *arguments: object) -> str:
+    """The message of a call that must fail with one."""
+    done = call(script, *arguments, check=False)
+    assert done.returncode == 1, done.stdout
+    return done.stderr.strip().splitlines()[-1]
+
+
+TINY = ["--encoder=tiny", "--weights=random", "--image_size=32", "--batch_size=8"]

@@ -43,7 +43,7 @@ class Reference:
         self.config = config_of(name)
         self.resnet = build_resnet(self.config)
         self.projection_head = build_projection_head(
-            self.config.embedding_width, HeadConfig(layers=3)
+            self.config.embedding_width, HeadConfig(layers=3, hidden=0)
         )
         self.classifier = build_classifier(self.config.embedding_width, 10)
         self.variables = variables_by_path(

@@ -1,5 +1,5 @@
 """The import rules: what lies left of an arrow never imports what lies right of it, and
-TensorFlow stays in its place.
+TensorFlow stays in its place. Held at every depth.
 """
 
 import ast
@@ -10,7 +10,25 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("data", "simclr_tf2", "probe", "web", "benchmarks")
+# artifacts <- data, probe, simclr_tf2 (which never import each other) <- curation <-
+# web
+ALLOWED = {
+    "artifacts": set(),
+    "data": {"artifacts"},
+    "probe": {"artifacts"},
+    "simclr_tf2": {"artifacts"},
+    "curation": {"artifacts", "data", "probe", "simclr_tf2"},
+    "web": {"artifacts", "data", "probe", "curation"},
+}
+PACKAGES = {*ALLOWED, "benchmarks", "command_line"}
+SCRIPTS = sorted(ROOT.glob("run_*.py"))
+HEAVY = ("tensorflow", "keras", "tensorflow_datasets")
+
+
+def files_of(package):
+    found = sorted((ROOT / package).rglob("*.py"))
+    assert found, package
+    return found
 
 
 def imports_of(path: Path) -> set[str]:
@@ -20,9 +38,7 @@ def imports_of(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module} | {
-                f"{node.module}.{alias.name}" for alias in node.names
-            }
+            names |= {node.module} | {f"{node.module}.{a.name}" for a in node.names}
     return names
 
 
@@ -30,47 +46,89 @@ def packages_used(path: Path) -> set[str]:
     return {name.split(".")[0] for name in imports_of(path)}
 
 
-@pytest.mark.parametrize("package", ["data", "simclr_tf2", "probe"])
-def test_packages_do_not_import_each_other(package):
-    for path in (ROOT / package).glob("*.py"):
-        others = set(PACKAGES) - {package}
-        assert not packages_used(path) & others, path
+@pytest.mark.parametrize("package", ALLOWED)
+def test_nothing_imports_what_lies_right_of_it(package):
+    for path in files_of(package):
+        used = packages_used(path) & PACKAGES
+        assert used <= ALLOWED[package] | {package}, path
 
 
 def test_only_the_pipeline_of_data_imports_tensorflow():
     users = {
         path.name
-        for path in (ROOT / "data").glob("*.py")
+        for path in files_of("data")
         if packages_used(path) & {"tensorflow", "keras"}
     }
     assert users == {"pipeline.py"}
 
 
-def test_the_page_is_over_probe_and_data_and_embeds_in_one_place():
-    for path in (ROOT / "web").glob("*.py"):
-        assert "benchmarks" not in packages_used(path), path
-        assert "simclr_tf2" not in packages_used(path) or path.name == "outside.py", (
-            path
-        )
+@pytest.mark.parametrize("package", ALLOWED)
+def test_library_code_reads_no_flags(package):
+    for path in files_of(package):
+        assert "absl" not in packages_used(path), path
 
 
-def test_library_code_reads_no_flags():
-    for package in ("data", "simclr_tf2", "probe", "web"):
-        for path in (ROOT / package).glob("*.py"):
-            assert not {"absl.flags", "absl.app"} & imports_of(path), path
+def test_scripts_are_thin():
+    assert [path.stem for path in SCRIPTS] == [
+        "run_embed",
+        "run_evaluate",
+        "run_export",
+        "run_finetune",
+        "run_page",
+        "run_search",
+    ]
+    for path in SCRIPTS:
+        lines = path.read_text().splitlines()
+        assert len(lines) < 150, path
+        assert max(map(len, lines)) <= 88, path
+        names = [
+            node.name
+            for node in ast.parse(path.read_text()).body
+            if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        ]
+        assert {name for name in names if not name.startswith("_")} == {"main"}, path
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "import probe.feedback, probe.metrics, probe.marks, data.embeddings",
-        "import run_search",
-        "import web.serve, data.export",
-    ],
-)
-def test_searching_does_not_load_tensorflow(statement):
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_help_fits_on_a_screen(path):
+    """And loads no TensorFlow, so that it is there at once."""
     check = (
-        f"import sys; {statement}; assert 'tensorflow' not in sys.modules and 'keras' "
-        "not in sys.modules"
+        f"import sys, {path.stem}; {path.stem}.main(['{path.name}', '--help']); "
+        f"assert not {{name.split('.')[0] for name in sys.modules}} & set({HEAVY!r})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", check],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) <= 60
+    assert max(map(len, lines)) <= 88
+    assert "Flags:" in lines
+
+
+def test_two_scripts_share_a_process():
+    names = ", ".join(path.stem for path in SCRIPTS)
+    subprocess.run([sys.executable, "-c", f"import {names}"], cwd=ROOT, check=True)
+
+
+# What needs TensorFlow is imported on first use. These are the exceptions: the jobs.
+JOBS = {"curation.embedding", "curation.finetuning"}
+
+
+def test_probe_curation_and_web_load_without_tensorflow():
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for package in ("artifacts", "probe", "curation", "web")
+        for path in files_of(package)
+    ]
+    light = sorted(name.removesuffix(".__init__") for name in {*modules} - JOBS)
+    check = (
+        "import sys, importlib; [importlib.import_module(name) for name in "
+        f"{light!r}]; "
+        f"loaded = {{name.split('.')[0] for name in sys.modules}}; "
+        f"assert not loaded & set({HEAVY!r}), loaded & set({HEAVY!r})"
     )
     subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=True)

@@ -15,7 +15,9 @@ ROOT = Path(__file__).parent.parent
 
 
 def embedding_set(folder, images, distance):
-    """400 crops of one image, a class of 120 that is `distance` away from the others."""
+    """400 crops of one image, a class of 120 that is `distance` away from the
+    others.
+    """
     count, relevant = 400, 120
     boxes = {
         "left": [i % 20 for i in range(count)],
@@ -76,7 +78,7 @@ def test_counts_are_those_of_the_criterion_and_the_report_needs_nothing_else(tmp
     assert (
         counts["ImageNet"]
         < counts["fine-tuned"]
-        < counts["probe, the default policy's marks"]
+        < counts["probe, the default strategy's marks"]
         <= 50
     )
     assert (

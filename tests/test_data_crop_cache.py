@@ -3,15 +3,15 @@ import pytest
 
 from data import crop_cache
 from data.crop_cache import CropCache
-from data.images import CropView, cut_at_most, read_image
+from data.images import CropWindow, cut_at_most, read_image
 from tests.test_data_pipeline import boxes_table  # noqa: F401  a fixture
 
-VIEW = CropView(padding=0.1)
+VIEW = CropWindow(padding=0.1)
 
 
 @pytest.mark.parametrize("per_part", [4, 100])
 def test_cached_crops_are_the_pixels_of_the_images(
-    boxes_table,  # noqa: F811
+    boxes_table,
     tmp_path,
     monkeypatch,
     per_part,
@@ -30,7 +30,7 @@ def test_cached_crops_are_the_pixels_of_the_images(
 
 
 def test_a_second_cache_decodes_only_what_is_missing(
-    boxes_table,  # noqa: F811
+    boxes_table,
     tmp_path,
     monkeypatch,
 ):
@@ -49,7 +49,7 @@ def test_a_second_cache_decodes_only_what_is_missing(
     assert decoded == ["3.png"]
 
 
-def test_a_cache_of_another_size_or_view_is_replaced(boxes_table, tmp_path):  # noqa: F811
+def test_a_cache_of_another_size_or_view_is_replaced(boxes_table, tmp_path):
     CropCache(tmp_path / "cache", boxes_table, 16, VIEW)
     assert CropCache(tmp_path / "cache", boxes_table, 8, VIEW).read(0).shape == (
         8,
@@ -57,6 +57,6 @@ def test_a_cache_of_another_size_or_view_is_replaced(boxes_table, tmp_path):  # 
         3,
     )
     stretched = CropCache(
-        tmp_path / "cache", boxes_table, 8, CropView(square=False)
+        tmp_path / "cache", boxes_table, 8, CropWindow(square=False)
     ).read(0)
     assert stretched.shape == (8, 5, 3)

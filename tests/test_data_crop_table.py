@@ -3,7 +3,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from data.crop_table import SCHEMA, CropTable, make_crop_id
+from data.crop_table import SCHEMA, CropTable, make_crop_id, make_crop_id_v1
 
 
 def columns(images, boxes=None, **extra):
@@ -60,7 +60,7 @@ def test_parquet_round_trip_keeps_values_and_root(tmp_path):
     read = CropTable.read(tmp_path / "crops.parquet")
     assert read.root == tmp_path.resolve()
     assert read.content_hash == table.content_hash
-    assert read.rows.column_names == [*SCHEMA.names, "moisture"]
+    assert read.rows.column_names == [*SCHEMA.names, "moisture", "crop_id_v1"]
     assert read.path(1) == tmp_path.resolve() / "b.jpg"
     assert (
         CropTable.read(tmp_path / "crops.parquet", "elsewhere").path(0).as_posix()
@@ -157,3 +157,43 @@ def test_an_image_outside_of_the_root_is_found_however_it_is_written(
                 f"{absolute}@3,3",
             )
         ] == [[0]] * 4
+
+
+def test_an_id_is_of_the_path_below_the_data_set_however_it_is_written():
+    box = (1, 2, 30, 40)
+    plain = make_crop_id("Möhre/001.png", box)
+    decomposed = "Mo\u0308hre/001.png"
+    for image in ("images/Möhre/001.png", decomposed, "Möhre\\001.png"):
+        assert make_crop_id(image, box) == plain
+    for image in ("images/images/Möhre/001.png", "pictures/Möhre/001.png"):
+        assert make_crop_id(image, box) != plain
+    # What neither folder nor accents touch keeps the id that it had.
+    assert make_crop_id("a/b.jpg", box) == make_crop_id_v1("a/b.jpg", box)
+
+
+def test_two_images_that_differ_by_the_folder_alone_stay_two():
+    table = CropTable.from_columns("", columns(["a.png", "images/a.png"]))
+    assert len(set(table.ids)) == 2
+    assert table.rows_of(table.ids).tolist() == [0, 1]
+
+
+def test_ids_of_version_0_5_0_are_looked_up_and_files_of_it_get_new_ones(tmp_path):
+    table = CropTable.from_columns(tmp_path, columns(["images/a.png", "images/b.png"]))
+    old = [make_crop_id_v1(image, (0, 0, 10, 20)) for image in table.column("image")]
+    assert table.column("crop_id_v1").tolist() == old
+    assert (table.ids != old).all()
+    assert table.rows_of(old).tolist() == [0, 1]
+    assert table.find(old[1]) == table.find(table.ids[1]) == [1]
+    with pytest.raises(ValueError, match="marks must name crops .* unknown: 'x'"):
+        table.rows_of([old[0], "x"], "marks")
+    # As 0.5.0 wrote it: old ids, and no column that says so.
+    place = table.rows.column_names.index("crop_id")
+    rows = table.rows.drop_columns(["crop_id_v1"])
+    rows = rows.set_column(place, "crop_id", table.rows.column("crop_id_v1"))
+    before = CropTable(tmp_path, rows)
+    assert before.content_hash == table.content_hash
+    before.write(tmp_path / "old.parquet")
+    read = CropTable.read(tmp_path / "old.parquet")
+    assert read.ids.tolist() == table.ids.tolist()
+    assert read.column("crop_id_v1").tolist() == old
+    assert read.content_hash == table.content_hash

@@ -123,7 +123,7 @@ def test_both_layouts_are_the_same_table(tmp_path):
 
 
 def test_pool_material_can_be_left_out(tmp_path):
-    table, report = read_cropandweed(make(tmp_path), pool=False)
+    table, report = read_cropandweed(make(tmp_path), keep_unlabeled=False)
     assert 255 not in table.column("label_id")
     assert len(table) == 5
     assert report.counts["boxes of no class of the variant, left out"] == 1

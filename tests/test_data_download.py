@@ -12,8 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from artifacts.http import DownloadError, fetch
 from data import download_cropandweed
-from data.download import DownloadError, fetch, unpack
+from data.archives import unpack
 from data.download_cropandweed import ARCHIVES, download, main, place
 
 CONTENT = bytes(
@@ -288,7 +289,7 @@ def test_archives_can_be_deleted_and_are_not_fetched_again(dataset, tmp_path):
 
 def test_a_full_disk_is_noticed_before_the_first_byte(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "data.download.shutil.disk_usage",
+        "artifacts.http.shutil.disk_usage",
         lambda _: type("Usage", (), {"free": 20_000})(),
     )
     with pytest.raises(

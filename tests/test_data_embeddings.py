@@ -44,6 +44,7 @@ def test_written_and_loaded_are_equal_and_mapped(tmp_path, table, vectors):
     assert loaded.meta == written.meta
     assert loaded.meta["encoder"] == "tiny"
     assert sorted(item.name for item in (tmp_path / "set").iterdir()) == [
+        ".derived.npz",
         "crops.parquet",
         "embeddings.npy",
         "meta.json",

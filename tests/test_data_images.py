@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from data import images
-from data.images import CropView, ImageError, cut, cut_at_most, read_image, read_size
+from data.images import CropWindow, ImageError, cut, cut_at_most, read_image, read_size
 
 RED = (250, 10, 10)
 
@@ -139,10 +139,10 @@ def test_pixels_without_a_defined_range_are_refused_and_small_values_kept(tmp_pa
 @pytest.mark.parametrize(
     ("view", "window"),
     [
-        (CropView(square=False), (10, 20, 50, 40)),
-        (CropView(), (10, 10, 50, 50)),
-        (CropView(padding=0.25, square=False), (0, 10, 60, 50)),
-        (CropView(padding=0.5), (-10, -10, 70, 70)),
+        (CropWindow(square=False), (10, 20, 50, 40)),
+        (CropWindow(), (10, 10, 50, 50)),
+        (CropWindow(padding=0.25, square=False), (0, 10, 60, 50)),
+        (CropWindow(padding=0.5), (-10, -10, 70, 70)),
     ],
 )
 def test_hand_worked_windows(view, window):
@@ -153,7 +153,7 @@ def test_a_square_view_keeps_the_aspect_and_the_pixels():
     image = Image.fromarray(
         np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
     )
-    crop = cut(image, (10, 20, 50, 40), 40, CropView())
+    crop = cut(image, (10, 20, 50, 40), 40, CropWindow())
     assert np.array_equal(np.asarray(crop), np.asarray(image)[10:50, 10:50])
 
 
@@ -161,17 +161,17 @@ def test_beyond_the_border_pixels_are_mirrored_or_grey():
     pixels = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
     image = Image.fromarray(pixels)
     mirrored = np.asarray(
-        cut_at_most(image, (0, 0, 4, 2), 9, CropView())
+        cut_at_most(image, (0, 0, 4, 2), 9, CropWindow())
     )  # rows -1 to 2, columns 0 to 3
     assert np.array_equal(mirrored, pixels[[0, 0, 1, 2], :4])
-    grey = np.asarray(cut_at_most(image, (0, 0, 4, 2), 9, CropView(fill="grey")))
+    grey = np.asarray(cut_at_most(image, (0, 0, 4, 2), 9, CropWindow(fill="gray")))
     assert np.array_equal(grey[1:], pixels[:3, :4])
     assert (grey[0] == 128).all()
 
 
 def test_a_margin_wider_than_the_image_is_filled_too():
     image = Image.new("RGB", (4, 3), RED)
-    assert (np.asarray(cut(image, (0, 0, 4, 3), 8, CropView(padding=4))) == RED).all()
+    assert (np.asarray(cut(image, (0, 0, 4, 3), 8, CropWindow(padding=4))) == RED).all()
 
 
 @pytest.mark.parametrize(
@@ -183,4 +183,4 @@ def test_a_margin_wider_than_the_image_is_filled_too():
 )
 def test_bad_views_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        CropView(**arguments)
+        CropWindow(**arguments)

@@ -7,7 +7,7 @@ from data import pipeline
 from data.crop_cache import CropCache
 from data.crop_table import CropTable
 from data.image_folder import read_image_folder
-from data.images import STRETCHED, CropView, cut, read_image
+from data.images import STRETCHED, CropWindow, cut, read_image
 from data.pipeline import (
     Unreadable,
     embedding_batches,
@@ -142,7 +142,9 @@ def test_labels_are_places_among_the_classes(photos, tmp_path):
     }  # green and red, although the source calls them 1 and 2
 
 
-@pytest.mark.parametrize("view", [STRETCHED, CropView(), CropView(0.5, False, "grey")])
+@pytest.mark.parametrize(
+    "view", [STRETCHED, CropWindow(), CropWindow(0.5, False, "gray")]
+)
 def test_embedding_batches_show_the_view(boxes_table, view):
     crops, _ = next(
         iter(embedding_batches(boxes_table, 16, 3, Unreadable(), view=view))

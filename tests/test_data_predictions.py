@@ -3,9 +3,11 @@ import json
 import numpy as np
 import pytest
 
+from artifacts.progress import no_progress
+from data.class_writers import FORMATS, Selection
 from data.cropandweed import read_cropandweed
-from data.export import Selection, export
 from data.predictions import confusions, overlap, with_predictions
+from data.report import Report
 from data.where import rows_where
 
 
@@ -91,12 +93,9 @@ def test_coco_results_go_to_the_box_they_overlap_most(table, tmp_path):
 def test_a_perfect_detector_on_our_own_coco_export_agrees_with_every_label(
     table, tmp_path
 ):
-    export(
-        Selection(table, np.array([0]), np.array([1.0]), "new class", {}),
-        "coco",
-        tmp_path / "coco",
-        {},
-    )
+    selection = Selection(table, np.array([0]), np.array([1.0]), "new class", {})
+    (tmp_path / "coco").mkdir()
+    FORMATS["coco"](selection, tmp_path / "coco", Report(), no_progress)
     annotations = json.loads((tmp_path / "coco" / "annotations.json").read_text())[
         "annotations"
     ]

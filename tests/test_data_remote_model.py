@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from data.download import DownloadError
+from artifacts.http import DownloadError
 from data.remote_model import cache_folder, is_remote, local_saved_model
 
 FILES = {

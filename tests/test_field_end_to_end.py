@@ -12,8 +12,8 @@ import pytest
 from data.cropandweed import read_cropandweed
 from data.download_cropandweed import ARCHIVES, download
 from data.embeddings import EmbeddingSet
+from tests.conftest import TINY, call, failure
 from tests.test_data_download import server  # noqa: F401  a fixture
-from tests.test_run_scripts import TINY, call, failure
 
 
 def archive(root, names):
@@ -28,7 +28,7 @@ def archive(root, names):
 
 
 @pytest.fixture
-def dataset(server, field):  # noqa: F811
+def dataset(server, field):
     """The sample field in five archives on a server that drops each connection once."""
     names = [
         path.relative_to(field).as_posix()
@@ -65,7 +65,7 @@ def test_from_the_archives_to_a_ranking(dataset, field, tmp_path):
         f"--where={where}",
         "--epochs=1",
         "--variant=Fine24",
-        "--padding=0.1",
+        '--config={"padding": 0.1}',
     ]
     done = call("run_finetune.py", *arguments, *TINY)
     assert "1 unreadable" in done.stdout or "unreadable" in done.stdout

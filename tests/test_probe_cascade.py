@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from probe.cascade import Cascade
-from probe.search import CosineIndex
+from probe.index import CosineIndex
 from probe.transforms import TRANSFORMS, Transform, l2_normalize
 
 COUNT, WIDTH = 3000, 96
@@ -40,30 +40,32 @@ def brute(transform, directions, k, allowed):
 @pytest.mark.parametrize("name", TRANSFORMS)
 @pytest.mark.parametrize("queries", [1, 9])
 def test_a_cascade_changes_no_result(name, queries):
-    transform = Transform.fit(name, VECTORS, width=60)
-    cascade = Cascade.build(VECTORS, transform, PREFIXES)
+    transform = Transform.fit(name, VECTORS, dim=60)
+    cascade = Cascade.build(VECTORS, transform, prefixes=PREFIXES)
     directions = (
         transform(VECTORS[:queries]) if name == "whiten" else QUERIES[:queries] * 3.0
     )
     allowed = np.random.default_rng(4).random(COUNT) < 0.8
     for k in (1, 50, int(allowed.sum())):
-        plain = CosineIndex(VECTORS, IDS, transform).search(
-            directions, k, among=allowed
+        plain = CosineIndex(VECTORS, IDS, transform=transform).search_along(
+            directions, k, mask=allowed
         )
-        fast = CosineIndex(VECTORS, IDS, transform, cascade).search(
-            directions, k, among=allowed
-        )
+        fast = CosineIndex(
+            VECTORS, IDS, transform=transform, cascade=cascade
+        ).search_along(directions, k, mask=allowed)
         for one, two, expected in zip(
             plain, fast, brute(transform, directions, k, allowed), strict=True
         ):
             assert one.rows.tolist() == two.rows.tolist() == expected
-            np.testing.assert_array_equal(one.scores, two.scores)
+            np.testing.assert_allclose(one.scores, two.scores, rtol=1e-12)
 
 
 def test_the_certificate_holds_and_is_worth_having():
-    """No row that is left out scores above the k-th best, and most rows are left out."""
+    """No row that is left out scores above the k-th best, and most rows are
+    left out.
+    """
     transform = Transform()
-    cascade = Cascade.build(VECTORS, transform, PREFIXES)
+    cascade = Cascade.build(VECTORS, transform, prefixes=PREFIXES)
     unit = transform(VECTORS, np.float64)
     for direction, rows in zip(
         QUERIES,
@@ -87,7 +89,7 @@ def test_the_certificate_holds_and_is_worth_having():
 
 
 def test_every_bound_is_one():
-    cascade = Cascade.build(VECTORS, Transform(), PREFIXES)
+    cascade = Cascade.build(VECTORS, Transform(), prefixes=PREFIXES)
     unit = l2_normalize(VECTORS, np.float64)
     rotated = unit @ cascade.rotation.astype(np.float64)
     for end, rest in zip(PREFIXES, cascade.rest, strict=True):
@@ -100,17 +102,21 @@ def test_duplicates_and_zero_vectors_are_found_by_id():
     vectors = VECTORS.copy()
     vectors[200:260] = VECTORS[7]
     vectors[300:310] = 0
-    cascade = Cascade.build(vectors, Transform(), PREFIXES)
-    hits = CosineIndex(vectors, IDS, cascade=cascade).search(VECTORS[7], 30)[0]
+    cascade = Cascade.build(vectors, Transform(), prefixes=PREFIXES)
+    hits = CosineIndex(vectors, IDS, cascade=cascade).search_along(VECTORS[7], 30)[0]
     equal = sorted([7, *range(200, 260)], key=lambda row: IDS[row])
     assert hits.rows.tolist() == equal[:30]
-    worst = CosineIndex(vectors, IDS, cascade=cascade).search(VECTORS[7], COUNT)[0]
+    worst = CosineIndex(vectors, IDS, cascade=cascade).search_along(VECTORS[7], COUNT)[
+        0
+    ]
     np.testing.assert_array_equal(worst.scores[np.isin(worst.rows, range(300, 310))], 0)
 
 
 def test_a_stored_cascade_is_the_same_and_foreign_ones_are_refused(tmp_path):
-    built = Cascade.build(VECTORS, Transform(), PREFIXES)
-    stored = Cascade.build(VECTORS, Transform(), PREFIXES, folder=tmp_path / "cascade")
+    built = Cascade.build(VECTORS, Transform(), prefixes=PREFIXES)
+    stored = Cascade.build(
+        VECTORS, Transform(), prefixes=PREFIXES, folder=tmp_path / "cascade"
+    )
     again = Cascade.load(tmp_path / "cascade")
     for cascade in (stored, again):
         assert isinstance(cascade.levels[0], np.memmap)

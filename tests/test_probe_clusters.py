@@ -2,13 +2,15 @@ import numpy as np
 import pytest
 
 from probe.clusters import propose_clusters
+from probe.index import CosineIndex
 from probe.projection import project
-from probe.search import CosineIndex
 from probe.transforms import l2_normalize
 
 
 def blobs(count, groups=3, spread=0.05, seed=0):
-    """Crops around orthogonal directions; returns unit vectors and the group of each."""
+    """Crops around orthogonal directions; returns unit vectors and the group of
+    each.
+    """
     rng = np.random.default_rng(seed)
     group = rng.integers(0, groups, count)
     return l2_normalize(np.eye(8)[group] + rng.normal(0, spread, (count, 8))), group

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 from scipy.stats import beta, hypergeom
 
-from probe.estimate import Audit, Stratum, agreement, draw_audit, should_stop, stratify
+from probe.estimate import (
+    Audit,
+    Stratum,
+    cohen_kappa,
+    draw_audit,
+    should_stop,
+    stratify,
+)
 
 
 def exact_limits(stratum, confidence=0.95):
@@ -49,7 +56,7 @@ def world(rng, count=3000, size=150):
 
 def audit_of(relevant, seed, count=120, deemed=150):
     order = np.arange(len(relevant))
-    strata = stratify(order, np.zeros(len(relevant), bool), deemed)
+    strata = stratify(order, len(relevant), deemed)
     rows = draw_audit(strata, count, seed)
     return Audit(
         order, strata, {int(row): bool(relevant[row]) for row in rows}, seed=seed
@@ -142,7 +149,7 @@ def test_the_sample_is_spread_over_the_strata_and_never_closed():
     closed = np.zeros(1000, bool)
     closed[:15] = True
     order = np.random.default_rng(0).permutation(1000)
-    strata = stratify(order, closed, deemed=100)
+    strata = stratify(order[~closed[order]], len(order), predicted=100)
     assert [int((strata == number).sum()) for number in range(-1, 5)] == [
         15,
         50,
@@ -164,11 +171,11 @@ def test_the_sample_is_spread_over_the_strata_and_never_closed():
 
 def test_stopping_when_probes_agree():
     one, other = np.arange(100) < 30, np.arange(100) < 60
-    assert agreement(one, one) == 1
-    assert agreement(one, ~one) < 0
+    assert cohen_kappa(one, one) == 1
+    assert cohen_kappa(one, ~one) < 0
     # 30 of 100 differ: chance is 0.3 * 0.6 + 0.7 * 0.4 = 0.46, kappa (0.7 - 0.46) /
     # 0.54.
-    assert agreement(one, other) == pytest.approx(0.24 / 0.54)
+    assert cohen_kappa(one, other) == pytest.approx(0.24 / 0.54)
     assert not should_stop([one, one])
     assert should_stop([other, one, one, one])
     assert not should_stop([one, other, one])

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from probe.index import CosineIndex
 from probe.linear_probe import C_GRID, DEFAULT_C, LinearProbe
-from probe.search import CosineIndex
 from probe.transforms import l2_normalize
 
 
@@ -52,7 +52,7 @@ def test_ranking_by_confidence_is_ranking_by_the_inner_product():
     vectors, relevant = cloud(30, 30)
     pool, _ = cloud(50, 150, seed=1)
     probe = LinearProbe(C=10.0).fit(vectors, relevant)
-    hits = CosineIndex(pool, [f"{row:03d}" for row in range(200)]).search(
+    hits = CosineIndex(pool, [f"{row:03d}" for row in range(200)]).search_along(
         probe.coef_, 200
     )[0]
     confidence = probe.predict_proba(pool)[:, 1]
@@ -85,7 +85,7 @@ def test_it_generalises_and_chooses_its_penalty_repeatably():
     assert np.array_equal(probe.coef_, LinearProbe().fit(vectors, relevant).coef_)
     assert LinearProbe().get_params() == {
         "C": None,
-        "pull": 0.0,
+        "anchor_strength": 0.0,
         "background_weight": 0.02,
     }
 
@@ -104,7 +104,7 @@ def test_marks_of_one_kind_are_refused(answer, kind):
 
 
 def test_shapes_are_checked():
-    with pytest.raises(ValueError, match=r"one mark a row; got \(6, 6\) and 5 marks"):
+    with pytest.raises(ValueError, match=r"one mark per row; got \(6, 6\) and 5 marks"):
         LinearProbe().fit(np.eye(6), np.ones(5, bool))
 
 
@@ -114,7 +114,7 @@ def test_shapes_are_checked():
 @pytest.mark.parametrize("C", [1.0, 30.0, 1e5])
 def test_equals_scikit_learn(positives, width, C):
     vectors, relevant = cloud(positives, 25, width)
-    probe = LinearProbe(C).fit(vectors, relevant)
+    probe = LinearProbe(C=C).fit(vectors, relevant)
     reference = LogisticRegression(
         C=C,
         class_weight="balanced",
@@ -154,17 +154,23 @@ def test_left_out_decisions_are_those_of_refits_without_the_mark():
 def test_a_strong_pull_is_the_anchor_and_background_replaces_missing_negatives():
     vectors, relevant = cloud(5, 5, width=30)
     anchor = np.random.default_rng(1).normal(size=30)
-    pulled = LinearProbe(C=1.0, pull=1000.0).fit(vectors, relevant, anchor=anchor)
+    pulled = LinearProbe(C=1.0, anchor_strength=1000.0).fit(
+        vectors, relevant, anchor=anchor
+    )
     cosine = (
         pulled.coef_ @ anchor / np.linalg.norm(pulled.coef_) / np.linalg.norm(anchor)
     )
     assert cosine > 0.999
     background, _ = cloud(0, 40, width=30, seed=2)
-    probe = LinearProbe(C=10.0).fit(vectors[:5], np.ones(5, bool), background)
+    probe = LinearProbe(C=10.0).fit(
+        vectors[:5], np.ones(5, bool), background=background
+    )
     assert (
         probe.decision_function(vectors[:5]).mean()
         > probe.decision_function(background).mean()
     )
     assert len(probe.left_out_) == 5
-    with pytest.raises(ValueError, match="anchor must be given with a pull of 2"):
-        LinearProbe(pull=2.0).fit(vectors, relevant)
+    with pytest.raises(
+        ValueError, match="anchor must be given with an anchor_strength of 2"
+    ):
+        LinearProbe(anchor_strength=2.0).fit(vectors, relevant)

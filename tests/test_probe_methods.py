@@ -18,7 +18,7 @@ def test_the_mean_direction_ranks_until_both_kinds_are_marked():
     vectors, relevant = marks(4, 0)
     expected = vectors.mean(axis=0)
     for method in ("auto", "rocchio", "logistic"):
-        direction = learn(vectors, relevant, method)
+        direction = learn(vectors, relevant, method=method)
         assert not direction.has_boundary
         np.testing.assert_allclose(
             direction.coef, expected / np.linalg.norm(expected), rtol=1e-5
@@ -27,7 +27,7 @@ def test_the_mean_direction_ranks_until_both_kinds_are_marked():
 
 def test_rocchio_by_hand():
     vectors = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
-    direction = learn(vectors, np.array([True, False, True]), "rocchio")
+    direction = learn(vectors, np.array([True, False, True]), method="rocchio")
     half = np.sqrt(0.5)
     np.testing.assert_allclose(direction.coef, [half, -half - 0.5], rtol=1e-6)
 
@@ -35,22 +35,41 @@ def test_rocchio_by_hand():
 def test_each_method_is_what_it_says():
     vectors, relevant = marks()
     query, background = np.eye(12)[3], np.random.default_rng(2).normal(size=(20, 12))
-    np.testing.assert_array_equal(learn(vectors, relevant, "cosine", query).coef, query)
-    logistic = learn(vectors, relevant, "logistic", query, background, C=3.0)
-    np.testing.assert_allclose(
-        logistic.coef, LinearProbe(3.0).fit(vectors, relevant).coef_
+    np.testing.assert_array_equal(
+        learn(vectors, relevant, method="cosine", query=query).coef, query
     )
-    pulled = learn(vectors, relevant, "pulled", query, background, C=3.0)
-    assert pulled.coef @ query > logistic.coef @ query
+    logistic = learn(
+        vectors,
+        relevant,
+        method="logistic",
+        query=query,
+        background=background,
+        C=3.0,
+    )
+    np.testing.assert_allclose(
+        logistic.coef, LinearProbe(C=3.0).fit(vectors, relevant).coef_
+    )
+    anchored = learn(
+        vectors,
+        relevant,
+        method="anchored",
+        query=query,
+        background=background,
+        C=3.0,
+    )
+    assert anchored.coef @ query > logistic.coef @ query
     assert {
-        learn(vectors, relevant, method, query, background).method for method in METHODS
+        learn(
+            vectors, relevant, method=method, query=query, background=background
+        ).method
+        for method in METHODS
     } == set(METHODS) - {"auto"}
 
 
 def test_auto_goes_by_the_number_of_marks():
     background = np.random.default_rng(2).normal(size=(20, 12))
-    assert learn(*marks(3, 40), background=background).method == "pulled"
-    assert learn(*marks(3, 0), background=background).method == "pulled"
+    assert learn(*marks(3, 40), background=background).method == "anchored"
+    assert learn(*marks(3, 0), background=background).method == "anchored"
     assert learn(*marks(50, 50), background=background).method == "logistic"
 
 
@@ -77,12 +96,12 @@ def test_without_a_query_marks_are_not_their_own_evidence():
         background = np.random.default_rng(seed).normal(size=(20, 1280))
         direction = learn(vectors, relevant, background=background)
         assert (direction.method, direction.reason) == (
-            "pulled",
+            "anchored",
             "no query to compare with",
         )
-        probe = LinearProbe(direction.C).fit(
-            vectors, relevant, background
-        )  # nothing pulls
+        probe = LinearProbe(C=direction.C).fit(
+            vectors, relevant, background=background
+        )  # no anchor
         np.testing.assert_allclose(direction.coef, probe.coef_)
 
 
@@ -101,4 +120,4 @@ def test_what_cannot_be_learned_from_is_refused():
     with pytest.raises(
         ValueError, match=r"method must be one of auto, .*; got 'magic'"
     ):
-        learn(vectors, relevant, "magic")
+        learn(vectors, relevant, method="magic")

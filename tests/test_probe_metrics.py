@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from probe.index import rank_first
 from probe.metrics import (
     RetrievalQuality,
     average_precision,
@@ -12,7 +13,6 @@ from probe.metrics import (
     retrieval_quality,
     wilson_interval,
 )
-from probe.search import rank_all
 from probe.transforms import l2_normalize
 
 RANKED = np.array([True, False, True, True, False, False])
@@ -88,7 +88,7 @@ def test_retrieval_quality_equals_the_definition(at_once):
         + np.array([ord(label) for label in labels])[:, None] % 3
     )
     expected = by_hand(vectors, labels, 8)
-    for quality in retrieval_quality(vectors, labels, 8, at_once):
+    for quality in retrieval_quality(vectors, labels, 8, queries_at_once=at_once):
         assert (quality.precision, quality.r_precision) == pytest.approx(
             expected[quality.label]
         )
@@ -109,7 +109,8 @@ def test_the_macro_interval_covers_the_mean_over_all_queries():
         for label in ("a", "b"):
             chosen = rng.choice(np.flatnonzero(labels == label), 40, replace=False)
             each = (
-                labels[rank_all(l2_normalize(vectors), chosen)[:, :20]] == label
+                labels[rank_first(l2_normalize(vectors, np.float64), chosen, 20)]
+                == label
             ).mean(axis=1)
             sampled.append(
                 RetrievalQuality(

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from probe.methods import Direction
+from probe.methods import LinearRanker
 from probe.saved_probe import SavedProbe, hash_of_marks
 from probe.transforms import TRANSFORMS, Transform
 
@@ -18,19 +18,20 @@ VECTORS = np.random.default_rng(0).normal(size=(50, 12)).astype(np.float32)
 
 
 def saved(name="whiten"):
-    transform = Transform.fit(name, VECTORS, width=5)
-    coef = np.random.default_rng(1).normal(size=transform.width(12))
+    transform = Transform.fit(name, VECTORS, dim=5)
+    coef = np.random.default_rng(1).normal(size=transform.dim(12))
     identity = {
         key: META[key] for key in ("encoder_hash", "endpoint", "image_size", "view")
     }
     return SavedProbe(
         transform,
-        Direction(coef, 0.5, "logistic", 10.0),
+        LinearRanker(coef, 0.5, "decision", "logistic", 10.0),
         identity,
         {"a": True, "b": False},
         ("a",),
         -0.25,
-        {"title": "beets"},
+        {"c": False},
+        {"title": "beets", "sha256": "of something else", "marks": 3},
     )
 
 
@@ -41,16 +42,19 @@ def test_what_is_saved_ranks_new_vectors_alike(tmp_path, name):
     again = SavedProbe.load(tmp_path / "p")
     new = np.random.default_rng(9).normal(size=(20, 12))
     np.testing.assert_array_equal(
-        again.transform(new) @ again.direction.coef,
-        probe.transform(new) @ probe.direction.coef,
+        again.transform(new) @ again.ranker.coef,
+        probe.transform(new) @ probe.ranker.coef,
     )
-    assert (again.threshold, again.direction.intercept, again.marks, again.queries) == (
+    assert (again.threshold, again.ranker.intercept, again.marks, again.queries) == (
         -0.25,
         0.5,
         probe.marks,
         ("a",),
     )
-    assert again.facts == {"title": "beets"}
+    assert again.ranker.has_boundary
+    assert again.answers == {"c": False}
+    # A fact may be called as it likes: it overwrites nothing.
+    assert again.facts == {"title": "beets", "sha256": "of something else", "marks": 3}
     again.check(META)
     assert sorted(path.name for path in (tmp_path / "p").iterdir()) == [
         "probe.json",

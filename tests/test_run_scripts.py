@@ -1,8 +1,11 @@
-"""The scripts as a user runs them, in processes of their own, on a tiny network."""
+"""The scripts as a user runs them, on a tiny network; in this process, but for what a
+kill does to one.
+"""
 
 import csv
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,38 +16,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from curation.pool import Pool
 from data.embeddings import EmbeddingSet
-from probe.search import CosineIndex
 from probe.transforms import l2_normalize
-from tests.conftest import COLORS, noisy
+from tests.conftest import COLORS, TINY, call, failure, noisy
 
 ROOT = Path(__file__).parent.parent
-TINY = [
-    "--encoder=tiny",
-    "--weights=random",
-    "--image_size=32",
-    "--batch_size=8",
-    "--embed_batch=8",
-]
 
 
-def call(script, *arguments, check=True):
-    started = [ROOT / script] if script.endswith(".py") else ["-m", script]
-    command = [sys.executable, *started, *arguments]
+def call_module(module, *arguments):
+    """Runs `python -m module` in a process of its own."""
+    command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=200, cwd=ROOT
+        command, capture_output=True, text=True, check=False, cwd=ROOT
     )
-    if check:
-        assert done.returncode == 0, done.stderr
-    return done
-
-
-def failure(script, *arguments):
-    """The last line of a call that must fail with a message and without a traceback."""
-    done = call(script, *arguments, check=False)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    return done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -107,29 +94,43 @@ def test_the_same_command_again_changes_nothing(run_dir):
     ]
     before = [path.read_bytes() for path in files]
     output = call(
-        "run_finetune.py", *[f"--{name}={value}" for name, value in config.items()]
+        "run_finetune.py",
+        f"--run_dir={run_dir}",
+        f"--data={config['data']}",
+        f"--config={run_dir / 'config.json'}",
     ).stderr
     assert "is complete already" in output
     assert [path.read_bytes() for path in files] == before
 
 
 def test_other_settings_in_the_same_folder_are_refused(run_dir):
-    config = json.loads((run_dir / "config.json").read_text()) | {"epochs": 3}
-    message = failure(
-        "run_finetune.py", *[f"--{name}={value}" for name, value in config.items()]
-    )
-    assert (
-        "holds a run with other settings (epochs: 2 there, 3 now); choose another "
-        "run_dir" in message
-    )
+    again = ["run_finetune.py", f"--run_dir={run_dir}"]
+    again += [f"--config={run_dir / 'config.json'}"]
+    message = failure(*again, "--epochs=3")
+    assert "other settings (epochs: 2 there, 3 now); choose another" in message
+
+
+def test_what_does_not_matter_may_change_and_absent_settings_are_defaults(run_dir):
+    """A run's identity is what it computes, not how its config.json was written."""
+    path = run_dir / "config.json"
+    before = path.read_text()
+    config = json.loads(before)
+    kept = {name: config[name] for name in ("data", "encoder", "weights", "epochs")}
+    kept |= {"image_size": 32, "batch_size": 8, "jitter": 0.2, "pool": True}
+    path.write_text(json.dumps(kept))  # an earlier version's, with words of its own
+    again = ["run_finetune.py", f"--run_dir={run_dir}", f"--data={config['data']}"]
+    slow = '--config={"checkpoint_minutes": 60, "embed_batch": 3}'
+    output = call(*again, *TINY, "--epochs=2", slow).stderr
+    assert "is complete already" in output
+    path.write_text(before)
 
 
 def test_search_by_id_by_path_and_by_an_image_from_outside(run_dir, tmp_path):
     embeddings = EmbeddingSet.load(run_dir / "embeddings")
     row = int(np.flatnonzero(embeddings.table.column("image") == "blue/03.png")[0])
-    expected = CosineIndex(embeddings.vectors, embeddings.table.ids).search(
-        l2_normalize(embeddings.vectors[row]), 5, [row]
-    )[0]
+    expected = Pool(embeddings).index.search(
+        embeddings.vectors[row], 5, mask=np.arange(len(embeddings.ids)) != row
+    )
     Image.open(embeddings.table.path(row)).save(tmp_path / "outside.png")
     lists = []
     for query in (
@@ -196,62 +197,101 @@ def test_marks_make_a_probe_and_the_list_gives_the_marks_back(run_dir, tmp_path)
         assert sheet.width > 2000  # before and after, side by side
 
 
-def test_a_simulated_person_and_evaluation(run_dir):
+def test_a_simulated_annotator_and_retrieval(run_dir, tmp_path):
     embeddings = f"--embeddings={run_dir / 'embeddings'}"
-    out = call(
-        "run_search.py",
-        embeddings,
-        "--query=red/02.png",
-        "--simulate_label=red",
-        "--rounds=2",
-        "--per_round=5",
-        "--k=3",
-    ).stdout
+    simulate = ["--query=red/02.png", "--simulate_label=red", "--rounds=2", "--k=3"]
+    sheet = f"--sheet={tmp_path / 'sheet.png'}"
+    out = call("run_evaluate.py", embeddings, *simulate, "--per_round=5", sheet).stdout
     assert [line.split()[0] for line in out.splitlines()[1:4]] == ["0", "5", "10"]
-    out = call("run_search.py", embeddings, "--evaluate", "--k=5").stdout
+    assert "linear probe, 10 marks" in out
+    with Image.open(tmp_path / "sheet.png") as drawn:
+        assert drawn.width > 2000
+    # Where fewer than k are left unmarked, the same figure says over how many it is.
+    small = ["--query=red/02.png", "--simulate_label=red", "--rounds=3", "--k=20"]
+    out = call("run_evaluate.py", embeddings, *small, "--per_round=10").stdout
+    rounds = out.splitlines()[1:5]
+    assert "nan" not in out
+    assert " of 14" in rounds[2]
+    assert " of 4" in rounds[3]
+    assert "of 4 over unmarked crops are red" in out
+
+    out = call("run_evaluate.py", embeddings, "--retrieval", "--k=5").stdout
     assert out.splitlines()[-2].startswith("macro average")
+    one = "--where=label_name <> 'red' OR image = 'red/02.png'"
+    out = call("run_evaluate.py", embeddings, "--retrieval", "--k=5", one).stdout
+    assert "left out, since a class of one crop finds nothing: red" in out
+    assert "red     " not in out
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("script", "arguments", "message"),
     [
-        (["--query=red/02.png", "--k=0"], "k must be in [1, 34]; got 0"),
-        (["--query=red/02.png", "--k=35"], "k must be in [1, 34]; got 35"),
+        ("search", ["--query=red/02.png", "--k=0"], "k must be in [1, 34]; got 0"),
+        ("search", ["--query=red/02.png", "--k=35"], "k must be in [1, 34]; got 35"),
         (
+            "search",
             ["--query=nobody"],
             "query (a crop id, or the path of an image) must name crops of this "
             "embedding set; unknown: 'nobody'",
         ),
-        ([], "query must be given"),
+        ("search", [], "query must be given"),
         (
+            "search",
+            ["--query=red/02.png", "--sheet=/proc/x/out.png"],
+            "sheet must be a folder that can be written to",
+        ),
+        ("search", ["--query=red/02.png", "--compare=x"], "sheet must be given with"),
+        ("search", ["--clusters=1"], "clusters must be at least 2; got 1"),
+        (
+            "search",
+            ["--query=red/02.png", "--sheet=out.jpg"],
+            "sheet must be a .png file; got 'out.jpg'",
+        ),
+        ("search", ["--query=x", "--probe=y"], "probe brings its query and marks"),
+        (
+            "search",
+            ["--predictions=none.csv"],
+            "predictions must be a .csv or .json file; there is no file 'none.csv'",
+        ),
+        (
+            "evaluate",
             ["--query=red/02.png", "--simulate_label=violet", "--k=5"],
             "simulate_label must be one of blue, green, red; got 'violet'",
         ),
         (
+            "evaluate",
             ["--query=red/02.png", "--simulate_label=blue", "--k=5"],
-            "query must be one crop that the simulated person would mark as relevant "
+            "query must be one crop that the simulated annotator would mark as "
+            "relevant "
             "('blue')",
         ),
         (
-            ["--query=red/02.png", "--sheet=/proc/x/out.png"],
-            "sheet must be a folder that can be written to",
+            "evaluate",
+            ["--query=red/02.png", "--retrieval"],
+            "retrieval takes every crop as a query and excludes query",
         ),
         (
-            ["--query=red/02.png", "--evaluate"],
-            "evaluate takes every crop as a query and excludes query",
+            "evaluate",
+            ["--retrieval", "--split=winter"],
+            "split must be one of all, ",
         ),
-        (["--query=red/02.png", "--compare=x"], "sheet must be given with compare"),
-        (
-            ["--query=red/02.png", "--sheet=out.jpg"],
-            "sheet must be a .png file; got 'out.jpg'",
-        ),
-        (["--evaluate", "--split=winter"], "split must be one of all, "),
+        ("evaluate", [], "one of retrieval, simulate_label, simulate_where, audit or"),
+        ("evaluate", ["--audit=a.csv"], "probe must be given with audit"),
+        ("export", ["--folder=new"], "one of probe and session must be given"),
+        ("export", ["--probe=x"], "folder must be given, a new one"),
+        ("export", ["--probe=x", "--folder=."], "folder must be a new one; '.' exists"),
+        ("export", ["--probe=x", "--folder=new"], "class_name must be given"),
+        ("page", ["--port=99999"], "port must be from 0 to 65535; got 99999"),
+        ("page", ["--host=no.such.host.invalid"], "host must be an address or name"),
     ],
 )
-def test_search_names_bad_arguments(run_dir, arguments, message):
-    assert message in failure(
-        "run_search.py", f"--embeddings={run_dir / 'embeddings'}", *arguments
-    )
+def test_bad_arguments_are_named(
+    run_dir, tmp_path, monkeypatch, script, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    embeddings = f"--embeddings={run_dir / 'embeddings'}"
+    assert message in failure(f"run_{script}.py", embeddings, *arguments)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_search_names_bad_files(run_dir, tmp_path):
@@ -378,7 +418,7 @@ def test_a_run_killed_at_any_time_ends_as_one_that_was_not(photos, tmp_path):
     command = [
         "--objective=contrastive",
         "--epochs=4",
-        "--checkpoint_minutes=0",
+        '--config={"checkpoint_minutes": 0}',
         f"--data={photos}",
         *TINY,
     ]
@@ -429,7 +469,6 @@ def test_the_saved_model_of_a_run_embeds_as_the_run_and_can_be_tuned_on(
         f"--data={photos}",
         "--image_size=32",
         "--batch_size=8",
-        "--embed_batch=8",
         "--encoder=saved_model",
     ]
     again = tmp_path / "again"
@@ -454,7 +493,8 @@ def test_the_saved_model_of_a_run_embeds_as_the_run_and_can_be_tuned_on(
     assert "online_accuracy" in metrics(tuned)[0]  # the photos have classes
     found = EmbeddingSet.load(tuned / "embeddings")
     assert np.abs(found.vectors - first.vectors).max() > 1e-4
-    assert found.meta["weights"] == "../saved_model"
+    assert found.meta["weights"] == str(tuned / "saved_model")
+    assert found.meta["weights_beside"] == "../saved_model"
     Image.open(found.table.path(3)).save(tmp_path / "outside.png")
     out = tmp_path / "out.csv"
     call(
@@ -478,7 +518,7 @@ def test_a_preset_gives_way_to_flags(photos, tmp_path):
         f"--run_dir={run}",
         "--eval_split=all",
     ]
-    call("run_finetune.py", *arguments, "--epochs=2", "--warmup_epochs=0")
+    call("run_finetune.py", *arguments, "--epochs=2", '--config={"warmup_epochs": 0}')
     config = json.loads((run / "config.json").read_text())
     assert (config["encoder"], config["epochs"], config["batch_size"]) == (
         "tiny",
@@ -489,7 +529,7 @@ def test_a_preset_gives_way_to_flags(photos, tmp_path):
         config["optimizer"],
         config["temperature"],
         config["image_size"],
-        config["blur"],
+        config["blur_prob"],
     ) == ("lars", 0.5, 32, 0.0)
     assert metrics(run)[0]["learning_rate"] == pytest.approx(1.0 * 12 / 256)
     assert (config["train_split"], len(metrics(run))) == (
@@ -502,7 +542,9 @@ def test_a_preset_gives_way_to_flags(photos, tmp_path):
     )  # shares of 36 photos
     assert (
         "is complete already"
-        in call("run_finetune.py", *arguments, "--epochs=2", "--warmup_epochs=0").stderr
+        in call(
+            "run_finetune.py", *arguments, "--epochs=2", '--config={"warmup_epochs": 0}'
+        ).stderr
     )
 
 
@@ -523,14 +565,20 @@ def test_fine_tuning_a_simclr_resnet_step_by_step(photos, tmp_path):
         "run_finetune.py",
         *common,
         "--weights=random",
-        "--optimizer=lars",
+        '--config={"optimizer": "lars"}',
         f"--run_dir={start}",
     )
     weights = f"--weights={start / 'saved_model'}"
     sets = {"start": EmbeddingSet.load(start / "embeddings").vectors}
     for name, flags in {
-        "last": ["--objective=supervised", "--train_after=3", "--label_fraction=0.5"],
-        "head": ["--objective=supervised", "--head_layer=1", "--endpoint=block_group2"],
+        "last": [
+            "--objective=supervised",
+            '--config={"freeze_through_block": 3, "label_fraction": 0.5}',
+        ],
+        "head": [
+            "--objective=supervised",
+            '--config={"projection_layer": 1, "endpoint": "block_group2"}',
+        ],
     }.items():
         call(
             "run_finetune.py", *common, weights, *flags, f"--run_dir={tmp_path / name}"
@@ -546,10 +594,13 @@ def test_fine_tuning_a_simclr_resnet_step_by_step(photos, tmp_path):
     ("flags", "message"),
     [
         (
-            ["--objective=supervised", "--train_after=2"],
-            "train_after must be -1 .* got 2 with encoder tiny",
+            ["--objective=supervised", '--config={"freeze_through_block": 2}'],
+            "freeze_through_block must be -1 .* got 2 with encoder tiny",
         ),
-        (["--micro_batch=5"], "micro_batch must divide the 16 images of a batch"),
+        (
+            ['--config={"micro_batch": 5}'],
+            "micro_batch must divide the 16 images of a batch",
+        ),
         (["--strategy=multiworker"], "needs TF_CONFIG"),
         (
             ["--weights=gs://127.0.0.1:9/no/saved_model", "--encoder=saved_model"],
@@ -568,92 +619,121 @@ def test_bad_settings_of_simclr_are_named_before_work_starts(
     assert not (run / "config.json").exists()
 
 
-def test_a_probe_is_saved_audited_and_applied(run_dir, tmp_path):
+def read(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_probe_is_saved_audited_and_applied(run_dir, tmp_path, monkeypatch):
     """Marks -> probe -> random audit, marked whole -> estimates and a threshold -> the
-    list; foreign embeddings are refused.
+    class, which the answers overrule; foreign embeddings are refused.
     """
     embeddings = EmbeddingSet.load(run_dir / "embeddings")
-    labels = dict(
-        zip(embeddings.table.ids, embeddings.table.column("label_name"), strict=True)
-    )
+    names = embeddings.table.column("label_name")
+    labels = dict(zip(embeddings.table.ids, names, strict=True))
     query = next(name for name, label in labels.items() if label == "green")
     marked = [name for name in labels if name != query][::6]
-    (tmp_path / "marks.csv").write_text(
-        "\n".join(
-            [
-                "crop_id,relevant",
-                *[f"{name},{int(labels[name] == 'green')}" for name in marked],
-            ]
-        )
-    )
+    lines = [f"{name},{int(labels[name] == 'green')}" for name in marked]
+    (tmp_path / "marks.csv").write_text("\n".join(["crop_id,relevant", *lines]))
     search = ["run_search.py", f"--embeddings={run_dir / 'embeddings'}"]
-    call(
-        *search,
-        f"--query={query}",
-        f"--marks={tmp_path / 'marks.csv'}",
-        "--k=3",
-        f"--save_probe={tmp_path / 'probe'}",
-        f"--ask={tmp_path / 'ask.csv'}",
-        "--per_round=4",
-    )
-    with open(tmp_path / "ask.csv", newline="", encoding="utf-8") as file:
-        asked = list(csv.DictReader(file))
+    # A path as typed from this folder, which means nothing from another.
+    image = embeddings.table.path(embeddings.table.row_of(query))
+    monkeypatch.chdir(image.parent)
+    learn = [f"--query={image.name}", f"--marks={tmp_path / 'marks.csv'}", "--k=3"]
+    learn += [f"--save_probe={tmp_path / 'probe'}"]
+    four = '--config={"suggest_count": 4}'
+    call(*search, *learn, f"--suggest={tmp_path / 'ask.csv'}", four)
+    monkeypatch.chdir(tmp_path)
+    asked = read(tmp_path / "ask.csv")
     assert [line["relevant"] for line in asked[:4]] == [""] * 4
     assert {line["crop_id"] for line in asked[4:]} == set(marked)
     assert not {line["crop_id"] for line in asked[:4]} & {*marked, query}
+    saved = json.loads((tmp_path / "probe" / "probe.json").read_text())
+    assert saved["queries"] == [query]
 
-    again = call(
-        *search,
-        f"--marks={tmp_path / 'marks.csv'}",
-        f"--query={query}",
-        "--k=3",
-        f"--save_probe={tmp_path / 'probe'}",
-    ).stdout
+    again = call(*search, f"--query={query}", *learn[1:]).stdout
     assert "kappa 1.00" in again
     assert (tmp_path / "probe.old-1" / "probe.json").exists()
 
-    apply = [*search, f"--probe={tmp_path / 'probe'}"]
-    audit = [*apply, f"--audit={tmp_path / 'audit.csv'}"]
+    probe = f"--probe={tmp_path / 'probe'}"
+    evaluate = ["run_evaluate.py", search[1], probe]
+    audit = [*evaluate, f"--audit={tmp_path / 'audit.csv'}"]
     assert "drawn at random" in call(*audit).stdout
-    assert "must be marked whole" in failure(
-        *audit
-    ) or "must hold at least one mark" in failure(*audit)
-    with open(tmp_path / "audit.csv", newline="", encoding="utf-8") as file:
-        drawn = list(csv.DictReader(file))
+    assert "must hold at least one mark" in failure(*audit)
+    drawn = read(tmp_path / "audit.csv")
     population = len(labels) - len(marked) - 1
     assert len(drawn) == min(100, population)
-    assert not {line["crop_id"] for line in drawn} & {*marked, query}
-    lines = [
-        f"{line['crop_id']},{int(labels[line['crop_id']] == 'green')}" for line in drawn
-    ]
+    ids = [line["crop_id"] for line in drawn]
+    assert not set(ids) & {*marked, query}
+    # Blind and shuffled: nothing tells what the answer should be.
+    columns = ["crop_id", "relevant", "image", "left", "top", "right", "bottom"]
+    assert list(drawn[0]) == columns
+    assert ids != sorted(ids, key=list(labels).index)
+    lines = [f"{crop_id},{int(labels[crop_id] == 'green')}" for crop_id in ids]
+    (tmp_path / "audit.csv").write_text("\n".join(["crop_id,relevant", *lines[:-1]]))
+    assert "audit must be marked whole" in failure(*audit)
     (tmp_path / "audit.csv").write_text("\n".join(["crop_id,relevant", *lines]))
     told = call(*audit, "--target_precision=0.2").stdout
-    # Everything was drawn, so the estimate is the truth: all greens but the query.
-    size = sum(label == "green" for label in labels.values()) - 1
+    # Everything was drawn, so the estimate is the truth: all greens, the query too.
+    size = sum(label == "green" for label in labels.values())
     assert f"class size             {size} [{size}, {size}]" in told
+    assert f"(of the {len(labels)} crops searched)" in told
     assert "drawn for another ranking or --where" in failure(
         *audit, "--where=label_name <> 'red'"
     )
-    listed = call(*apply, f"--out={tmp_path / 'class.csv'}").stdout
-    assert "at or above its threshold" in listed
+
+    # The class: as many rows as were announced, right to the last, since every crop
+    # was answered; marks have a file of their own.
+    listed = call(*search, probe, f"--out={tmp_path / 'class.csv'}").stdout
+    assert f"{size} of {len(labels)} crops in the class" in listed
+    found = [line["crop_id"] for line in read(tmp_path / "class.csv")]
+    assert len(found) == size
+    assert {labels[crop_id] for crop_id in found} == {"green"}
+    told = {line["crop_id"]: line["relevant"] for line in read("class.marks.csv")}
+    assert told == {
+        crop_id: str(int(labels[crop_id] == "green")) for crop_id in [*marked, *ids]
+    }
+    # The export is the same class, overruled by the answers in the same way.
+    export = ["run_export.py", search[1], probe, "--class_name=leaf"]
+    call(*export, "--format=csv", f"--folder={tmp_path / 'leaf'}")
+    exported = read(tmp_path / "leaf" / "crops.csv")
+    assert {line["crop_id"] for line in exported} == set(found)
+    assert {line["label_name"] for line in exported} == {"leaf"}
+
     marked_list = (tmp_path / "audit.csv").read_bytes()
-    assert (
-        "held other marks: kept as"
-        in call(*apply, f"--out={tmp_path / 'audit.csv'}").stdout
-    )
+    once_more = call(*search, probe, f"--out={tmp_path / 'audit.csv'}").stdout
+    assert "held other marks: kept as" in once_more
     assert (tmp_path / "audit.csv.old-1").read_bytes() == marked_list
     (tmp_path / "mine").mkdir()
-    refused = failure(
-        *search,
-        f"--marks={tmp_path / 'marks.csv'}",
-        f"--save_probe={tmp_path / 'mine'}",
-    )
+    mine = [f"--marks={tmp_path / 'marks.csv'}", f"--save_probe={tmp_path / 'mine'}"]
+    refused = failure(*search, *mine)
     assert "save_probe must be a new folder or one that holds a probe" in refused
 
     meta = json.loads((tmp_path / "probe" / "probe.json").read_text())
     meta["identity"]["encoder_hash"] = "another"
     (tmp_path / "probe" / "probe.json").write_text(json.dumps(meta))
-    assert "encoder_hash was 'another'" in failure(*apply)
+    assert "encoder_hash was 'another'" in failure(*search, probe)
+
+
+def test_an_audit_of_version_0_5_0_is_taken_up(tmp_path, monkeypatch):
+    """Its sample, its questions and its answers; it is known by its old order."""
+    files = shutil.copytree(ROOT / "tests" / "files_of_0_5_0", tmp_path / "files")
+    monkeypatch.chdir(tmp_path)
+    audit = [
+        "run_evaluate.py",
+        f"--embeddings={files / 'run' / 'embeddings'}",
+        f"--probe={files / 'probes' / 'logistic'}",
+        "--target_precision=0.8",
+    ]
+    told = call(*audit, f"--audit={files / 'audit.csv'}").stdout
+    before = json.loads((files / "expected.json").read_text())["audit"]
+    for line in before.splitlines():
+        if line.startswith("precision of top"):
+            assert line.partition("   (")[0] in told
+    assert "threshold and answers" in told
+    assert "must hold at least one mark" in failure(
+        *audit, f"--audit={files / 'audit_drawn.csv'}"
+    )
 
 
 def test_negatives_and_the_worst_first(run_dir, tmp_path):
@@ -665,7 +745,9 @@ def test_negatives_and_the_worst_first(run_dir, tmp_path):
         f"--query={ids[0]}",
     ]
     lists = []
-    for flags in ([], ["--ascending"], [f"--negative={ids[9]}"]):
+    plain = '--config={"transform": "l2"}'
+    worst = '--config={"transform": "l2", "ascending": true}'
+    for flags in ([plain], [worst], [plain, f"--negative={ids[9]}"]):
         call(*search, *flags, f"--k={count - 2}", f"--out={tmp_path / 'out.csv'}")
         with open(tmp_path / "out.csv", newline="", encoding="utf-8") as file:
             lists.append([line["crop_id"] for line in csv.DictReader(file)])
@@ -680,17 +762,26 @@ def test_negatives_and_the_worst_first(run_dir, tmp_path):
 
 def test_the_simulation_resumes_and_tells_the_same(run_dir, tmp_path):
     command = [
-        "benchmarks.simulate", f"--embeddings={run_dir / 'embeddings'}", "--queries=1", "--rounds=2", "--per_round=3",
-        "--k=3", "--transforms=centre", "--methods=auto,logistic", "--policies=mix,random", "--processes=1", f"--dir={tmp_path}",
-    ]  # fmt: skip
-    call(*command)
+        "benchmarks.simulate",
+        f"--embeddings={run_dir / 'embeddings'}",
+        "--queries=1",
+        "--rounds=2",
+        "--per_round=3",
+        "--k=3",
+        "--transforms=center",
+        "--methods=auto,logistic",
+        "--strategies=mix,random",
+        "--processes=1",
+        f"--dir={tmp_path}",
+    ]
+    call_module(*command)
     first = [(tmp_path / name).read_bytes() for name in ("results.md", "results.csv")]
     lines = (tmp_path / "sessions.jsonl").read_text().splitlines()
     assert len(lines) == 3 * 3  # classes x combinations
     (tmp_path / "sessions.jsonl").write_text(
         "\n".join(lines[:4]) + "\n" + lines[4][:50]
     )  # killed within a line
-    call(*command)
+    call_module(*command)
     assert [
         (tmp_path / name).read_bytes() for name in ("results.md", "results.csv")
     ] == first

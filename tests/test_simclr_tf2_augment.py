@@ -14,7 +14,7 @@ from simclr_tf2.augment import (
     gaussian_blur,
     one_view,
     random_crop,
-    to_grey,
+    to_grayscale,
     two_views,
 )
 from tests.conftest import GOLDEN
@@ -54,8 +54,8 @@ def test_from_above_gives_all_eight_symmetries_and_otherwise_two():
     image = tf.image.resize(
         tf.concat([corner, 0.5 * corner], 0), (8, 8), method="nearest"
     )
-    for from_above, expected in ((True, 8), (False, 2)):
-        config = AugmentConfig(8, min_area=1.0, from_above=from_above)
+    for rot90_flips, expected in ((True, 8), (False, 2)):
+        config = AugmentConfig(8, min_area=1.0, rot90_flips=rot90_flips)
         views = {
             crop_and_flip(image, seed(number), config).numpy().round(2).tobytes()
             for number in range(120)
@@ -91,7 +91,7 @@ def test_jitter_changes_colour_but_not_place():
 
 
 def test_grey_is_luminance():
-    grey = to_grey(
+    grey = to_grayscale(
         tf.constant([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]])
     ).numpy()
     np.testing.assert_allclose(
@@ -100,14 +100,15 @@ def test_grey_is_luminance():
 
 
 def test_colour_is_dropped_as_often_as_stated():
-    config = AugmentConfig(8, jitter=0.0, grey=0.3)
+    config = AugmentConfig(8, color_jitter_strength=0.0, grayscale_prob=0.3)
     views = [one_view(IMAGE, seed(number), config).numpy() for number in range(300)]
     share = np.mean([np.ptp(view, axis=2).max() < 1e-6 for view in views])
     assert 0.22 < share < 0.38  # three standard errors about 0.3
 
 
 @pytest.mark.parametrize(
-    "config", [CONFIG, AugmentConfig(20, blur=1.0, grey=0.0, brightness="add")]
+    "config",
+    [CONFIG, AugmentConfig(20, blur_prob=1.0, grayscale_prob=0.0, brightness="add")],
 )
 def test_a_batch_gets_what_every_image_would_get_alone(config):
     images = tf.stack([IMAGE, 1 - IMAGE, IMAGE[::-1]])
@@ -139,7 +140,7 @@ def test_parity_of_colour_operations(key):
     if name == "input":
         return
     ours = (
-        to_grey(image)
+        to_grayscale(image)
         if name == "grayscale"
         else COLOR[{"brightness": "multiply"}.get(name, name)](image, float(amount[0]))
     )

@@ -18,9 +18,9 @@ from simclr_tf2.augment import AugmentConfig
 from simclr_tf2.batch_norm import FusedBatchNormalization, synchronize
 from simclr_tf2.distribute import embed_on_all_devices, make_strategy, worker_of
 from simclr_tf2.encoders import EncoderConfig, make_encoder
-from simclr_tf2.finetune import FinetuneConfig, Trainer
 from simclr_tf2.heads import HeadConfig
 from simclr_tf2.objectives import ObjectiveConfig, make_objective
+from simclr_tf2.trainer import Trainer, TrainerConfig
 from tests.conftest import two_devices
 
 ROOT = Path(__file__).parent.parent
@@ -73,7 +73,7 @@ def train(folder, strategy, objective="contrastive", encoder="tiny", **options):
             **options,
         }
         folder.mkdir()
-        run = Trainer(goal, FinetuneConfig(**settings), batches, STEPS, folder)
+        run = Trainer(goal, TrainerConfig(**settings), batches, STEPS, folder)
     run.run()
     lines = [
         json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()

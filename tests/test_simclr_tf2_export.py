@@ -151,7 +151,9 @@ def test_every_kind_goes_out_and_comes_back(tmp_path, name):
     config = ResNetConfig.parse(name)
     network, head = (
         build_resnet(config),
-        build_projection_head(config.embedding_width, HeadConfig(layers=2, output=16)),
+        build_projection_head(
+            config.embedding_width, HeadConfig(layers=2, hidden=0, output=16)
+        ),
     )
     export_saved_model(
         tmp_path / "out",
@@ -387,7 +389,9 @@ def test_what_was_frozen_in_training_normalises_by_the_batch_in_the_export(tmp_p
         EncoderConfig("r18_1x_sk0_small", "random"), reference.resnet, "final_avg_pool"
     )
     make_objective(
-        "supervised", encoder, ObjectiveConfig(AugmentConfig(32), 3, train_after=4)
+        "supervised",
+        encoder,
+        ObjectiveConfig(AugmentConfig(32), 3, freeze_through_block=4),
     )
     export_saved_model(tmp_path / "out", encoder)
     assert not encoder.model.get_layer("stem.bn0").trainable  # as it was

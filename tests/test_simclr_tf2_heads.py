@@ -26,7 +26,7 @@ def filled_head(name):
     facts = FACTS["projection_head"][name]
     head = build_projection_head(
         facts["input_dim"],
-        HeadConfig(layers=facts["num_layers"], output=facts["out_dim"]),
+        HeadConfig(layers=facts["num_layers"], hidden=0, output=facts["out_dim"]),
     )
     variables = variables_by_path(head)
     assert sorted(variables) == sorted(
@@ -85,10 +85,10 @@ def test_heads_that_the_official_code_names_but_cannot_run():
     out = linear(images, training=True)[-1].numpy()
     assert out.mean(axis=0) == pytest.approx(np.zeros(3), abs=1e-6)
     with pytest.raises(
-        ValueError, match="kind must be one of nonlinear, linear, none; got 'odd'"
+        ValueError, match="head must be one of nonlinear, linear, none; got 'odd'"
     ):
         HeadConfig("odd")
-    with pytest.raises(ValueError, match="layers must be at least 1; got 0"):
+    with pytest.raises(ValueError, match="head_layers must be >= 1; got 0"):
         HeadConfig(layers=0)
 
 

@@ -34,7 +34,7 @@ def optimizer_of(facts) -> LARS:
         decay=facts["weight_decay"],
         nesterov=facts["nesterov"],
         classic_momentum=facts["classic_momentum"],
-        eeta=facts["eeta"],
+        trust_coefficient=facts["eeta"],
         exclude_from_decay=facts["exclude_from_weight_decay"] or [],
         exclude_from_adaptation=facts["exclude_from_layer_adaptation"],
     )
@@ -64,7 +64,7 @@ def test_ten_steps_of_every_variant(variant):
 def test_a_step_by_hand():
     kernel = keras.Variable(np.array([[3.0, 4.0]]), name="kernel")  # norm 5
     bias = keras.Variable(np.array([1.0]), name="bias")
-    optimizer = LARS(2.0, momentum=0.5, decay=0.0, eeta=0.1)
+    optimizer = LARS(2.0, momentum=0.5, decay=0.0, trust_coefficient=0.1)
     for _ in range(2):
         optimizer.apply(
             [tf.constant([[0.0, 2.0]]), tf.constant([0.25])], [kernel, bias]
@@ -81,7 +81,7 @@ def test_exclusion_goes_by_path():
     with keras.name_scope("head_supervised.dense"):
         kernel = keras.Variable(np.ones((2, 2)), name="kernel")
     assert kernel.name == "kernel"
-    optimizer = LARS(1.0, decay=1.0, eeta=1e-3)
+    optimizer = LARS(1.0, decay=1.0, trust_coefficient=1e-3)
     optimizer.apply([tf.ones((2, 2))], [kernel])
     np.testing.assert_allclose(
         kernel, np.zeros((2, 2))
@@ -124,5 +124,5 @@ def test_exclusion_knows_names_of_plain_variables_too():
     gamma = tf.Variable(
         np.ones(2, np.float32), name="resnet/bn/gamma"
     )  # its name ends in ":0"
-    LARS(1.0, decay=1.0, eeta=1e-3).apply([tf.ones(2)], [gamma])
+    LARS(1.0, decay=1.0, trust_coefficient=1e-3).apply([tf.ones(2)], [gamma])
     np.testing.assert_allclose(gamma, np.zeros(2))

@@ -17,10 +17,10 @@ from tensorflow.core.protobuf import saved_model_pb2
 from simclr_tf2.augment import AugmentConfig
 from simclr_tf2.encoders import EncoderConfig, make_encoder
 from simclr_tf2.export import export_saved_model
-from simclr_tf2.finetune import FinetuneConfig, Trainer
 from simclr_tf2.heads import HeadConfig
 from simclr_tf2.objectives import ObjectiveConfig, make_objective
 from simclr_tf2.saved_model import load_saved_model
+from simclr_tf2.trainer import Trainer, TrainerConfig
 from tests.reference import relative
 
 IMAGES = np.random.default_rng(0).random((4, 32, 32, 3)).astype(np.float32)
@@ -214,7 +214,7 @@ def run_of(encoder, objective, folder, **options):
         encoder,
         ObjectiveConfig(AugmentConfig(32), 3, head=HeadConfig(output=4), **options),
     )
-    config = FinetuneConfig(epochs=2, batch_size=4, learning_rate=0.05, warmup_epochs=0)
+    config = TrainerConfig(epochs=2, batch_size=4, learning_rate=0.05, warmup_epochs=0)
     folder.mkdir()
     run = Trainer(
         goal, config, lambda *_: tf.data.Dataset.from_tensors(batch), 1, folder
@@ -266,7 +266,7 @@ def test_fine_tuning_through_it_saving_and_going_on(official_like, tmp_path, obj
     labels = ObjectiveConfig(AugmentConfig(32), 3, head=HeadConfig(output=4))
     resumed = Trainer(
         make_objective(objective, twin, labels),
-        FinetuneConfig(epochs=2, batch_size=4),
+        TrainerConfig(epochs=2, batch_size=4),
         lambda *_: pytest.fail("nothing is left to train"),
         1,
         tmp_path / "resumed_run",

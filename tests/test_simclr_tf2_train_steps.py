@@ -22,9 +22,9 @@ import tensorflow as tf
 from simclr_tf2.augment import AugmentConfig
 from simclr_tf2.batch_norm import FusedBatchNormalization
 from simclr_tf2.encoders import Encoder, EncoderConfig
-from simclr_tf2.finetune import FinetuneConfig, Trainer
 from simclr_tf2.heads import HeadConfig
 from simclr_tf2.objectives import ObjectiveConfig, make_objective
+from simclr_tf2.trainer import Trainer, TrainerConfig
 from tests.conftest import GOLDEN, two_devices
 from tests.reference import Reference, variables_by_path
 
@@ -52,9 +52,10 @@ def trainer_of(case, folder):
         AugmentConfig(32),
         classes=10,
         temperature=flags.get("temperature", 0.1),
-        head=HeadConfig(layers=3),
-        head_layer=flags.get("ft_proj_selector", 0),
-        train_after=flags.get("fine_tune_after_block", -1),
+        head=HeadConfig(layers=3, hidden=0),
+        label_smoothing=0.0,
+        projection_layer=flags.get("ft_proj_selector", 0),
+        freeze_through_block=flags.get("fine_tune_after_block", -1),
         # the official code lets the statistics of frozen blocks drift
         frozen_statistics=False,
     )
@@ -62,7 +63,7 @@ def trainer_of(case, folder):
         "contrastive" if pretrain else "supervised", encoder, config
     )
     objective.classifier.set_weights(reference.classifier.get_weights())
-    settings = FinetuneConfig(
+    settings = TrainerConfig(
         epochs=1,
         batch_size=BATCH,
         optimizer=flags["optimizer"],
@@ -244,16 +245,21 @@ def test_frozen_blocks_keep_their_statistics_by_default(tmp_path):
     objective = make_objective(
         "supervised",
         encoder,
-        ObjectiveConfig(AugmentConfig(32), classes=10, train_after=2),
+        ObjectiveConfig(
+            AugmentConfig(32), classes=10, label_smoothing=0.0, freeze_through_block=2
+        ),
     )
     images = tf.constant(
         NUMBERS["inputs/finetune/features_uint8"][:8].astype(np.float32) / 255
     )
     labels = tf.constant(NUMBERS["inputs/finetune/labels"][:8])
-    batches = lambda *_: tf.data.Dataset.from_tensors((images, labels))  # noqa: E731
+
+    def batches(*_):
+        return tf.data.Dataset.from_tensors((images, labels))
+
     Trainer(
         objective,
-        FinetuneConfig(epochs=1, batch_size=8, optimizer="momentum"),
+        TrainerConfig(epochs=1, batch_size=8, optimizer="momentum"),
         batches,
         1,
         tmp_path,

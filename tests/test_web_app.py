@@ -9,14 +9,17 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from curation.embed_query import embed_upload
+from curation.lru_cache import LruCache
+from curation.pool import Pool
 from data.crop_table import CropTable
 from data.embeddings import EmbeddingSet
 from tests.conftest import WISH
-from web.app import STATIC, UPLOAD_BYTES, Page, make_app
-from web.guard import is_loopback
-from web.outside import embed_upload
+from web.app import STATIC, Page, make_app
+from web.overview import Overview
 from web.photos import Photos
-from web.pool import Pool, Recent
+from web.requests import UPLOAD_BYTES
+from web.security import is_loopback
 from web.sessions import Sessions
 
 TOKEN = "secret-token"
@@ -25,7 +28,7 @@ TOKEN = "secret-token"
 @pytest.fixture(scope="module")
 def page(field_set, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sessions")
-    pool = Pool(EmbeddingSet.load(field_set), folder / "cache")
+    pool = Overview(Pool(EmbeddingSet.load(field_set)), folder / "cache")
     return Page(
         pool,
         Sessions(pool, folder),
@@ -267,7 +270,7 @@ def test_marks_undo_and_state(client, page, session):
         (
             "mark",
             {"marks": {"c0": True}, "sort": "best"},
-            "crop must be one of this embedding set; got 'c0'",
+            "crop must name crops of this embedding set; unknown: 'c0'",
         ),
         ("mark", {"marks": {"c0": True}, "sort": "x"}, "sort one of"),
         ("audit", {"size": 5}, "size must be from 10 to 1000; got 5"),
@@ -363,8 +366,8 @@ def test_an_upload_is_embedded_as_a_crop_is(field_set, page):
     )
     session = page.sessions.open(started)
     cosines = page.pool.index.scores(page.pool.index.transform(vector[None]))[0]
-    assert session.view(0, "best")[0] == int(np.argmax(cosines))
-    assert len(session.view(0, "best")) == len(
+    assert session.page(0, "best", 0, 10**6)[0][0] == int(np.argmax(cosines))
+    assert len(session.page(0, "best", 0, 10**6)[0]) == len(
         page.pool.table
     )  # it is no crop of the set
     for content, message in [
@@ -388,7 +391,7 @@ def test_the_map_and_selections(client, page, session):
         answer = client.get("/api/map")
     count = len(page.pool.table)
     places = np.frombuffer(answer.content[: 4 * count], "<u2").reshape(count, 2)
-    assert np.abs(places / 65535 - page.pool.start_map().result()).max() < 1e-4
+    assert np.abs(places / 65535 - page.overview.start_map().result()).max() < 1e-4
     assert (
         np.frombuffer(answer.content[4 * count : 6 * count], "<i2")
         == page.pool.table.class_indices
@@ -424,7 +427,7 @@ def test_an_image_that_is_gone_costs_only_its_picture(page, tmp_path):
     photos = Photos(
         CropTable(tmp_path / "moved", page.pool.table.rows), tmp_path / "cache"
     )
-    lost = Page(page.pool, page.sessions, photos)
+    lost = Page(page.overview, page.sessions, photos)
     crop = page.pool.table.ids[0]
     client = TestClient(
         make_app(lost, TOKEN),
@@ -437,7 +440,7 @@ def test_an_image_that_is_gone_costs_only_its_picture(page, tmp_path):
 
 
 def test_a_value_is_computed_once_however_many_ask():
-    recent: Recent[int] = Recent(2)
+    recent: LruCache[int] = LruCache(2)
     calls, barrier = [], threading.Barrier(8)
 
     def ask():

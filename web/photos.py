@@ -13,8 +13,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from artifacts.files import whole_file
 from data.crop_table import CropTable
-from data.images import CropView, cut, read_image
+from data.images import CropWindow, cut, read_image
 
 SIZES = (96, 192, 320)  # sides of thumbnails, in pixels
 LIMIT = 500_000_000  # bytes of thumbnails on disk
@@ -32,20 +33,25 @@ class Photos:
     """
 
     def __init__(
-        self, table: CropTable, cache: Path, padding: float = 0.0, limit: int = LIMIT
+        self,
+        table: CropTable,
+        cache: Path,
+        window: CropWindow | None = None,
+        *,
+        limit: int = LIMIT,
     ):
         """Takes up what lies in the cache already.
 
         Args:
             table: the crops.
             cache: folder of the thumbnails.
-            padding: margin around the box, as the encoder saw it; see
-                `data.images.CropView`.
+            window: what of a box is shown, as the encoder saw it.
             limit: bytes on disk.
         """
         self.table, self.cache, self.limit = table, cache, limit
-        self.view = CropView(padding=padding, square=True, fill="grey")
-        self._name = f"{table.content_hash[:8]}-{padding:g}"
+        self.window = window or CropWindow()
+        shown = f"{self.window.padding:g}-{self.window.square:d}-{self.window.fill}"
+        self._name = f"{table.content_hash[:8]}-{shown}"
         self._lock = threading.Lock()
         self._stripes = [threading.Lock() for _ in range(_STRIPES)]
         self._decoded: OrderedDict[str, Image.Image] = OrderedDict()
@@ -77,12 +83,12 @@ class Photos:
             if found is not None:
                 return found
             content = _jpeg(
-                cut(self._photo(image, row), self.table.boxes[row], size, self.view), 85
+                cut(self._photo(image, row), self.table.boxes[row], size, self.window),
+                85,
             )
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f".{path.name}.{os.getpid()}")
-            partial.write_bytes(content)  # not synced: it can be cut again
-            os.replace(partial, path)
+            with whole_file(path, sync=False) as partial:  # it can be cut again
+                partial.write_bytes(content)
         with self._lock:
             self.bytes_on_disk += len(content)
             full = self.bytes_on_disk > self.limit

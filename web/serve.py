@@ -5,36 +5,78 @@ interrupted.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import socket
 import sys
 import threading
 import webbrowser
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
 from threadpoolctl import threadpool_limits
 
+from artifacts.files import check_writable
+from curation.pool import Pool
+from curation.searching import load
 from data.embeddings import EmbeddingSet
-from data.files import check_writable
 from web.app import Page, make_app
-from web.guard import is_loopback
+from web.overview import Overview
 from web.photos import Photos
-from web.pool import Pool
+from web.security import is_loopback
 from web.sessions import Sessions
 
 PORT = 8765
+_TOKEN = re.compile(r"[\w-]{20,100}")
+
+
+@dataclass(frozen=True)
+class PageRequest:
+    """What to serve; see run_page.py for each."""
+
+    embeddings: str = ""
+    images_root: str = ""
+    sessions: str = ""
+    predictions: str = ""
+    host: str = "127.0.0.1"
+    port: int = 0
+    new_token: bool = False
+    browser: bool = True  # open the page in the default browser
+    seed: int = 0
+
+
+def run_page(request: PageRequest) -> None:
+    """What run_page.py does.
+
+    Raises:
+        ValueError, OSError: with a message for the user.
+    """
+    serve(
+        load(request.embeddings, request.images_root, request.predictions),
+        sessions=request.sessions,
+        host=request.host,
+        port=request.port,
+        new_token=request.new_token,
+        open_browser=request.browser,
+        seed=request.seed,
+    )
 
 
 def serve(
     embeddings: EmbeddingSet,
+    *,
     sessions: str | Path = "",
     host: str = "127.0.0.1",
     port: int = 0,
+    new_token: bool = False,
     open_browser: bool = True,
     seed: int = 0,
 ) -> None:
     """Serves the page until Ctrl-C.
+
+    Example:
+        >>> serve(EmbeddingSet.load("runs/a/embeddings"))
 
     Args:
         embeddings: what to search; its table has the columns of `data.predictions`
@@ -43,6 +85,8 @@ def serve(
         host: address to listen on; beyond this machine everyone on the network who has
             the URL can see the images and mark.
         port: 0 takes 8765, or a free one where that is in use.
+        new_token: make a new secret for the URL, so that the old one opens nothing any
+            more.
         open_browser: whether to open it in the default browser.
         seed: of audits, the map and the probe's random crops.
 
@@ -53,74 +97,87 @@ def serve(
     folder = Path(sessions) if sessions else embeddings.folder.parent / "sessions"
     check_writable(folder, "sessions")
     listener = _listen(host, port)
-    address, number = listener.getsockname()[:2]
     print("reading the embeddings ...", flush=True)
-    pool = Pool(embeddings, folder / "cache", seed)
-    padding = float(embeddings.meta.get("view", {}).get("padding", 0.0))
+    overview = Overview(Pool(embeddings), folder / "cache", seed)
+    thumbnails = folder / "cache" / "thumbnails"
     page = Page(
-        pool,
-        Sessions(pool, folder, seed),
-        Photos(pool.table, folder / "cache" / "thumbnails", padding),
+        overview,
+        Sessions(overview, folder, seed),
+        Photos(embeddings.table, thumbnails, embeddings.window),
     )
-    token = secrets.token_urlsafe(24)
+    token = _token(folder, new_token)
     names = frozenset({"localhost", host, socket.gethostname().lower()})
     app = make_app(page, token, names, is_loopback(host))
-    shown = (
-        "127.0.0.1"
-        if address in ("127.0.0.1", "0.0.0.0")
-        else f"[{address}]"
-        if ":" in address
-        else address
-    )
-    url = f"http://{shown}:{number}/?token={token}"
-    if not is_loopback(host):
-        shown_host = socket.gethostname() if address in ("0.0.0.0", "::") else shown
-        url = f"http://{shown_host}:{number}/?token={token}"
-        print(
-            f"WARNING: listening on {address}, beyond this machine. Everyone on the "
-            "network who has this URL can see all images\n"
-            "and change marks; and since it is http, whoever can listen to the network "
-            "can read the URL. Give it only to people\n"
-            "you trust."
-        )
+    url = _url(listener, host, token)
     print(
-        f"{len(pool.table):,} crops. Sessions are kept in {folder}. Ctrl-C ends.\n\n  "
-        f"{url}\n",
+        f"{len(embeddings.table):,} crops. Sessions are kept in {folder}. Ctrl-C ends."
+        f"\n\n  {url}\n",
         flush=True,
     )
-    threadpool_limits(
-        max(1, (os.cpu_count() or 2) // 2), user_api="blas"
-    )  # a ranking leaves room for marks and pictures
+    # A ranking leaves room for marks and pictures.
+    threadpool_limits(max(1, (os.cpu_count() or 2) // 2), user_api="blas")
     sys.setswitchinterval(0.001)
-    threading.Thread(
-        target=page.warm_up, daemon=True
-    ).start()  # while the browser opens
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            timeout_graceful_shutdown=3,
-            server_header=False,
-            lifespan="on",
-        )
+    # While the browser opens.
+    threading.Thread(target=page.warm_up, daemon=True).start()
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=3,
+        server_header=False,
+        lifespan="on",
     )
     opener = folder / "open.html"
     if open_browser:
-        # By a file that others can't read: a command line, and with it the token, can
-        # be seen by everyone on the machine.
-        opener.unlink(missing_ok=True)
-        opener.touch(0o600)
-        opener.write_text(
-            f'<!doctype html><meta http-equiv="refresh" content="0;url={url}">',
-            encoding="utf-8",
-        )
-        threading.Timer(0.5, webbrowser.open, [opener.resolve().as_uri()]).start()
+        _open_browser(opener, url)
     try:
-        server.run(sockets=[listener])
+        uvicorn.Server(config).run(sockets=[listener])
     finally:
         opener.unlink(missing_ok=True)
     print("stopped; everything that was marked is saved")
+
+
+def _token(folder: Path, new: bool) -> str:
+    """The secret of the URL: the same at every start, so that an open page and a
+    bookmark go on working, in a file that others can't read.
+    """
+    path = folder / ".token"
+    stated = path.read_text().strip() if path.is_file() and not new else ""
+    if _TOKEN.fullmatch(stated):
+        return stated
+    token = secrets.token_urlsafe(24)
+    path.unlink(missing_ok=True)
+    path.touch(0o600)
+    path.write_text(token)
+    return token
+
+
+def _url(listener: socket.socket, host: str, token: str) -> str:
+    """What to open; warns where others can open it too."""
+    address, number = listener.getsockname()[:2]
+    everywhere = address in ("0.0.0.0", "::")
+    shown = f"[{address}]" if ":" in address else address
+    if everywhere:
+        shown = "127.0.0.1" if is_loopback(host) else socket.gethostname()
+    if not is_loopback(host):
+        print(
+            f"WARNING: listening on {address}, beyond this machine. Everyone on the "
+            "network who has this URL can see all images\nand change marks; and since "
+            "it is http, whoever can listen to the network can read the URL. Give it "
+            "only to people\nyou trust."
+        )
+    return f"http://{shown}:{number}/?token={token}"
+
+
+def _open_browser(opener: Path, url: str) -> None:
+    """Opens the URL by a file that others can't read: a command line, and with it the
+    token, can be seen by everyone on the machine.
+    """
+    opener.unlink(missing_ok=True)
+    opener.touch(0o600)
+    refresh = f'<meta http-equiv="refresh" content="0;url={url}">'
+    opener.write_text(f"<!doctype html>{refresh}", encoding="utf-8")
+    threading.Timer(0.5, webbrowser.open, [opener.resolve().as_uri()]).start()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from data.files import write_atomically, write_json
-from data.provenance import now
-from web.journal import SESSION, create_session, read_facts, read_session, replay
+from artifacts.files import write_atomically, write_json
+from artifacts.provenance import now
+from curation.journal import SESSION, create_session, read_facts, read_session, replay
+from curation.query import Examples, Query
+from curation.session_facts import identity_of_set, session_facts
 from web.live import LiveSession
-from web.pool import Pool
+from web.overview import Overview
 
-USES = ("collect", "split", "failures")
 _ID = re.compile(r"s\d{8}-[0-9a-f]{8}")
 _UPLOAD = re.compile(r"u-[0-9a-f]{16}")
 
@@ -35,8 +36,9 @@ class Sessions:
         folder: one folder a session, and uploads/.
     """
 
-    def __init__(self, pool: Pool, folder: str | Path, seed: int = 0):
-        self.pool, self.folder, self.seed = pool, Path(folder), seed
+    def __init__(self, overview: Overview, folder: str | Path, seed: int = 0):
+        self.overview, self.pool = overview, overview.pool
+        self.folder, self.seed = Path(folder), seed
         self.folder.mkdir(parents=True, exist_ok=True)
         self._open: dict[str, LiveSession] = {}
         self._lock = threading.RLock()
@@ -60,7 +62,7 @@ class Sessions:
         with self._lock:
             found = self._open.get(name)
             if found is None:
-                found = self._open[name] = LiveSession(self.pool, self._path(name))
+                found = self._open[name] = LiveSession(self.overview, self._path(name))
                 found.learn()
             return found
 
@@ -114,7 +116,7 @@ class Sessions:
         if not crops and not uploads:
             raise ValueError("query must hold at least one crop or one uploaded image")
         self.pool.rows(list(crops))
-        if not self.pool.mask(facts["pool"]).any():
+        if not self.pool.mask(facts["pool"], allow_empty=True).any():
             raise ValueError(
                 f"pool must leave some crops; none meets {facts['pool']!r}"
             )
@@ -127,38 +129,22 @@ class Sessions:
             raise ValueError(
                 f"upload must be one that was sent before; got {missing!r}"
             )
-        query = {
-            "crops": list(dict.fromkeys(crops)),
-            "uploads": list(dict.fromkeys(uploads)),
-        }
-        every: dict[str, Any] = {
-            **facts,
-            "name": facts["name"].strip() or "unnamed",
-            "query": query,
-            "transform": "centre",
-            "method": "auto",
-        }
-        every |= {
-            "seed": self.seed,
-            "embeddings": self._identity(),
-            "pool_hash": self.pool.hash_of(facts["pool"]),
-        }
-        files = [
-            path.with_suffix(ending)
-            for path in paths
-            if path is not None
-            for ending in (".png", ".npy")
-        ]
-        return create_session(
-            self.folder, every, files=files
-        )  # a session holds all it needs
-
-    def _identity(self) -> dict[str, str]:
-        meta = self.pool.embeddings.meta
-        return {
-            "folder": str(self.pool.embeddings.folder.resolve()),
-            **{name: meta[name] for name in ("sha256", "table_hash", "encoder_hash")},
-        }
+        query = Query(Examples(tuple(self.pool.rows(list(crops)))))
+        every = session_facts(
+            self.pool,
+            query,
+            name=facts["name"],
+            where=facts["pool"],
+            class_name=facts["class_name"],
+            use=facts["use"],
+            seed=self.seed,
+            uploads=list(dict.fromkeys(uploads)),
+        )
+        found = [path for path in paths if path is not None]
+        endings = (".png", ".npy")
+        files = [path.with_suffix(ending) for path in found for ending in endings]
+        # A session holds all it needs.
+        return create_session(self.folder, every, files=files)
 
     def rename(self, name: str, facts: dict[str, str]) -> None:
         """Changes name or class_name."""
@@ -184,15 +170,14 @@ class Sessions:
         }
         kept["name"] = f"{facts['name']} (copy)"
         if facts["embeddings"]["sha256"] != self.pool.embeddings.meta["sha256"]:
+            row_of = self.pool.table.row_of
             crops = [
-                crop_id
-                for crop_id in facts["query"]["crops"]
-                if crop_id in self.pool.row_of
+                crop for crop in facts["query"]["crops"] if row_of(crop) is not None
             ]
             marks = {
-                crop_id: answer
-                for crop_id, answer in replay(lines).marks.items()
-                if crop_id in self.pool.row_of
+                crop: answer
+                for crop, answer in replay(lines).marks.items()
+                if row_of(crop) is not None
             }
             if not crops:
                 raise ValueError(
@@ -201,19 +186,11 @@ class Sessions:
                 )
             kept |= {
                 "query": {"crops": crops, "uploads": []},
-                "embeddings": self._identity(),
+                "embeddings": identity_of_set(self.pool),
+                "pool_hash": self.pool.hash_of(facts["pool"]),
             }
-            kept["pool_hash"] = self.pool.hash_of(facts["pool"])
-            line = {
-                "n": 1,
-                "time": now(),
-                "kind": "mark",
-                "by": "",
-                "marks": marks,
-                "ranking": 0,
-                "sort": "ask",
-            }
-            lines = [line] if marks else []
+            line = {"n": 1, "time": now(), "kind": "mark", "by": "", "marks": marks}
+            lines = [{**line, "ranking": 0, "sort": "ask"}] if marks else []
         files = [
             path / f"{upload}{ending}"
             for upload in kept["query"]["uploads"]

@@ -1,0 +1,160 @@
+"""What the six scripts share: parsing with flags of their own, `--help` on one screen,
+`--config`, errors in one line, and answers to calls of version 0.5.0.
+
+A script's flags, the settings of `--config`, presets and a run's config.json share
+their names. A flag that is given wins over config, config over preset, preset over
+default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import logging
+import os
+import sys
+import textwrap
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from absl import flags
+
+from curation.config import overlay, read_config
+from curation.old_calls import translated
+
+Request = TypeVar("Request")
+_WIDTH = 88
+
+
+def define_common(values: flags.FlagValues, *, embeddings: bool = True) -> None:
+    """Flags that scripts share."""
+    if embeddings:
+        flags.DEFINE_string(
+            "embeddings", "", "Folder of an embedding set.", flag_values=values
+        )
+        flags.DEFINE_string(
+            "images_root",
+            "",
+            "Where the images are now, if the folder has moved.",
+            flag_values=values,
+        )
+    flags.DEFINE_string(
+        "where",
+        "",
+        "Only crops that meet this SQL condition, such as \"lighting = 'sunny'\".",
+        flag_values=values,
+    )
+    flags.DEFINE_integer("seed", 0, "Seed of everything random.", flag_values=values)
+    flags.DEFINE_string(
+        "config",
+        "",
+        "More settings: a JSON file, or JSON such as '{\"embed_batch\": 8}'.",
+        flag_values=values,
+    )
+
+
+def configured(
+    request: Request,
+    values: flags.FlagValues,
+    presets: Mapping[str, Any] | None = None,
+) -> Request:
+    """The request that a command line states.
+
+    Args:
+        request: with its defaults.
+        values: flags, parsed; those that are no settings are left alone by the name
+            `config` and `preset`.
+        presets: `request.config` by name, where there is a flag `preset`.
+    """
+    if presets is not None and values.preset:
+        preset: Any = presets[values.preset]
+        request = dataclasses.replace(request, config=preset)  # type: ignore[type-var]
+    if values.config:
+        request = overlay(request, read_config(values.config), "config")
+    given = {
+        name: values[name].value
+        for name in values
+        if values[name].present and name not in ("config", "preset")
+    }
+    return overlay(request, given, "the command line")
+
+
+def run(
+    doc: str,
+    values: flags.FlagValues,
+    call: Callable[[], None],
+    argv: list[str] | None = None,
+) -> None:
+    """Parses the command line and makes the call.
+
+    Args:
+        doc: the script's docstring, which begins `--help`.
+        values: its flags.
+        call: what to do; its ValueError, OSError and RuntimeError are for the user.
+        argv: the command line; default: this process's.
+    """
+    argv = sys.argv if argv is None else argv
+    for name in values:  # a second call in one process begins anew
+        values[name].unparse()
+    script = os.path.basename(argv[0])
+    if any(word in ("--help", "-help", "-h", "--helpfull") for word in argv[1:]):
+        print(help_text(doc, values))
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    for name in ("curation", "simclr_tf2"):
+        logging.getLogger(name).setLevel(logging.INFO)
+    try:
+        rest = values(argv)
+        if len(rest) > 1:
+            raise ValueError(f"unexpected arguments: {' '.join(rest[1:])}")
+        call()
+    except flags.UnrecognizedFlagError as error:
+        raise SystemExit(f"{script}: {_unknown(script, error, argv, values)}") from None
+    except (flags.Error, ValueError, OSError, RuntimeError) as error:
+        raise SystemExit(f"{script}: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit(f"{script}: interrupted") from None
+
+
+def _unknown(
+    script: str,
+    error: flags.UnrecognizedFlagError,
+    argv: list[str],
+    values: flags.FlagValues,
+) -> str:
+    today = translated(script, argv[1:])
+    if today:
+        return f"this call is of version 0.5.0. Today it is\n\n{today}\n"
+    name = str(error.flagname)
+    near = difflib.get_close_matches(name, list(values), 3)
+    hint = f"; close to it: {', '.join(f'--{one}' for one in near)}" if near else ""
+    return f"there is no flag --{name}{hint}. --help lists all"
+
+
+def help_text(doc: str, values: flags.FlagValues) -> str:
+    """The docstring and every flag, one or two lines each."""
+    lines = [doc.strip(), "", "Flags:"]
+    for name in values:
+        flag = values[name]
+        shown = f"--{name}" if not flag.boolean else f"--[no]{name}"
+        default = flag.default
+        words = " ".join(str(flag.help).split())
+        if isinstance(flag, flags.EnumFlag):  # absl begins with <the|choices>:
+            words = words.partition(": ")[2]
+            choices = [str(choice) for choice in flag.parser.enum_values if choice]
+            words += f" One of {', '.join(choices)}."
+        if default not in (None, "", [], False, 0):
+            words += f" Default: {default}."
+        indent = 20
+        head = f"  {shown:{indent - 2}s}"
+        if len(shown) > indent - 4:
+            head = f"  {shown}  "
+        lines += textwrap.wrap(
+            words,
+            _WIDTH,
+            initial_indent=head,
+            subsequent_indent=" " * indent,
+            break_on_hyphens=False,
+        )
+    return "\n".join(lines)

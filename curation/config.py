@@ -1,0 +1,243 @@
+"""Configurations as flat JSON: the settings of a run by name, whatever dataclass they
+belong to. Flags, presets, `--config` and a run's own config.json share these names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from data.images import CropWindow
+from data.sources import SourceOptions
+from simclr_tf2.config import (
+    OBJECTIVES,
+    PRECISIONS,
+    STRATEGIES,
+    EncoderConfig,
+    ObjectiveConfig,
+    TrainerConfig,
+    check_choice,
+    check_range,
+)
+
+# What settings were called in version 0.5.0.
+OLD_NAMES: dict[str, str | None] = {
+    "jitter": "color_jitter_strength",
+    "grey": "grayscale_prob",
+    "blur": "blur_prob",
+    "from_above": "rot90_flips",
+    "online": "online_linear_eval",
+    "head_layer": "projection_layer",
+    "train_after": "freeze_through_block",
+    "session_batches": "recording_batches",
+    "pool": "keep_unlabeled",
+    "preset": None,  # its settings stand beside it
+}
+_OLD_VALUES = {("fill", "grey"): "gray"}
+
+
+@dataclass(frozen=True)
+class DeviceConfig:
+    """What to compute on."""
+
+    # One device; all GPUs of this machine; the machines of TF_CONFIG; a TPU.
+    strategy: str = "default"
+    tpu: str = ""  # name or address of the TPU; default: the one of this machine
+    mixed_precision: str = "float32"  # arithmetic; bfloat16 also pays on CPUs with AMX
+
+    def __post_init__(self) -> None:
+        check_choice("strategy", self.strategy, STRATEGIES)
+        check_choice("mixed_precision", self.mixed_precision, PRECISIONS)
+
+
+@dataclass(frozen=True)
+class EmbedConfig:
+    """How crops become vectors."""
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    image_size: int = 96  # side of the crops in pixels
+    window: CropWindow = field(default_factory=CropWindow)
+    embed_batch: int = 64  # crops per step
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    seed: int = 0  # of random weights
+
+    def __post_init__(self) -> None:
+        check_range("image_size", self.image_size, 32)
+        check_range("embed_batch", self.embed_batch, 1)
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """How an encoder is fine-tuned, and how crops become vectors afterwards."""
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    objective: str = "contrastive"  # or supervised, or linear
+    learning: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    training: TrainerConfig = field(default_factory=TrainerConfig)
+    window: CropWindow = field(default_factory=CropWindow)
+    embed_size: int = 0  # side of the crops when embedding; 0 is image_size
+    embed_batch: int = 64  # crops per step when embedding
+    # Supervised and linear: share of the labels to train on, drawn class by class.
+    label_fraction: float = 1.0
+    # Contrastive: fill a batch from few recording sessions, so that soil and light tell
+    # no crops apart.
+    recording_batches: bool = True
+    train_split: str = ""  # "" is all for contrastive, train otherwise
+    eval_split: str = "validation"  # whose retrieval quality each epoch measures
+    # Many devices: normalize by the whole batch, not by each device's share.
+    sync_batch_norm: bool = True
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    seed: int = 0  # of everything random
+
+    def __post_init__(self) -> None:
+        check_choice("objective", self.objective, OBJECTIVES)
+        check_range("image_size", self.learning.augment.image_size, 32)
+        check_range("embed_size", self.embed_size, 0)
+        check_range("embed_batch", self.embed_batch, 1)
+        check_range("label_fraction", self.label_fraction, 0, 1)
+
+    def embedding(self, encoder: EncoderConfig | None = None) -> EmbedConfig:
+        """How the fine-tuned encoder embeds."""
+        return EmbedConfig(
+            encoder or self.encoder,
+            self.embed_size or self.learning.augment.image_size,
+            self.window,
+            self.embed_batch,
+            self.device,
+            self.seed,
+        )
+
+
+@dataclass(frozen=True)
+class EmbedRequest:
+    """What run_embed.py does: crops of a source into an embedding set."""
+
+    data: str = ""  # folder, .json, .csv, .parquet or tfds:NAME
+    embeddings: str = ""  # the folder to write
+    where: str = ""  # only crops that meet this SQL condition
+    source: SourceOptions = field(default_factory=SourceOptions)
+    config: EmbedConfig = field(default_factory=EmbedConfig)
+
+
+@dataclass(frozen=True)
+class FinetuneRequest:
+    """What run_finetune.py does: crops of a source into a fine-tuned encoder."""
+
+    data: str = ""
+    run_dir: str = ""  # for everything this run makes
+    where: str = ""
+    source: SourceOptions = field(default_factory=SourceOptions)
+    config: FinetuneConfig = field(default_factory=FinetuneConfig)
+
+
+Config = TypeVar("Config")
+
+
+def _leaves(kind: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, tuple, Any]]:
+    """(name in files, fields that lead to it, type) of every setting."""
+    hints = typing.get_type_hints(kind)
+    for item in dataclasses.fields(kind):
+        name = item.metadata.get("key", item.name)
+        if dataclasses.is_dataclass(hints[item.name]):
+            yield from _leaves(hints[item.name], (*path, item.name))
+        elif name is not None:
+            yield name, (*path, item.name), hints[item.name]
+
+
+def flatten(config: Any) -> dict[str, Any]:
+    """Every setting by its name in files."""
+    flat = {}
+    for name, path, _ in _leaves(type(config)):
+        value = config
+        for part in path:
+            value = getattr(value, part)
+        flat[name] = value
+    return flat
+
+
+def overlay(config: Config, values: Mapping[str, Any], argument: str) -> Config:
+    """A configuration with some settings replaced.
+
+    Args:
+        config: what holds where nothing is stated.
+        values: settings by name, as today or as in version 0.5.0.
+        argument: where they were stated, for errors.
+
+    Raises:
+        ValueError: an unknown name, or a value of the wrong type or out of its range.
+    """
+    known = {name: (path, kind) for name, path, kind in _leaves(type(config))}
+    changes: dict[tuple[str, ...], Any] = {}
+    for stated, value in values.items():
+        name = OLD_NAMES.get(stated, stated)
+        if name is None:
+            continue
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 3)
+            hint = f"; close to it: {', '.join(near)}" if near else ""
+            raise ValueError(f"{argument} has no setting {stated!r}{hint}")
+        path, kind = known[name]
+        if isinstance(value, str):
+            value = _OLD_VALUES.get((name, value), value)
+        changes[path] = _converted(name, value, kind)
+    return _replaced(config, changes)
+
+
+def _replaced(config: Any, changes: Mapping[tuple[str, ...], Any]) -> Any:
+    own: dict[str, Any] = {}
+    deeper: dict[str, dict[tuple[str, ...], Any]] = {}
+    for path, value in changes.items():
+        if len(path) == 1:
+            own[path[0]] = value
+        else:
+            deeper.setdefault(path[0], {})[path[1:]] = value
+    for name, inner in deeper.items():
+        own[name] = _replaced(getattr(config, name), inner)
+    return dataclasses.replace(config, **own)
+
+
+def _converted(name: str, value: Any, kind: Any) -> Any:
+    """The value, if it is of the field's type; whole numbers do for float."""
+    if isinstance(kind, types.UnionType):
+        kinds = typing.get_args(kind)
+        if value is None and type(None) in kinds:
+            return None
+        kind = next(one for one in kinds if one is not type(None))
+    if typing.get_origin(kind) is tuple:
+        if isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
+            return tuple(value)
+        raise ValueError(f"{name} must be a list of texts; got {value!r}")
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ValueError(f"{name} must be of type {kind.__name__}; got {value!r}")
+    return value
+
+
+def read_config(text: str) -> dict[str, Any]:
+    """Settings of `--config`: a JSON file such as a run's config.json, or JSON itself.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    try:
+        inline = text.lstrip().startswith("{")
+        content = json.loads(text if inline else Path(text).read_text("utf-8"))
+    except OSError as error:
+        raise ValueError(
+            f"config must be a JSON file, or JSON that begins with {{; {text!r} can't "
+            "be "
+            f"read: {error.strerror}"
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"config must be JSON; {text!r} isn't: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"config must be a JSON object of settings; got {text!r}")
+    return content

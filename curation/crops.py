@@ -1,0 +1,58 @@
+"""Crops of any source, filtered."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from artifacts.progress import progress_bar
+from data.crop_table import CropTable
+from data.report import Report
+from data.sources import SourceOptions, read_source
+from data.where import rows_where
+
+_log = logging.getLogger(__name__)
+
+
+def read_crops(
+    source: str | Path,
+    *,
+    format: str = "auto",
+    where: str | None = None,
+) -> CropTable:
+    """Reads any source as a crop table; what is left out or mended is logged.
+
+    Example:
+        >>> crops = read_crops("photos", where="label_name <> ''")
+
+    Args:
+        source: a folder, a .json (COCO), .csv or .parquet file, or tfds:NAME.
+        format: one of `data.sources.FORMATS`; "auto" goes by name and layout.
+        where: only crops that meet this SQL condition on the table's columns.
+
+    Raises:
+        ValueError: the source can't be read as its format, or no crop is left.
+    """
+    return read_reported(str(source), SourceOptions(format=format), where or "")[0]
+
+
+def read_reported(
+    data: str, options: SourceOptions, where: str
+) -> tuple[CropTable, Report]:
+    """The crops of a source, and what was left out, which is logged too."""
+    table, report = read_source(data, options, progress_bar)
+    if where:
+        chosen = rows_where(table, where)
+        report.count("crops that --where leaves out", int((~chosen).sum()))
+        table = table.take(chosen)
+    for item in report.skipped:
+        _log.warning("skipped %s: %s", item.image, item.reason)
+    for line in report.lines():
+        _log.info("%s", line)
+    _log.info(
+        "%d crops, %d classes, %d images skipped",
+        len(table),
+        len(table.classes),
+        len(report.skipped),
+    )
+    return table, report

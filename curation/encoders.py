@@ -1,0 +1,94 @@
+"""An encoder's place: how a set of embeddings says which encoder made it, and how that
+encoder is found again, wherever the set has been moved to. Loads TensorFlow on use.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data.embeddings import EmbeddingSet
+from data.remote_model import is_remote, local_saved_model
+from simclr_tf2.config import EncoderConfig
+
+if TYPE_CHECKING:
+    from simclr_tf2.encoders import Encoder
+
+
+def start_encoder(config: EncoderConfig) -> Encoder:
+    """The encoder of a configuration; its weights are downloaded where they are remote.
+
+    Raises:
+        ValueError, OSError: there is none of that name, or its weights can't be had.
+        DownloadError: they can't be downloaded.
+    """
+    from simclr_tf2.encoders import make_encoder
+
+    weights = config.weights
+    if is_remote(weights):
+        weights = str(local_saved_model(weights))
+    return make_encoder(EncoderConfig(config.name, weights, config.endpoint))
+
+
+def reference(
+    encoder: Encoder, folder: Path, file: Path | None = None
+) -> dict[str, str]:
+    """What meta.json says of the encoder, so that it resolves from anywhere.
+
+    Args:
+        encoder: what made the embeddings.
+        folder: of the embedding set.
+        file: where its weights lie, if not where they were loaded from.
+
+    Returns:
+        `encoder`, its name; `weights`, a name such as "imagenet" or an absolute path;
+        and of a path `weights_beside` too, the way there from the set's folder.
+    """
+    stated = str(file) if file else encoder.config.weights
+    facts = {"encoder": encoder.config.name, "weights": stated}
+    if file or Path(stated).exists():
+        facts["weights"] = str(Path(stated).resolve())
+        # Across drives of Windows there is no relative way.
+        try:
+            beside = os.path.relpath(facts["weights"], folder.resolve())
+            facts["weights_beside"] = Path(beside).as_posix()
+        except ValueError:
+            pass
+    return facts
+
+
+def find_weights(meta: Mapping[str, Any], folder: Path) -> str:
+    """Where the weights are now: beside the set, as when it was made, otherwise at the
+    place they had then.
+    """
+    stated = str(meta["weights"])
+    beside = meta.get("weights_beside", stated if stated.startswith("..") else "")
+    if beside and (folder / beside).exists():
+        return str(folder / beside)
+    return stated
+
+
+def encoder_of(embeddings: EmbeddingSet) -> Encoder:
+    """The encoder that made a set.
+
+    Raises:
+        ValueError: its weights have changed since, or aren't there.
+    """
+    meta = embeddings.meta
+    weights = find_weights(meta, embeddings.folder)
+    if weights.startswith(".."):
+        raise ValueError(
+            f"the encoder of {embeddings.folder} must lie at {weights!r} from there, "
+            "as "
+            "when it was made, and doesn't: copy it there, or move the set back beside "
+            "its run"
+        )
+    encoder = start_encoder(EncoderConfig(meta["encoder"], weights, meta["endpoint"]))
+    if encoder.content_hash() != meta["encoder_hash"]:
+        raise ValueError(
+            f"the encoder at {weights!r} isn't the one that made {embeddings.folder}: "
+            "its weights have changed"
+        )
+    return encoder

@@ -1,0 +1,167 @@
+"""What an audit says of a class: the figures of `probe.estimate` for a session."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from curation.journal import State
+from probe.estimate import Audit, Interval, stratify
+
+if TYPE_CHECKING:
+    from curation.session import Learned, Session
+
+
+TOP = 50  # of a ranking by cosine, what counts as found while nothing is set
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is known of a class; None where it isn't.
+
+    Attributes:
+        drawn, answered: crops of the audit's sample.
+        ranking: number of the one that it was drawn for.
+        learned: whether its answers were learned from since.
+        current: whether the marks are those it was drawn with.
+        size: relevant crops among those that the session searches, the query among
+            them.
+        population: how many those are.
+        rate: size / population.
+        count: unmarked crops from the threshold on.
+        precision, recall: of those; recall with what is known to be relevant besides.
+        taken: crops of the class, by the one rule; see `curation.selection.choose`.
+        precision_of_taken: of those.
+    """
+
+    drawn: int
+    answered: int
+    ranking: int | None = None
+    learned: bool | None = None
+    current: bool | None = None
+    size: Interval | None = None
+    population: int | None = None
+    rate: Interval | None = None
+    count: int | None = None
+    precision: Interval | None = None
+    recall: Interval | None = None
+    taken: int | None = None
+    precision_of_taken: Interval | None = None
+
+    def as_facts(self) -> dict[str, Any]:
+        """As JSON, without what isn't known."""
+        facts = dataclasses.asdict(self)
+        return {name: value for name, value in facts.items() if value is not None}
+
+    def for_card(self) -> dict[str, Any] | None:
+        """What a card says; None where the sample is of another ranking."""
+        if not self.current or self.precision is None:
+            return None
+        names = ("precision", "precision_of_taken", "recall", "size", "rate")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "of": f"{self.count} crops from the threshold on that nobody had marked",
+            "confidence": 0.95,
+            "sample": self.drawn,
+        }
+
+
+def population_of(
+    session: Session, learned: Learned, state: State
+) -> tuple[np.ndarray, np.ndarray]:
+    """The population of an audit, best first, and the stratum of every crop, -1 outside
+    of it. Marked crops and the query aren't in it.
+    """
+    mask = session.searched.copy()
+    mask[[*session.marks(state), *session.prior_answers]] = False
+    order = learned.ranking.rows
+    population = order[mask[order]]
+    predicted = predicted_positive(session, learned, population)
+    return population, stratify(population, len(mask), predicted)
+
+
+def predicted_positive(
+    session: Session, learned: Learned, population: np.ndarray
+) -> int:
+    """How many of some crops a ranking takes for relevant; by cosine the first 50."""
+    if learned.kind != "decision":
+        return min(TOP, len(population))
+    tolerance = session.pool.index.tolerance(learned.ranker)
+    return int((learned.decision[population] >= -tolerance).sum())
+
+
+def known_audit(session: Session) -> tuple[Audit, Learned] | None:
+    """A session's audit, if all of it is answered, and the ranking it is about."""
+    state = session.state
+    line = state.audit
+    if line is None or set(state.answers) != set(line["rows"]):
+        return None
+    before = session.journal.state(line["n"] - 1)
+    learned = session.learned(line["ranking"])
+    population, strata = population_of(session, learned, before)
+    found = Audit(
+        population,
+        strata[population],
+        session.known(state.answers),
+        len(certain_rows(session, before)),
+        seed=session.seed,
+    )
+    return found, learned
+
+
+def certain_rows(session: Session, state: State) -> list[int]:
+    """Rows of the session's part of the pool that are known to be relevant: marked so,
+    or of the query and not marked otherwise.
+    """
+    marks = session.marks(state) | session.prior_answers
+    relevant = {row for row, answer in marks.items() if answer}
+    relevant |= {row for row in session.query.examples.rows if row not in marks}
+    return [row for row in relevant if session.members[row]]
+
+
+def estimate_class(session: Session, learned: Learned, threshold: float) -> Estimate:
+    """What a session's audit says of the crops from a threshold on."""
+    state = session.state
+    drawn = len(state.audit["rows"]) if state.audit else 0
+    known = known_audit(session)
+    if known is None:
+        return Estimate(drawn, len(state.answers))
+    audit, judged = known
+    name = session.journal.name_of_marks
+    names = {name(judged.number), name(learned.number), name()}
+    size, population = audit.size(), int(session.members.sum())
+    result = Estimate(
+        drawn,
+        len(state.answers),
+        judged.number,
+        state.sample_learned,
+        len(names) == 1,
+        size,
+        population,
+        size.scaled(1 / population),
+    )
+    tolerance = session.pool.index.tolerance(judged.ranker)
+    above = judged.decision[audit.order] >= threshold - tolerance
+    count = int(above.sum())
+    if judged.kind != learned.kind or not count:
+        return result
+    precision, recall = audit.precision(count), audit.recall(count)
+    # Taken are those, less what the sample found wrong among them, and what is known to
+    # be relevant besides.
+    first, rest = audit.order[:count].tolist(), audit.order[count:].tolist()
+    wrong = sum(not audit.answers.get(row, True) for row in first)
+    certain = audit.known + sum(audit.answers.get(row, False) for row in rest)
+    taken = count - wrong + certain
+    shares = (precision.estimate, precision.low, precision.high)
+    right = Interval(*(certain + count * share for share in shares))
+    return dataclasses.replace(
+        result,
+        count=count,
+        precision=precision,
+        recall=recall,
+        taken=taken,
+        precision_of_taken=right.scaled(1 / taken) if taken else None,
+    )

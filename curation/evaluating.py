@@ -1,0 +1,388 @@
+"""What run_evaluate.py does: how good is it? Retrieval over many queries, a simulated
+annotator, the audit of a list, and how often a model fails.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from artifacts.files import write_json
+from artifacts.provenance import provenance
+from curation.estimate import known_audit, predicted_positive
+from curation.lists import write_audit
+from curation.pool import TRANSFORM, Pool
+from curation.query import find_query, query_of_probe
+from curation.report import Target, list_of, print_confusions, print_list, sheet_of
+from curation.searching import check_outputs, choose_k, draw, load
+from curation.session import Session
+from curation.simulation import Round, SimulatedAnnotator, simulate
+from data.embeddings import EmbeddingSet
+from data.splits import split_mask
+from data.where import rows_where
+from probe.marks import Marks
+from probe.metrics import macro, macro_interval, retrieval_quality
+from probe.saved_probe import SavedProbe, hash_of_marks
+
+
+@dataclass(frozen=True)
+class EvaluateRequest:
+    """What to measure; see run_evaluate.py for each."""
+
+    embeddings: str = ""
+    images_root: str = ""
+    where: str = ""
+    retrieval: bool = False
+    split: str = "all"
+    k: int | None = None
+    query: tuple[str, ...] = ()
+    simulate_label: str = ""
+    simulate_where: str = ""
+    rounds: int = 7
+    per_round: int = 20
+    query_strategy: str = "mix"
+    sheet: str = ""
+    probe: str = ""
+    audit: str = ""
+    size: int = 100
+    target_precision: float = 0.95
+    predictions: str = ""
+    transform: str = ""  # of the embeddings; default: l2 for retrieval, else center
+    method: str = "auto"
+    seed: int = 0
+
+    def check(self) -> None:
+        """Refuses combinations that make no sense, before work starts."""
+        simulated = bool(self.simulate_label or self.simulate_where)
+        if self.simulate_label and self.simulate_where:
+            raise ValueError("simulate_label and simulate_where exclude each other")
+        what = [
+            name
+            for name, wanted in (
+                ("retrieval", self.retrieval),
+                ("simulate_label or simulate_where", simulated),
+                ("audit", bool(self.audit)),
+            )
+            if wanted
+        ]
+        if len(what) > 1:
+            raise ValueError(f"{' and '.join(what)} exclude each other")
+        if not what and not self.predictions:
+            raise ValueError(
+                "one of retrieval, simulate_label, simulate_where, audit or "
+                "predictions "
+                "must be given"
+            )
+        if self.retrieval and (self.query or self.sheet):
+            raise ValueError(
+                "retrieval takes every crop as a query and excludes query and sheet"
+            )
+        if self.audit and not self.probe:
+            raise ValueError(
+                "probe must be given with audit: an audit measures one ranking, which "
+                "has to stay as it is"
+            )
+        if simulated and not self.query:
+            raise ValueError(
+                "query must be given with simulate_label and simulate_where"
+            )
+        if simulated and self.where:
+            raise ValueError(
+                "where can't be combined with a simulated annotator, who sees all crops"
+            )
+        if self.size < 1 or self.rounds < 1 or self.per_round < 1:
+            raise ValueError("size, rounds and per_round must be at least 1")
+
+
+def run_evaluate(request: EvaluateRequest) -> None:
+    """Measures what was asked for, and prints it.
+
+    Raises:
+        ValueError, OSError: with a message for the user.
+    """
+    request.check()
+    check_outputs({"sheet": (request.sheet, ".png"), "audit": (request.audit, ".csv")})
+    embeddings = load(request.embeddings, request.images_root, request.predictions)
+    if request.retrieval:
+        evaluate_retrieval(request, embeddings)
+    elif request.audit:
+        audit(request, embeddings)
+    elif request.predictions and not (request.simulate_label or request.simulate_where):
+        print_confusions(Pool(embeddings, transform="l2"))
+    else:
+        simulate_marks(request, embeddings)
+
+
+# Retrieval
+
+
+def evaluate_retrieval(request: EvaluateRequest, embeddings: EmbeddingSet) -> None:
+    """Prints P@k and R-precision for every class and their macro average."""
+    table = embeddings.table
+    inside = split_mask(table, request.split)
+    if request.where:
+        inside &= rows_where(table, request.where)
+    labels = table.column("label_name")[inside]
+    k = max(1, min(50, len(labels) - 1)) if request.k is None else request.k
+    pool = Pool(embeddings, transform=request.transform or "l2")
+    qualities = retrieval_quality(
+        embeddings.vectors[inside],
+        labels,
+        k,
+        transform=pool.index.transform,
+        place_of_id=pool.index.place_of_id[inside],
+    )
+    if not qualities:
+        raise ValueError(
+            "retrieval needs at least two crops of a class; this set has no labels"
+        )
+    print(f"{'class':28s} {'crops':>6s}  P@{k:<4d}  R-precision")
+    for quality in qualities:
+        ceiling = quality.ceiling
+        note = f"  (at most {ceiling:.2f})" if ceiling < 1 else ""
+        print(
+            f"{quality.label:28s} {quality.count:6d}  {quality.precision:.3f}   "
+            f"{quality.r_precision:.3f}{note}"
+        )
+    r_precision = macro(qualities, "r_precision")
+    print(
+        f"{'macro average':28s} {len(labels):6d}  {macro(qualities):.3f}   "
+        f"{r_precision:.3f}"
+    )
+    low, high = macro_interval(qualities)
+    print(f"95 % interval of the macro P@{k} over queries: {low:.3f} to {high:.3f}")
+    single = sorted(set(labels) - {""} - {quality.label for quality in qualities})
+    if single:
+        print(f"left out, since a class of one crop finds nothing: {', '.join(single)}")
+
+
+# The simulated annotator
+
+
+def simulate_marks(request: EvaluateRequest, embeddings: EmbeddingSet) -> None:
+    """Plays an annotator from one query, prints every round and the lists before and
+    after.
+    """
+    pool = Pool(embeddings, transform=request.transform or TRANSFORM)
+    query = find_query(pool, request.query)
+    target = target_named(pool, request)
+    rows = query.examples.rows
+    if len(rows) != 1 or len(query.examples) != 1 or not target.relevant[rows[0]]:
+        raise ValueError(
+            "query must be one crop that the simulated annotator would mark as "
+            "relevant "
+            f"({target.name!r})"
+        )
+    first = Session(pool, query=query, seed=request.seed)
+    k = choose_k(request.k, first)
+    lists = [list_of(first, k)]
+    print(
+        f"marks  relevant  P@{k} over everything  P@{k} over unmarked  average "
+        "precision"
+    )
+    annotator = SimulatedAnnotator(target.relevant, seed=request.seed)
+    session = first
+    for figures, session in simulate(  # noqa: B007  the last one is listed
+        pool,
+        annotator,
+        rows[0],
+        rounds=request.rounds,
+        per_round=request.per_round,
+        k=k,
+        strategy=request.query_strategy,
+        method=request.method,
+    ):
+        print(_line(figures, k), flush=True)
+    lists.append(list_of(session, k))
+    for listed in lists:
+        print_list(listed, target)
+    if request.sheet:
+        draw(request.sheet, [sheet_of(listed, target) for listed in lists], pool)
+
+
+def _line(figures: Round, k: int) -> str:
+    unmarked = "-"
+    if figures.precision_unmarked is not None:
+        of = "" if figures.unmarked == k else f" of {figures.unmarked}"
+        unmarked = f"{figures.precision_unmarked:.2f}{of}"
+    stop = "  stop signal" if figures.stop else ""
+    return (
+        f"{figures.marks:5d}  {figures.found:8d}  {figures.precision_all:20.2f}  "
+        f"{unmarked:>18s}  {figures.average_precision:17.3f}{stop}"
+    )
+
+
+def target_named(pool: Pool, request: EvaluateRequest) -> Target:
+    """What the simulated annotator looks for: a class, or what meets a condition."""
+    if request.simulate_where:
+        condition = request.simulate_where
+        relevant = rows_where(pool.table, condition, "simulate_where")
+        return Target(condition, relevant)
+    names = pool.table.column("label_name")
+    if request.simulate_label not in names:
+        known = ", ".join(sorted(set(names) - {""}))
+        raise ValueError(
+            f"simulate_label must be one of {known}; got {request.simulate_label!r}"
+        )
+    return Target(request.simulate_label, names == request.simulate_label)
+
+
+# The audit
+
+
+def audit(request: EvaluateRequest, embeddings: EmbeddingSet) -> None:
+    """Writes a random sample to mark, or, where that is done, what it says of the whole
+    ranking; see `probe.estimate`.
+    """
+    saved = SavedProbe.load(request.probe)
+    pool = Pool(embeddings, transform=saved.transform)
+    # Answers of an earlier audit are asked anew: this one judges the ranking by itself.
+    session = Session(
+        pool,
+        query=query_of_probe(pool, saved),
+        where=request.where,
+        probe=dataclasses.replace(saved, answers={}),
+        seed=request.seed,
+    )
+    note = Path(f"{request.audit}.audit.json")
+    facts = _facts_of_audit(saved, session)
+    if not Path(request.audit).exists():
+        ids = session.audit(request.size)
+        origin = {"provenance": provenance(request.seed)}
+        write_json(note, {**facts, "rows": ids, **origin})
+        write_audit(request.audit, pool.table, ids)
+        print(
+            f"{len(ids)} crops, drawn at random -> {request.audit}. Mark all of them "
+            "and "
+            "give the same command again."
+        )
+        return
+    _take_up_answers(request, session, note, facts)
+    _report_audit(request, session, saved)
+
+
+def _facts_of_audit(saved: SavedProbe, session: Session) -> dict[str, Any]:
+    """What an audit is about: a probe, embeddings, and the crops it ranks."""
+    coef = np.ascontiguousarray(saved.ranker.coef, np.float64)
+    ranked = hashlib.sha256(np.packbits(session.searched).tobytes() + coef.tobytes())
+    return {
+        "probe": hash_of_marks(saved.marks),
+        "embeddings": session.pool.embeddings.meta["sha256"],
+        "ranked": ranked.hexdigest(),
+    }
+
+
+def _old_ranking(session: Session) -> str:
+    """The hash of a ranking by which version 0.5.0 knew its audits again."""
+    index, mask = session.pool.index, session.searched.copy()
+    mask[list(session.marks())] = False
+    scores = index.scores(session.ranker().coef)[0]
+    order = np.lexsort((index.place_of_id, -scores.round(6)))
+    return hashlib.sha256(order.tobytes() + (~mask).tobytes()).hexdigest()
+
+
+def _take_up_answers(
+    request: EvaluateRequest, session: Session, note: Path, facts: Mapping[str, Any]
+) -> None:
+    """Enters the answered sample into the session, as it was drawn."""
+    if not note.is_file():
+        raise ValueError(
+            f"audit {request.audit!r} must be a list that --audit drew; {str(note)!r}, "
+            "which it wrote too, is missing"
+        )
+    drawn = json.loads(note.read_text(encoding="utf-8"))
+    if "ranking" in drawn:  # of version 0.5.0
+        known = {**facts, "ranking": _old_ranking(session)}
+        known.pop("ranked")
+    else:
+        known = dict(facts)
+    words = {
+        "probe": "another probe",
+        "embeddings": "other embeddings",
+        "ranked": "another ranking or --where",
+        "ranking": "another ranking or --where",
+    }
+    for name, value in known.items():
+        if drawn.get(name) != value:
+            raise ValueError(
+                f"audit {request.audit!r} was drawn for {words[name]}; draw a new one "
+                "under another name"
+            )
+    stated = Marks.read(request.audit).relevant
+    missing = [crop_id for crop_id in drawn["rows"] if crop_id not in stated]
+    if missing:
+        raise ValueError(
+            f"audit must be marked whole, or it isn't random; {len(missing)} of "
+            f"{len(drawn['rows'])} are missing"
+        )
+    number = session.journal.name_of_marks()
+    session.journal.add("audit", rows=drawn["rows"], ranking=number)
+    session.answer({crop_id: stated[crop_id] for crop_id in drawn["rows"]})
+
+
+def _report_audit(
+    request: EvaluateRequest, session: Session, saved: SavedProbe
+) -> None:
+    known = known_audit(session)
+    assert known is not None
+    result, learned = known
+    size, population = result.size(), int(session.members.sum())
+    rate = size.scaled(1 / population)
+    print(
+        f"from {len(result.answers)} crops drawn at random, none of which was learned "
+        "from; 95 % intervals"
+    )
+    print(f"class size             {size}   (with the query)")
+    print(f"rate                   {rate}   (of the {population} crops searched)")
+    predicted = predicted_positive(session, learned, result.order)
+    top = min(max(1, predicted), len(result.order))
+    print(
+        f"precision of top {top:5d} {result.precision(top)}   (unmarked crops; so many "
+        "are predicted to be relevant)"
+    )
+    print(
+        f"recall of top {top:8d} {result.recall(top)}   (with what is known to be "
+        "relevant)"
+    )
+    target = request.target_precision
+    estimated, certain = result.pick(target), result.pick(target, certain=True)
+    print(
+        f"at {target:.0%} estimated precision: the best {estimated} unmarked crops; "
+        f"certain of it, with 95 % confidence: {certain}"
+    )
+    if not estimated:
+        answers = {**saved.answers, **session.state.answers}
+        dataclasses.replace(saved, answers=answers).save(request.probe)
+        print(f"answers -> {request.probe}")
+        return
+    precision, recall = result.precision(estimated), result.recall(estimated)
+    print(f"  their precision      {precision}, recall {recall}")
+    threshold = float(learned.decision[result.order[estimated - 1]])
+    intervals = {"precision": precision, "recall": recall, "size": size, "rate": rate}
+    found: dict[str, Any] = {
+        name: dataclasses.asdict(interval) for name, interval in intervals.items()
+    }
+    found |= {
+        "of": f"the {estimated} crops from the threshold on that nobody had marked",
+        "confidence": 0.95,
+        "sample": len(result.answers),
+        "where": request.where,
+        "embeddings": session.pool.embeddings.meta["sha256"],
+    }
+    dataclasses.replace(
+        saved,
+        threshold=threshold,
+        answers={**saved.answers, **session.state.answers},
+        facts={**saved.facts, "estimates": found},
+    ).save(request.probe)
+    print(
+        f"threshold and answers -> {request.probe}: run_search.py "
+        f"--probe={request.probe} --out=class.csv lists the class"
+    )

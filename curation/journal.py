@@ -1,0 +1,444 @@
+"""A session on disk: session.json says what is looked for, feedback.jsonl what was
+done, one line an action, append-only.
+
+What is marked is what the lines, replayed, come to. A line is on the disk before it is
+acknowledged, so killing the process loses at most the action in flight. A ranking is
+named by the number of lines it was learned from, and can be made again at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from artifacts.files import exclusive, write_json
+from artifacts.provenance import now
+from curation.lru_cache import LruCache
+
+SESSION, FEEDBACK = "session.json", "feedback.jsonl"
+UNDOABLE = ("mark", "answer", "learn", "correct")
+FORMAT = 1
+
+
+@dataclass
+class State:
+    """What a session's lines come to.
+
+    Attributes:
+        marks: crop id -> relevant, in the order of marking; learned from.
+        answers: crop id -> relevant, of the audit that is going on; never learned from,
+            unless `learn` says so.
+        audit: the line that drew the audit, or None.
+        audits: how many were drawn so far.
+        threshold: the line that set it, or None.
+        learned: number of the last line that changed the marks; see
+            `Journal.name_of_marks`.
+        shown: the rankings that were shown, in order, without repetitions; a round of
+            marking lies between two.
+        sample_learned: whether the answers to the audit were learned from.
+        undone: numbers of the lines that were taken back.
+    """
+
+    marks: dict[str, bool] = field(default_factory=dict)
+    answers: dict[str, bool] = field(default_factory=dict)
+    audit: dict[str, Any] | None = None
+    audits: int = 0
+    threshold: dict[str, Any] | None = None
+    learned: int = 0
+    shown: list[int] = field(default_factory=lambda: [0])
+    sample_learned: bool = False
+    undone: set[int] = field(default_factory=set)
+
+    def copy(self) -> State:
+        """One that can be changed without changing this one."""
+        return State(
+            dict(self.marks),
+            dict(self.answers),
+            self.audit,
+            self.audits,
+            self.threshold,
+            self.learned,
+            list(self.shown),
+            self.sample_learned,
+            set(self.undone),
+        )
+
+
+def replay(lines: Sequence[Mapping[str, Any]]) -> State:
+    """The state after some lines."""
+    undone: set[int] = set()
+    for line in lines:
+        if line["kind"] == "undo":
+            undone.add(line["of"])
+        elif line["kind"] == "redo":
+            undone.discard(line["of"])
+    state = State(undone=undone)
+    kinds = {line["n"]: line["kind"] for line in lines}
+    for line in lines:
+        kind, told = line["kind"], line
+        if kind in ("undo", "redo"):
+            kind, told = kinds[line["of"]], _NOTHING
+        elif line["n"] in undone:
+            told = _NOTHING
+        _apply(state, kind, line, told)
+    return state
+
+
+_NOTHING: Mapping[str, Any] = {"marks": {}}  # what a line that was taken back tells
+
+
+def _apply(
+    state: State, kind: str, line: Mapping[str, Any], told: Mapping[str, Any]
+) -> None:
+    """Takes up one line.
+
+    Args:
+        state: changed in place.
+        kind: of the action: of the line, or of the one that it takes back.
+        line: as written.
+        told: the line whose marks count.
+    """
+    if kind in ("mark", "learn", "correct"):
+        _mark(state.marks, told["marks"])
+        state.learned = line["n"]
+    if line["kind"] == "learn" and line["n"] not in state.undone:
+        state.sample_learned = True
+    if kind in ("answer", "correct"):
+        _mark(state.answers, told["marks"])
+    if kind == "audit":
+        state.audit, state.answers, state.sample_learned = dict(line), {}, False
+        state.audits += 1
+    elif kind == "threshold":
+        state.threshold = dict(line)
+    elif kind == "shown" and line["ranking"] not in state.shown:
+        state.shown.append(line["ranking"])
+
+
+def _digest_of(marks: Mapping[str, bool]) -> bytes:
+    return hashlib.sha256(json.dumps(list(marks.items())).encode()).digest()
+
+
+def _mark(marks: dict[str, bool], changes: Mapping[str, bool | None]) -> None:
+    for crop_id, answer in changes.items():
+        marks.pop(crop_id, None)
+        if answer is not None:
+            marks[crop_id] = answer
+
+
+class Journal:
+    """An open session's lines. One process holds it; within the process any number of
+    people and threads may add to it.
+
+    Attributes:
+        folder: where it lies, its name being the session's id; None in memory.
+        facts: what session.json says.
+        lines: all lines so far.
+    """
+
+    def __init__(
+        self, folder: str | Path | None, facts: Mapping[str, Any] | None = None
+    ):
+        """Opens a session and holds it for this process.
+
+        Args:
+            folder: of the session; None keeps everything in memory.
+            facts: what session.json would say, in memory.
+
+        Raises:
+            ValueError: it isn't a session, or a line of it is damaged; the message
+                names the line. (A last line that was cut off by a kill is moved to
+                feedback.jsonl.torn; it was never acknowledged.)
+            RuntimeError: another process holds it.
+        """
+        self.folder = None if folder is None else Path(folder)
+        self.facts = dict(facts or {}) if folder is None else read_facts(Path(folder))
+        self.lines: list[dict[str, Any]] = []
+        self._lock = threading.RLock()
+        self._held = ExitStack()
+        self._file: BinaryIO | None = None
+        if self.folder is not None:
+            self._open(self.folder)
+        self._by_action = {
+            line["action"]: line["n"] for line in self.lines if "action" in line
+        }
+        self._own_from = len(self.lines)
+        self._state, self._state_at = replay(self.lines), len(self.lines)
+        self._states: LruCache[State] = LruCache(32)
+        self._steps: LruCache[tuple[list[int], list[int]]] = LruCache(8)
+        self._counts: dict[int, int] = {}
+        self._named = {_digest_of({}): 0}  # digest of the marks, in order -> name
+        self._names = {0: 0}  # number of lines -> name
+
+    def _open(self, folder: Path) -> None:
+        self._held.enter_context(exclusive(folder, "session"))
+        try:
+            self.lines = _read_lines(folder / FEEDBACK, mend=True)
+            self._file = open(folder / FEEDBACK, "ab")  # noqa: SIM115
+            self._held.callback(lambda: self._file and self._file.close())
+            _sync_folder(folder)
+        except BaseException:
+            self._held.close()
+            raise
+
+    def close(self) -> None:
+        """Lets another process have it."""
+        self._held.close()
+
+    def state(self, after: int | None = None) -> State:
+        """The state after all lines, or after the first so many. Not to be changed."""
+        with self._lock:
+            if after is None or after == len(self.lines):
+                return self._advance()
+            lines = self.lines[:after]
+        return self._states.get(after, lambda: replay(lines))
+
+    def _advance(self) -> State:
+        """Takes up lines that were added, one by one; what was undone or redone changes
+        what earlier lines come to, so everything is replayed.
+        """
+        new = self.lines[self._state_at :]
+        if any(line["kind"] in ("undo", "redo") for line in new):
+            self._state = replay(self.lines)
+        elif new:
+            self._state = self._state.copy()
+            for line in new:
+                _apply(self._state, line["kind"], line, line)
+        self._state_at = len(self.lines)
+        return self._state
+
+    def count_of_marks(self, after: int) -> int:
+        """How many marks there are after the first so many lines."""
+        if after not in self._counts:
+            self._counts[after] = len(self.state(after).marks)
+        return self._counts[after]
+
+    def name_of_marks(self, number: int | None = None) -> int:
+        """The name of the ranking that comes of the marks after some lines; default:
+        all.
+
+        It is a number of lines that came to just these marks, so that a mark and its
+        undoing lead back to the ranking there was.
+        """
+        with self._lock:
+            state = self.state(number)
+            number = state.learned if number is None else number
+            if number not in self._names:
+                digest = _digest_of(state.marks)
+                self._names[number] = self._named.setdefault(digest, number)
+            return self._names[number]
+
+    def add(self, kind: str, by: str = "", action: str = "", **facts: Any) -> int:
+        """Writes a line and returns its number, once it is on the disk.
+
+        Args:
+            kind: mark, answer, learn, correct (an answer that was learned from), undo,
+                redo, audit, threshold or shown.
+            by: who did it: one browser tab.
+            action: an id of the action; a repeated one (sent again after a broken
+                connection) is not written again.
+            facts: the rest of the line.
+        """
+        with self._lock:
+            if action and action in self._by_action:
+                return self._by_action[action]
+            number = len(self.lines) + 1
+            line = {"n": number, "time": now(), "kind": kind, "by": by, **facts}
+            if action:
+                line["action"] = action
+            self._write(line)
+            self.lines.append(line)
+            if action:
+                self._by_action[action] = number
+            return number
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        if self._file is None:
+            return
+        place = self._file.tell()
+        try:
+            self._file.write(_encoded(line))
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError:
+            # A full disk: what was written of the line must not precede the next one.
+            self._reopen(place)
+            raise
+
+    def _reopen(self, place: int) -> None:
+        assert self.folder is not None
+        assert self._file is not None
+        with suppress(OSError):
+            self._file.close()
+        os.truncate(self.folder / FEEDBACK, place)
+        self._file = open(self.folder / FEEDBACK, "ab")  # noqa: SIM115
+
+    def undo(self, by: str = "", action: str = "") -> int | None:
+        """Takes back the last action of this person, or, when there is none left, of an
+        earlier sitting. None: nothing to undo.
+        """
+        return self._step("undo", by, action)
+
+    def redo(self, by: str = "", action: str = "") -> int | None:
+        """Brings back what this person undid last, unless they have acted since."""
+        return self._step("redo", by, action)
+
+    def _step(self, kind: str, by: str, action: str) -> int | None:
+        with self._lock:
+            if action and action in self._by_action:
+                return self._by_action[action]
+            done, undone = self.steps(by)
+            stack = done if kind == "undo" else undone
+            return self.add(kind, by, action, of=stack[-1]) if stack else None
+
+    def steps(self, by: str) -> tuple[list[int], list[int]]:
+        """What this person can undo and redo: line numbers, the next one last."""
+        with self._lock:
+            key = (by, len(self.lines))
+            return self._steps.get(key, lambda: self._find_steps(by))
+
+    def _find_steps(self, by: str) -> tuple[list[int], list[int]]:
+        # By whether it is of this sitting.
+        mine: dict[bool, list[int]] = {True: [], False: []}
+        undone: list[int] = []
+        kinds = ("answer", "correct", "learn")
+        answers = {line["n"] for line in self.lines if line["kind"] in kinds}
+        for line in self.lines:
+            own = line["by"] == by and line["n"] > self._own_from
+            earlier = line["n"] <= self._own_from
+            kind = line["kind"]
+            if kind == "audit":  # answers to the sample before can't be seen any more
+                for stack in (*mine.values(), undone):
+                    stack[:] = [number for number in stack if number not in answers]
+            elif kind in UNDOABLE and (own or earlier):
+                mine[own].append(line["n"])
+                undone.clear()
+            elif kind == "undo" and (own or earlier or line["of"] in mine[False]):
+                for stack in mine.values():
+                    if line["of"] in stack:
+                        stack.remove(line["of"])
+                if own or earlier:
+                    undone.append(line["of"])
+            elif kind == "redo" and (own or earlier):
+                if line["of"] in undone:
+                    undone.remove(line["of"])
+                mine[line["of"] > self._own_from].append(line["of"])
+        return mine[False] + mine[True], undone
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What session.json says.
+
+    Raises:
+        ValueError: there is none, or it isn't of this format.
+    """
+    try:
+        facts = json.loads((folder / SESSION).read_text(encoding="utf-8"))
+        known = facts["format"] == FORMAT and {
+            "name",
+            "embeddings",
+            "query",
+            "pool",
+        } <= set(facts)
+    except (OSError, ValueError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise ValueError(
+            f"session must be a folder with a {SESSION} of format {FORMAT}; "
+            f"{str(folder)!r} isn't"
+        )
+    return facts
+
+
+def read_session(folder: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The facts and lines of a session that another process may hold."""
+    return read_facts(Path(folder)), _read_lines(Path(folder) / FEEDBACK, mend=False)
+
+
+def create_session(
+    folder: Path,
+    facts: Mapping[str, Any],
+    lines: Sequence[Mapping[str, Any]] = (),
+    files: Sequence[Path] = (),
+) -> str:
+    """Writes a new session below `folder` and returns its id; see `write_session`."""
+    name = f"s{now()[:10].replace('-', '')}-{uuid.uuid4().hex[:8]}"
+    write_session(folder / name, facts, lines, files)
+    return name
+
+
+def write_session(
+    path: Path,
+    facts: Mapping[str, Any],
+    lines: Sequence[Mapping[str, Any]] = (),
+    files: Sequence[Path] = (),
+    uploads: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Writes a new session, with copies of some files and embeddings of uploads.
+
+    session.json goes last: a folder without it is no session.
+    """
+    path.mkdir(parents=True)
+    for file in files:
+        shutil.copyfile(file, path / file.name)
+    for name, vector in (uploads or {}).items():
+        np.save(path / f"{name}.npy", vector)
+    with open(path / FEEDBACK, "wb") as feedback:
+        for line in lines:
+            feedback.write(_encoded(line))
+        feedback.flush()
+        os.fsync(feedback.fileno())
+    write_json(path / SESSION, {"format": FORMAT, "created": now(), **facts})
+    _sync_folder(path)
+    _sync_folder(path.parent)
+
+
+def _encoded(line: Mapping[str, Any]) -> bytes:
+    return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def _read_lines(path: Path, mend: bool) -> list[dict[str, Any]]:
+    content = path.read_bytes() if path.exists() else b""
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content) and mend:
+        with open(path.with_name(f"{FEEDBACK}.torn"), "ab") as file:
+            file.write(content[whole:] + b"\n")
+        os.truncate(path, whole)
+    lines = []
+    for number, text in enumerate(content[:whole].splitlines(), 1):
+        try:
+            line = json.loads(text)
+            if (
+                line["n"] != number
+                or not isinstance(line["kind"], str)
+                or not isinstance(line["by"], str)
+            ):
+                raise ValueError
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(
+                f"{path} line {number} must be an action of a session; it is damaged"
+            ) from None
+        lines.append(line)
+    return lines
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes new names in a folder survive a power cut, where the system can."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

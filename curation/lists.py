@@ -1,0 +1,81 @@
+"""Lists as CSV: rankings ready to be marked in a spreadsheet, classes, marks,
+audits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from artifacts.files import back_up, write_csv
+from data.crop_table import CropTable
+from probe.marks import Marks
+
+_COPIED = ("label_name", "image", "left", "top", "right", "bottom")
+_ANSWER = {True: 1, False: 0, None: ""}
+
+
+def write_ranking(
+    path: str | Path,
+    table: CropTable,
+    rows: Sequence[int],
+    scores: Sequence[float],
+    marks: Mapping[int, bool],
+    *,
+    keep_marks: bool = True,
+) -> None:
+    """Writes a ranking as CSV: rank, crop_id, score, relevant, and where the crop is.
+
+    Args:
+        path: the file to write.
+        table: the crops.
+        rows: ranked rows, best first.
+        scores: one per ranked row.
+        marks: row -> relevant; fills the column `relevant`, empty otherwise.
+        keep_marks: whether marked crops that the ranking doesn't show follow after it,
+            without a rank, so that a list given back as marks loses none.
+    """
+    ranked = [
+        (str(rank), row, f"{score:.6f}")
+        for rank, (row, score) in enumerate(zip(rows, scores, strict=True), 1)
+    ]
+    shown = {int(row) for row in rows}
+    others = [row for row in marks if row not in shown] if keep_marks else []
+    lines: list[list[Any]] = [["rank", "crop_id", "score", "relevant", *_COPIED]]
+    for rank, row, score in ranked + [("", row, "") for row in others]:
+        place = [table.column(name)[row] for name in _COPIED]
+        lines.append(
+            [rank, table.ids[row], score, _ANSWER[marks.get(int(row))], *place]
+        )
+    write_csv(path, lines)
+
+
+def write_marks(path: str | Path, marks: Mapping[str, bool]) -> None:
+    """Writes marks as CSV, crop_id and relevant, in the order of marking."""
+    lines = [[crop_id, _ANSWER[mark]] for crop_id, mark in marks.items()]
+    write_csv(path, [["crop_id", "relevant"], *lines])
+
+
+def write_audit(path: str | Path, table: CropTable, ids: Sequence[str]) -> None:
+    """Writes an audit's questions as CSV: no score, no class, in the order given, so
+    that nothing tells what the answer should be.
+    """
+    columns = ("image", "left", "top", "right", "bottom")
+    lines: list[list[Any]] = [["crop_id", "relevant", *columns]]
+    for crop_id, row in zip(ids, table.rows_of(ids), strict=True):
+        lines.append([crop_id, "", *(table.column(name)[row] for name in columns)])
+    write_csv(path, lines)
+
+
+def keep_marked_list(path: str | Path, marks: Mapping[str, bool]) -> None:
+    """Moves a list aside that is about to be overwritten and holds marks that the new
+    one won't hold.
+    """
+    try:
+        stated = Marks.read(path).relevant if Path(path).is_file() else {}
+    except ValueError:
+        stated = {}  # nothing is marked in it
+    if any(marks.get(crop_id) != mark for crop_id, mark in stated.items()):
+        back_up(Path(path))
+        print(f"{path} held other marks: kept as {path}.old-N")

@@ -1,0 +1,153 @@
+"""The pool: an embedding set with what every session on it shares."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from artifacts.files import check_writable
+from artifacts.progress import progress_bar
+from curation.lru_cache import LruCache
+from data.embeddings import EmbeddingSet
+from data.where import rows_where
+from probe.cascade import Cascade
+from probe.index import CosineIndex
+from probe.transforms import Transform, mean_of_unit_vectors
+
+TRANSFORM = "center"  # what is done to embeddings where nothing else is asked for
+CASCADE_BYTES = 2**30  # embedding sets from this size get an index on disk
+
+
+class Pool:
+    """An embedding set with its index, and masks by condition; built once, and safe to
+    share between threads.
+
+    Example:
+        >>> pool = Pool(EmbeddingSet.load("runs/a/embeddings"))
+        >>> session = Session(pool, query="images/0017.jpg")
+
+    Args:
+        embeddings: the set; its table has the predictions' columns, if any.
+        transform: what is done to embeddings before they are compared, by name, or
+            fitted already.
+        milvus: search in Milvus instead: a .db path (embedded) or a URI.
+        build_cascade: whether a large set gets its index on disk if it has none yet.
+
+    Attributes:
+        embeddings, table: as given.
+        index: over unit vectors of the transform.
+    """
+
+    def __init__(
+        self,
+        embeddings: EmbeddingSet,
+        *,
+        transform: str | Transform = TRANSFORM,
+        milvus: str = "",
+        build_cascade: bool = False,
+    ):
+        self.embeddings, self.table = embeddings, embeddings.table
+        if isinstance(transform, str):
+            transform = fit_transform(transform, embeddings)
+        self.index = _make_index(embeddings, transform, milvus, build_cascade)
+        self._masks: LruCache[np.ndarray] = LruCache(16)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def ids(self) -> np.ndarray:
+        """Crop ids, [N] str."""
+        return self.table.ids
+
+    def rows(self, ids: list[str]) -> list[int]:
+        """Rows of crop ids.
+
+        Raises:
+            ValueError: names those that aren't in the set.
+        """
+        return self.table.rows_of(ids).tolist()
+
+    def mask(self, condition: str, *, allow_empty: bool = False) -> np.ndarray:
+        """Crops that meet an SQL condition, all for ""; [N] bool.
+
+        Raises:
+            ValueError: it isn't SQL, or no crop meets it (unless that is allowed).
+        """
+        if not condition.strip():
+            return np.ones(len(self), bool)
+        found = self._masks.get(
+            condition, lambda: rows_where(self.table, condition, or_none=True)
+        )
+        if not allow_empty and not found.any():
+            rows_where(self.table, condition)  # raises, with its reason
+        return found
+
+    def hash_of(self, condition: str) -> str:
+        """SHA-256 of which crops meet a condition: it tells whether predictions, or the
+        set, have changed since.
+        """
+        mask = self.mask(condition, allow_empty=True)
+        return hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()
+
+
+def fit_transform(name: str, embeddings: EmbeddingSet) -> Transform:
+    """A transform fitted to a set; the mean that most need is kept in its folder."""
+    if name == "l2":
+        return Transform()
+    vectors = embeddings.vectors
+    mean = embeddings.derived("unit_mean", lambda: mean_of_unit_vectors(vectors))
+    return Transform.fit(name, vectors, mean=mean)
+
+
+def _make_index(
+    embeddings: EmbeddingSet, transform: Transform, milvus: str, build_cascade: bool
+) -> CosineIndex:
+    """Milvus where it is asked for, in memory otherwise, with a cascade on disk for
+    large sets.
+    """
+    if milvus:
+        from probe.backends.milvus import MilvusIndex
+
+        return MilvusIndex(
+            milvus,
+            embeddings.vectors,
+            embeddings.ids,
+            transform=transform,
+            content_hash=embeddings.meta["sha256"],
+            progress=partial(progress_bar, unit="batch", desc="filling Milvus"),
+        )
+    cascade = None
+    if embeddings.vectors.nbytes >= CASCADE_BYTES and transform.name != "whiten":
+        cascade = _open_cascade(embeddings, transform, build_cascade)
+    return CosineIndex(embeddings, transform=transform, cascade=cascade)
+
+
+def _open_cascade(
+    embeddings: EmbeddingSet, transform: Transform, build: bool
+) -> Cascade | None:
+    plain = transform.name == "l2"
+    name = "cascade" if plain else f"cascade-{transform.name}"
+    folder = Path(embeddings.folder) / name
+    content = embeddings.meta["sha256"]
+    if transform.mean is not None:
+        content += hashlib.sha256(transform.mean.tobytes()).hexdigest()
+    try:
+        if folder.exists():
+            return Cascade.load(folder, content)
+        if not build:
+            return None
+        check_writable(folder.parent, "embeddings", embeddings.vectors.nbytes // 2)
+        return Cascade.build(
+            embeddings.vectors,
+            transform,
+            folder=folder,
+            content_hash=content,
+            progress=partial(progress_bar, unit="block", desc=f"index, once, {folder}"),
+        )
+    except (OSError, ValueError, KeyError) as error:
+        print(f"searching without an index: {error}")
+        return None

@@ -1,0 +1,171 @@
+"""What is looked for: examples in the set or outside of it, and what it should not look
+like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from curation.embed_query import embed_images
+from curation.journal import read_session, replay
+from curation.pool import Pool
+from data.images import read_image
+from probe.saved_probe import SavedProbe
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Crops of the set, then images from outside of it.
+
+    Attributes:
+        rows: of those in the set.
+        outside: [m, D] float32, embeddings of the others.
+        files: where the others lie; as many, or none if they have no file.
+    """
+
+    rows: tuple[int, ...] = ()
+    outside: np.ndarray | None = None
+    files: tuple[Path, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.rows) + (0 if self.outside is None else len(self.outside))
+
+    def vectors(self, pool: Pool) -> np.ndarray:
+        """Embeddings of all, those in the set first; [n, D] float32."""
+        vectors = pool.embeddings.vectors
+        inside = np.asarray(vectors[np.array(self.rows, np.int64)], np.float32)
+        if self.outside is None or not len(self.outside):
+            return inside
+        return np.concatenate([inside, self.outside])
+
+
+@dataclass(frozen=True)
+class Query:
+    """What to search for.
+
+    Attributes:
+        examples: what it looks like.
+        negatives: what it should not look like.
+    """
+
+    examples: Examples = Examples()
+    negatives: Examples = Examples()
+
+    @property
+    def rows(self) -> list[int]:
+        """Rows of the set that are part of the query, which no list shows."""
+        return list(dict.fromkeys((*self.examples.rows, *self.negatives.rows)))
+
+
+def find_query(
+    pool: Pool,
+    examples: str | Sequence[str],
+    negatives: str | Sequence[str] = (),
+) -> Query:
+    """Looks examples up; see `find_examples`."""
+    return Query(
+        find_examples(pool, examples), find_examples(pool, negatives, "negative")
+    )
+
+
+def find_examples(
+    pool: Pool, names: str | Sequence[str], argument: str = "query"
+) -> Examples:
+    """Looks examples up by crop id, then by image path; embeds an image from outside
+    with the set's own encoder.
+
+    Args:
+        pool: what is searched.
+        names: crop ids, paths of images in the set (with @x,y for the crop at that
+            point), or paths of images outside of it.
+        argument: the name to use in errors.
+
+    Raises:
+        ValueError: there is none of that name, or an image holds several crops.
+    """
+    names = [names] if isinstance(names, str) else list(names)
+    rows: list[int] = []
+    outside: list[Path] = []
+    for name in names:
+        found = pool.table.find(name)
+        if len(found) > 1:
+            left, top, right, bottom = pool.table.boxes[found[0]]
+            point = f"{name}@{(left + right) // 2},{(top + bottom) // 2}"
+            raise ValueError(
+                f"{argument} {name!r} holds {len(found)} crops; name one by a point in "
+                f"it, such as {point}, or by its id"
+            )
+        if not found and Path(name).is_file():
+            outside.append(Path(name))
+        elif not found:
+            image = pool.table.find(name.rpartition("@")[0])
+            if image:
+                raise ValueError(
+                    f"{argument} {name!r} must be a point in a crop; that image has "
+                    f"{len(image)} crops, none of them there"
+                )
+            pool.table.rows_of(
+                [name], f"{argument} (a crop id, or the path of an image)"
+            )
+        rows += found
+    vectors = None
+    if outside:
+        images = [read_image(path) for path in outside]
+        vectors = embed_images(pool.embeddings, images)
+    return Examples(tuple(rows), vectors, tuple(outside))
+
+
+def query_of_probe(pool: Pool, probe: SavedProbe) -> Query:
+    """The examples that a saved probe began with, as far as this set has them.
+
+    Probes of version 0.5.0 name them as they were typed, which may have been a path
+    from another folder: an image whose path ends it is taken, if it is the only one.
+    """
+    rows: list[int] = []
+    for word in probe.queries:
+        found = pool.table.find(word)
+        if not found:
+            images = pool.table.column("image")
+            ends = [row for row, image in enumerate(images) if _ends(word, image)]
+            found = ends if len(ends) == 1 else []
+        rows += found
+    return Query(Examples(tuple(dict.fromkeys(rows))))
+
+
+def _ends(path: str, image: str) -> bool:
+    path = path.replace("\\", "/")
+    return path.endswith(f"/{image}") or f"/{image}".endswith(f"/{path}")
+
+
+@dataclass(frozen=True)
+class SessionOnDisk:
+    """What the folder of a session says, without holding it.
+
+    Attributes:
+        name: what it is called.
+        query: its examples, uploads among them.
+        where: its part of the pool.
+        marks: crop id -> relevant.
+    """
+
+    name: str
+    query: Query
+    where: str
+    marks: dict[str, bool]
+
+
+def read_session_folder(pool: Pool, folder: str | Path) -> SessionOnDisk:
+    """Reads a session, which another process may hold."""
+    facts, lines = read_session(folder)
+    crops = pool.table.rows_of(facts["query"]["crops"], "query of the session")
+    uploads = [
+        np.load(Path(folder) / f"{name}.npy", allow_pickle=False)
+        for name in facts["query"]["uploads"]
+    ]
+    outside = np.stack(uploads) if uploads else None
+    query = Query(Examples(tuple(crops.tolist()), outside))
+    return SessionOnDisk(facts["name"], query, facts["pool"], replay(lines).marks)

@@ -1,0 +1,65 @@
+"""How marking goes: what each round found, and whether it can stop."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from curation.session import Session
+from probe.estimate import should_stop
+from probe.metrics import wilson_interval
+
+ROUND = 10  # new marks from which two rankings count as a round of their own
+
+
+@dataclass(frozen=True)
+class MarkedRound:
+    """Crops that were marked in the order `best`, by the ranking that showed them.
+
+    Each was judged before the probe learned from it, so the share says how good that
+    ranking's shown part was; which part was marked is the person's choice.
+    """
+
+    ranking: int
+    marked: int
+    relevant: int
+    low: float  # of the share's 95 % interval
+    high: float
+
+
+def rounds_of(session: Session) -> list[dict[str, Any]]:
+    """What each round found, as JSON; see `MarkedRound`."""
+    undone = session.state.undone
+    judged: dict[int, dict[str, bool]] = {}
+    for line in session.journal.lines:
+        shown = line["kind"] == "mark" and line.get("sort") == "best"
+        if shown and line["n"] not in undone:
+            answers = judged.setdefault(line["ranking"], {})
+            for crop_id, answer in line["marks"].items():
+                answers.pop(crop_id, None)
+                if answer is not None:
+                    answers[crop_id] = answer
+    rounds = []
+    for ranking, answers in sorted(judged.items()):
+        if answers:
+            right = sum(answers.values())
+            low, high = wilson_interval(right, len(answers))
+            rounds.append(MarkedRound(ranking, len(answers), right, low, high))
+    return [asdict(found) for found in rounds]
+
+
+def stop_of(session: Session) -> dict[str, Any]:
+    """Whether the rankings of the last rounds agree on what is relevant; see
+    `probe.estimate.should_stop`.
+    """
+    state, journal = session.state, session.journal
+    rounds: list[int] = []
+    last = None
+    for number in [*state.shown, state.learned]:
+        marks = journal.count_of_marks(number)
+        if last is None or marks - last >= ROUND:
+            rounds.append(number)
+            last = marks
+    decided = [session.decided(number) for number in rounds[-3:]]
+    signal = should_stop([decision for decision in decided if decision is not None])
+    return {"rounds": len(rounds) - 1, "signal": signal}

@@ -1,0 +1,608 @@
+"""A session: marks in; rankings, suggestions, estimates and a class out.
+
+Everything a person does, whether in the terminal, on the page, in a notebook or
+simulated, goes through here. It has no flags, no HTTP and no threads, and stores
+nothing but its journal: what is marked is what the journal's lines come to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from artifacts.provenance import provenance
+from curation.card import MARKED, THRESHOLD, Card
+from curation.estimate import TOP, Estimate, estimate_class, population_of
+from curation.journal import SESSION, Journal, State, write_session
+from curation.lru_cache import LruCache
+from curation.pool import Pool
+from curation.query import Examples, Query, find_query
+from curation.selection import choose, decision_of, displayed
+from curation.session_facts import name_uploads, session_facts
+from data.class_writers import Selection
+from data.predictions import PREDICTED
+from probe.estimate import draw_audit
+from probe.marks import Marks
+from probe.methods import LinearRanker, learn_from
+from probe.query_strategies import suggest
+from probe.ranking import Ranking
+from probe.saved_probe import SavedProbe, identity_of
+from probe.transforms import mean_direction
+
+SORTS = ("best", "ask", "boundary", "worst", "audit")
+ASK = 40  # crops that the sort `ask` shows
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What the first lines of a session taught.
+
+    Attributes:
+        number: of those lines; the ranking's name.
+        ranker: what was learned.
+        decision: [N] float32, scores of all crops, intercept included.
+        ranking: of the session's part of the pool but the query, best first.
+    """
+
+    number: int
+    ranker: LinearRanker
+    decision: np.ndarray
+    ranking: Ranking
+
+    @property
+    def kind(self) -> str:
+        """What the scores are: "cosine" or "decision"."""
+        return self.ranker.kind
+
+
+class Session:
+    """A search with its marks, over a pool.
+
+    Example:
+        >>> session = Session(pool, query="images/0017.jpg")
+        >>> session.mark({crop_id: True, another: False})
+        >>> session.rank().page(0, 50).rows
+
+    Args:
+        pool: what is searched.
+        query: crop ids or image paths, or a `Query`; may be left out with a probe or
+            with marks.
+        negative: the same of what it should not look like.
+        where: search only crops that meet this SQL condition.
+        folder: of the session on disk: opened if it is one, else made; None keeps
+            everything in memory.
+        probe: a saved probe to rank by, which nothing that is marked changes.
+        class_name: of the class that is looked for.
+        method: from marks to a ranking; one of `probe.methods.METHODS`.
+        seed: of audits and of the probe's random crops.
+
+    Raises:
+        ValueError: the query isn't found, the session is of other embeddings, or the
+            probe of another encoder.
+        RuntimeError: another process holds the session.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        query: str | Sequence[str] | Query | None = None,
+        negative: str | Sequence[str] = (),
+        where: str = "",
+        folder: str | Path | None = None,
+        probe: SavedProbe | None = None,
+        class_name: str = "",
+        method: str = "auto",
+        seed: int = 0,
+    ):
+        self.pool, self.probe = pool, probe
+        if probe is not None:
+            probe.check(pool.embeddings.meta)
+        if isinstance(query, str | Sequence):
+            query = find_query(pool, query, negative)
+        if folder is not None and (Path(folder) / SESSION).is_file():
+            self.journal = Journal(folder)
+        else:
+            query = query or Query()
+            outside = query.examples.outside
+            uploads = {} if outside is None else name_uploads(outside)
+            facts = session_facts(
+                pool,
+                query,
+                where=where,
+                class_name=class_name,
+                method=method,
+                seed=seed,
+                uploads=list(uploads),
+            )
+            if folder is not None:
+                write_session(Path(folder), facts, uploads=uploads)
+            self.journal = Journal(folder, facts)
+        try:
+            self._take_up(query)
+        except BaseException:
+            self.journal.close()
+            raise
+        self._learned: LruCache[Learned] = LruCache(8)
+        self._decided: LruCache[np.ndarray | None] = LruCache(64)
+
+    def _take_up(self, query: Query | None) -> None:
+        """Resolves what the journal's facts name."""
+        pool, facts = self.pool, self.journal.facts
+        stated = facts["embeddings"].get("sha256")
+        if stated not in (None, pool.embeddings.meta["sha256"]):
+            raise ValueError(
+                f"session {facts['name']!r} must be opened with the embeddings it was "
+                "made with, or duplicated"
+            )
+        self.query = query or self._stated_query(facts["query"])
+        self.examples = self.query.examples.vectors(pool)
+        condition = facts["pool"]
+        has_predictions = PREDICTED in pool.table.rows.column_names
+        if PREDICTED in condition and not has_predictions:
+            raise ValueError(
+                f"session {facts['name']!r} is about predictions: start the program "
+                "with --predictions"
+            )
+        self.members = pool.mask(condition, allow_empty=True)
+        if facts.get("pool_hash", pool.hash_of(condition)) != pool.hash_of(condition):
+            raise ValueError(
+                f"session {facts['name']!r} must be opened with its own predictions: "
+                "its condition means other crops"
+            )
+        self.searched = self.members.copy()
+        self.searched[self.query.rows] = False
+        self.seed = int(facts.get("seed", 0))
+        # Of an earlier audit, as the probe keeps them.
+        self.prior_answers: dict[int, bool] = {}
+        if self.probe is not None:
+            self.prior_answers = self.known(self.probe.answers)
+            marks = {str(name): mark for name, mark in self.probe.marks.items()}
+            if marks and not self.journal.lines:
+                self.journal.add("mark", marks=marks)
+
+    def _stated_query(self, stated: Mapping[str, Sequence[str]]) -> Query:
+        """The query that session.json names: crops, and uploads beside it."""
+        rows = tuple(self.pool.rows(list(stated["crops"])))
+        folder = self.journal.folder or Path()
+        uploads = [
+            np.load(folder / f"{name}.npy", allow_pickle=False)
+            for name in stated["uploads"]
+        ]
+        return Query(Examples(rows, np.stack(uploads) if uploads else None))
+
+    def close(self) -> None:
+        """Lets another process have the session."""
+        self.journal.close()
+
+    # Marks
+
+    @property
+    def state(self) -> State:
+        """What the journal's lines come to."""
+        return self.journal.state()
+
+    def known(self, marks: Mapping[str, bool]) -> dict[int, bool]:
+        """row -> relevant; marks of crops that aren't in the set (a session of an
+        earlier one) are left alone.
+        """
+        pairs = ((self.pool.table.row_of(name), mark) for name, mark in marks.items())
+        return {row: mark for row, mark in pairs if row is not None}
+
+    def marks(self, state: State | None = None) -> dict[int, bool]:
+        """row -> relevant, of what was marked to be learned from."""
+        return self.known((state or self.state).marks)
+
+    def answers(self, state: State | None = None) -> dict[int, bool]:
+        """row -> relevant, of what was answered in an audit."""
+        return self.prior_answers | self.known((state or self.state).answers)
+
+    def said(self, state: State | None = None) -> dict[int, bool]:
+        """row -> relevant, by marks and by answers to an audit, which count more."""
+        return self.marks(state) | self.answers(state)
+
+    def mark(
+        self,
+        changes: Mapping[str, bool | None],
+        by: str = "",
+        action: str = "",
+        ranking: int = 0,
+        sort: str = "best",
+    ) -> tuple[int, list[str]]:
+        """Marks crops, or, in the order `audit`, answers the audit.
+
+        Args:
+            changes: crop id -> relevant; None takes a mark back.
+            by: who did it.
+            action: an id, by which an action that is sent again is known.
+            ranking, sort: the list in which it was marked.
+
+        Returns:
+            The line's number, once it is on the disk, and the crops that were left out:
+            those of an audit that isn't learned from are answered in its own list.
+        """
+        rows = self.pool.rows(list(changes))
+        state = self.state
+        if sort == "audit":
+            return self._answer(changes, by, action), []
+        held = set(self.sampled(state))
+        pairs = zip(changes, rows, strict=True)
+        left_out = [crop_id for crop_id, row in pairs if row in held]
+        kept = {name: mark for name, mark in changes.items() if name not in left_out}
+        if not kept:
+            raise ValueError(
+                "the crop belongs to the random sample, which isn't learned from: mark "
+                "it under Random sample"
+            )
+        number = self.journal.add(
+            "mark", by, action, marks=kept, ranking=ranking, sort=sort
+        )
+        return number, left_out
+
+    def answer(self, changes: Mapping[str, bool | None], by: str = "") -> int:
+        """Answers crops of the audit; see `mark`."""
+        self.pool.rows(list(changes))
+        return self._answer(changes, by, "")
+
+    def _answer(self, changes: Mapping[str, bool | None], by: str, action: str) -> int:
+        state = self.state
+        if state.audit is None or not set(changes) <= set(state.audit["rows"]):
+            raise ValueError("marks in the view audit must be of crops of the audit")
+        kind = "correct" if state.sample_learned else "answer"
+        return self.journal.add(kind, by, action, marks=dict(changes))
+
+    def import_marks(self, path: str | Path, *, replace: bool = False) -> int:
+        """Takes up a CSV of marks; returns how many it holds.
+
+        Args:
+            path: with the columns crop_id and relevant.
+            replace: start anew with them, rather than merge.
+        """
+        stated = Marks.read(path).relevant
+        self.pool.table.rows_of(stated, "marks")
+        changes: dict[str, bool | None] = dict(stated)
+        if replace:
+            gone = {name: None for name in self.state.marks if name not in stated}
+            changes = {**gone, **changes}
+        self.journal.add("mark", marks=changes, ranking=0, sort="import")
+        return len(stated)
+
+    def undo(self, by: str = "", action: str = "") -> int | None:
+        """Takes back this person's last action; None where there is nothing to."""
+        return self.journal.undo(by, action)
+
+    def redo(self, by: str = "", action: str = "") -> int | None:
+        """Brings back what was undone last; None where there is nothing to.
+
+        Raises:
+            ValueError: it would mark crops of a random sample that was drawn since.
+        """
+        back = self.journal.steps(by)[1][-1:]
+        line = self.journal.lines[back[0] - 1] if back else None
+        if line is not None and line["kind"] == "mark":
+            held = set(self.sampled())
+            if any(self.pool.table.row_of(name) in held for name in line["marks"]):
+                raise ValueError(
+                    "those marks can't be brought back: a random sample that holds "
+                    "some "
+                    "of the crops was drawn since"
+                )
+        return self.journal.redo(by, action)
+
+    # Rankings
+
+    def learned(self, number: int | None = None) -> Learned:
+        """What the first `number` lines come to, by default all; any of them can be
+        made again.
+        """
+        number = self.journal.name_of_marks() if number is None else number
+        return self._learned.get(number, lambda: self._learn(number))
+
+    def _learn(self, number: int) -> Learned:
+        index, ranker = self.pool.index, self.ranker(self.journal.state(number))
+        decision = index.decision(ranker)
+        ranking = index.rank(ranker, mask=self.searched, decision=decision)
+        return Learned(number, ranker, decision, ranking)
+
+    def decided(self, number: int) -> np.ndarray | None:
+        """Which searched crops a ranking takes for relevant, [n] bool; None while it is
+        by cosine.
+        """
+
+        def decide() -> np.ndarray | None:
+            learned = self.learned(number)
+            has_boundary = learned.kind == "decision"
+            return learned.decision[self.searched] > 0 if has_boundary else None
+
+        return self._decided.get(number, decide)
+
+    def ranker(self, state: State | None = None) -> LinearRanker:
+        """What the marks come to; a fixed probe is what it is."""
+        if self.probe is not None:
+            return self.probe.ranker
+        index, marks = self.pool.index, self.marks(state)
+        negatives = self.query.negatives
+        if not marks and not len(negatives):
+            if not len(self.examples):
+                raise ValueError(
+                    "query must be given (a crop id, or the path of an image), or marks"
+                )
+            return self._cosine()
+        try:
+            return learn_from(
+                index,
+                marks,
+                examples=self.examples,
+                example_rows=self.query.examples.rows,
+                negatives=negatives.vectors(self.pool),
+                method=self.journal.facts.get("method", "auto"),
+                seed=self.seed,
+            )
+        except ValueError as error:  # all is marked as not relevant, the query too
+            if not len(self.examples):
+                raise
+            return self._cosine(str(error))
+
+    def _cosine(self, reason: str = "") -> LinearRanker:
+        direction = mean_direction(self.pool.index.transform(self.examples))
+        return LinearRanker(direction.astype(np.float64), reason=reason)
+
+    def rank(
+        self, k: int | None = None, *, unmarked: bool = False, ascending: bool = False
+    ) -> Ranking:
+        """The pool in the order of the present marks; the query is never in it.
+
+        Args:
+            k: only the first k: faster on large pools, whose index is then used.
+            unmarked: leave out what was marked or answered.
+            ascending: the k worst, worst first.
+        """
+        mask = self.searched
+        if unmarked:
+            mask = mask.copy()
+            mask[list(self.said())] = False
+        if k is not None:
+            ranker = self.ranker()
+            return self.pool.index.top(ranker, k, mask=mask, ascending=ascending)
+        learned = self.learned()
+        if not unmarked:
+            return learned.ranking
+        return self.pool.index.rank(
+            learned.ranker, mask=mask, decision=learned.decision
+        )
+
+    def suggest(
+        self,
+        count: int,
+        *,
+        strategy: str = "mix",
+        number: int | None = None,
+        among: np.ndarray | None = None,
+    ) -> list[str]:
+        """Crop ids of what to mark next, most telling first.
+
+        Args:
+            count: how many; fewer where fewer are left.
+            strategy: one of `probe.query_strategies.STRATEGIES`.
+            number: of the ranking; default: the present one.
+            among: [N] bool, ask only for these.
+        """
+        learned = self.learned(number)
+        state = self.journal.state(number)
+        marks = self.marks(state)
+        mask = self.searched.copy() if among is None else self.searched & among
+        mask[[*marks, *self.answers(), *self.sampled()]] = False
+        if not mask.any():
+            return []
+        index = self.pool.index
+        known = np.array([*marks, *self.query.examples.rows], np.int64)
+        rows = suggest(
+            index.rank(learned.ranker, mask=mask, decision=learned.decision),
+            learned.decision,
+            count,
+            strategy=strategy,
+            unit_vectors=index.unit_vectors,
+            known=known,
+            relevant=sum(marks.values()),
+            seed=self.seed + len(known),
+        )
+        return [str(crop_id) for crop_id in self.pool.ids[rows]]
+
+    # Audit
+
+    def sampled(self, state: State | None = None) -> list[int]:
+        """Rows of the audit's sample, unless its answers were learned: marks on them
+        would no longer leave it apart.
+        """
+        state = state or self.state
+        if state.audit is None or state.sample_learned:
+            return []
+        return self.pool.rows(state.audit["rows"])
+
+    def audit(self, size: int, by: str = "", action: str = "") -> list[str]:
+        """Draws a random sample of the crops that nobody marked, for the present
+        ranking; see `probe.estimate`.
+
+        Args:
+            size: how many; fewer where fewer are left.
+
+        Returns:
+            Their crop ids, in an order that tells nothing about the score.
+        """
+        state, number = self.state, self.journal.name_of_marks()
+        population, strata = population_of(self, self.learned(number), state)
+        if not len(population):
+            raise ValueError(
+                "a random sample needs crops that nobody marked; all are marked"
+            )
+        # Of the session and of how many were drawn, not of how marks were sent.
+        seed = [self.seed, state.audits]
+        rows = draw_audit(strata, min(size, len(population)), seed)
+        rows = np.random.default_rng([*seed, 1]).permutation(rows)
+        ids = [str(crop_id) for crop_id in self.pool.ids[rows]]
+        line = self.journal.add(
+            "audit", by, action, rows=ids, ranking=number, seed=seed
+        )
+        return list(self.journal.lines[line - 1]["rows"])
+
+    def learn_answers(self, by: str = "", action: str = "") -> int:
+        """Turns the audit's answers into marks; what it says stays true of the ranking
+        it was drawn for.
+        """
+        state = self.state
+        if not state.answers:
+            raise ValueError("audit must have answers to learn from")
+        return self.journal.add("learn", by, action, marks=dict(state.answers))
+
+    def estimate(
+        self, number: int | None = None, threshold: float | None = None
+    ) -> Estimate:
+        """What the audit says of the crops from a threshold on; without one, or for
+        another ranking, no more than that.
+
+        Args:
+            number: of the ranking; default: the present one.
+            threshold: decision value; default: the session's.
+        """
+        learned = self.learned(number)
+        if threshold is None:
+            threshold = self.threshold(learned)
+        return estimate_class(self, learned, threshold)
+
+    # The class
+
+    def set_threshold(self, value: float, by: str = "", action: str = "") -> int:
+        """Sets the decision value (a cosine, while there is no probe) from which a crop
+        counts as relevant.
+        """
+        kind = self.learned().kind
+        return self.journal.add("threshold", by, action, value=float(value), scale=kind)
+
+    def threshold(self, learned: Learned | None = None) -> float:
+        """The decision value from which a crop counts: as set, if it was on the same
+        scale; otherwise 0, which is confidence 0.5, or the score of the 50th.
+        """
+        learned = learned or self.learned()
+        line = self.state.threshold
+        if line is not None:
+            # Version 0.5.0 kept confidences.
+            scale = "decision" if line["scale"] == "confidence" else line["scale"]
+            if scale == learned.kind:
+                value = float(line["value"])
+                confident = line["scale"] == "confidence"
+                return decision_of("decision", value) if confident else value
+        if self.probe is not None and self.probe.threshold is not None:
+            return self.probe.threshold
+        if learned.kind == "decision":
+            return 0.0
+        first = learned.ranking.page(0, TOP).scores
+        return float(first[-1]) if len(first) else 0.0
+
+    def selected(
+        self,
+        what: str = THRESHOLD,
+        *,
+        number: int | None = None,
+        threshold: float | None = None,
+    ) -> np.ndarray:
+        """Rows of the class, best first.
+
+        Args:
+            what: `threshold`: those from it on, overruled by what a person said; or
+                `marked`: only what a person said. The query's own crops are relevant
+                unless said otherwise.
+            number: of the ranking; default: the present one.
+            threshold: decision value; default: the session's.
+        """
+        if what not in (THRESHOLD, MARKED):
+            raise ValueError(f"what must be {THRESHOLD} or {MARKED}; got {what!r}")
+        learned = self.learned(number)
+        if threshold is None:
+            threshold = self.threshold(learned)
+        return choose(
+            learned.decision.astype(np.float64),
+            threshold if what == THRESHOLD else None,
+            self.said(),
+            self.query.examples.rows,
+            self.searched,
+            self.pool.index.tolerance(learned.ranker),
+        )
+
+    def select(
+        self,
+        what: str = THRESHOLD,
+        *,
+        class_name: str = "",
+        number: int | None = None,
+    ) -> Selection:
+        """The class, for `export`; see `selected`."""
+        rows = self.selected(what, number=number)
+        learned = self.learned(number)
+        scores = displayed(learned.kind, learned.decision[rows].astype(np.float64))
+        name = class_name or self.journal.facts.get("class_name", "")
+        window = self.pool.embeddings.window
+        return Selection(self.pool.table, rows, scores, name, self.said(), window)
+
+    def card(self, what: str = THRESHOLD, *, number: int | None = None) -> Card:
+        """What is known of the class, for `export`."""
+        learned, facts = self.learned(number), self.journal.facts
+        threshold = self.threshold(learned)
+        known = self.estimate(number, threshold)
+        estimates: Mapping[str, Any] | None = known.for_card()
+        title = ""
+        if self.probe is not None:
+            title = str(self.probe.facts.get("title", ""))
+            estimates = estimates or self._saved_estimates(threshold)
+        return Card(
+            query=(*facts["query"]["crops"], *facts["query"]["uploads"]),
+            where=facts["pool"],
+            selected=what,
+            marks=self.state.marks,
+            answers={
+                **(self.probe.answers if self.probe else {}),
+                **self.state.answers,
+            },
+            ranker=learned.ranker,
+            transform=self.pool.index.transform.name,
+            threshold=threshold,
+            meta=self.pool.embeddings.meta,
+            estimates=estimates,
+            seed=self.seed,
+            session=facts["name"],
+            title=title,
+            facts={"ranking": learned.number},
+        )
+
+    def _saved_estimates(self, threshold: float) -> Mapping[str, Any] | None:
+        """Those that an audit left in the probe, if they are of these crops."""
+        assert self.probe is not None
+        found = self.probe.facts.get("estimates")
+        if not found or threshold != self.probe.threshold:
+            return None
+        here = (self.journal.facts["pool"], self.pool.embeddings.meta["sha256"])
+        return found if (found.get("where"), found.get("embeddings")) == here else None
+
+    def saved_probe(self, *, title: str = "", number: int | None = None) -> SavedProbe:
+        """What was learned, as a file that ranks other embeddings of the same
+        encoder.
+        """
+        learned, facts = self.learned(number), self.journal.facts
+        learned_from = self.journal.state(number)
+        has_threshold = learned.kind == "decision" or self.state.threshold is not None
+        return SavedProbe(
+            self.pool.index.transform,
+            learned.ranker,
+            identity_of(self.pool.embeddings.meta),
+            dict(learned_from.marks),
+            tuple(facts["query"]["crops"]),
+            self.threshold(learned) if has_threshold else None,
+            dict(self.state.answers),
+            {
+                "title": title or f"session {facts['name']}",
+                "provenance": provenance(self.seed),
+            },
+        )

@@ -1,0 +1,1 @@
+"""Search engines beside the one of NumPy."""

@@ -1,0 +1,153 @@
+"""The order of a list: one type and one rule for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+
+import numpy as np
+
+DIGITS = 10
+"""Scores along a unit direction that agree to this many digits are ties; ties go by id.
+"""
+
+
+def order_of(scores: np.ndarray, place_of_id: np.ndarray) -> np.ndarray:
+    """The one rule: by falling score, rounded to `DIGITS`; ties by id.
+
+    Args:
+        scores: [n] float64, inner products with a direction of length 1, so that what
+            counts as equal doesn't depend on how long a direction is.
+        place_of_id: [n] int, the place of each item's id among all ids, sorted.
+
+    Returns:
+        [n] int, positions in `scores`, best first.
+    """
+    return np.lexsort((place_of_id, -scores.round(DIGITS)))
+
+
+class Ranking:
+    """Rows of a pool, best first.
+
+    Attributes:
+        rows: [n] int, best first; ties by crop id.
+        scores: [n] float64, of those rows.
+        kind: "cosine", or "decision": log odds of a probe, whose boundary is 0.
+        excluded: [m] int, rows that weren't searched.
+    """
+
+    def __init__(
+        self,
+        rows: np.ndarray,
+        scores: np.ndarray,
+        *,
+        kind: str = "cosine",
+        excluded: np.ndarray | None = None,
+    ):
+        if len(rows) != len(scores):
+            raise ValueError(
+                f"rows and scores must be equally many; got {len(rows)} and "
+                f"{len(scores)}"
+            )
+        self.rows, self.scores, self.kind = np.asarray(rows), np.asarray(scores), kind
+        self.excluded = np.array([], np.int64) if excluded is None else excluded
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def page(self, start: int, count: int) -> Ranking:
+        """The part from place `start` on, `count` long at most.
+
+        Raises:
+            ValueError: start or count is negative.
+        """
+        if start < 0 or count < 0:
+            raise ValueError(
+                f"start and count must be at least 0; got {start}, {count}"
+            )
+        part = slice(start, start + count)
+        return Ranking(
+            self.rows[part], self.scores[part], kind=self.kind, excluded=self.excluded
+        )
+
+
+class FullRanking(Ranking):
+    """A ranking of everything, put in exact order only as far as somebody looks.
+
+    All scores are known in float32, which is off by `slack` at most. A page is put in
+    order by scoring in float64 those rows that can be in it; `rows` does so for all.
+
+    Args:
+        approximate: [N] float32, of all rows.
+        exact: rows [n] -> scores [n] float64 along a unit direction.
+        place_of_id: [N] int.
+        mask: [N] bool, True where searched.
+        length, intercept: score = length * exact + intercept.
+        slack: what `approximate` may be off by, in the same unit.
+        kind: see `Ranking`.
+    """
+
+    def __init__(
+        self,
+        approximate: np.ndarray,
+        exact: Callable[[np.ndarray], np.ndarray],
+        *,
+        place_of_id: np.ndarray,
+        mask: np.ndarray,
+        length: float,
+        intercept: float,
+        slack: float,
+        kind: str,
+    ):
+        self.kind = kind
+        self.excluded = np.flatnonzero(~mask)
+        self._approximate, self._exact, self._place_of_id = (
+            approximate,
+            exact,
+            place_of_id,
+        )
+        self._length, self._intercept, self._slack = length, intercept, slack
+        rows = np.flatnonzero(mask)
+        self._rough = rows[np.argsort(-approximate[rows], kind="stable")]
+
+    def __len__(self) -> int:
+        return len(self._rough)
+
+    def page(self, start: int, count: int) -> Ranking:
+        """See `Ranking.page`; costs no more than the page and its near-ties."""
+        if start < 0 or count < 0:
+            raise ValueError(
+                f"start and count must be at least 0; got {start}, {count}"
+            )
+        end = min(start + count, len(self._rough))
+        if start >= end or "_all" in self.__dict__:
+            rows, scores = (part[start:end] for part in self._all)
+        else:
+            falling = -self._approximate[self._rough]
+            first = np.searchsorted(falling, falling[start] - 2 * self._slack, "left")
+            last = np.searchsorted(falling, falling[end - 1] + 2 * self._slack, "right")
+            rows, scores = self._in_order(self._rough[first:last])
+            rows, scores = (
+                rows[start - first : end - first],
+                scores[start - first : end - first],
+            )
+        return Ranking(rows, scores, kind=self.kind, excluded=self.excluded)
+
+    def _in_order(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        exact = self._exact(rows)
+        order = order_of(exact, self._place_of_id[rows])
+        return rows[order], self._length * exact[order] + self._intercept
+
+    @cached_property
+    def _all(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._in_order(self._rough)
+
+    @property
+    def rows(self) -> np.ndarray:  # type: ignore[override]
+        """[n] int, all in exact order."""
+        return self._all[0]
+
+    @property
+    def scores(self) -> np.ndarray:  # type: ignore[override]
+        """[n] float64, of `rows`."""
+        return self._all[1]

@@ -1,0 +1,85 @@
+"""Embeds every crop of a source with a pretrained network.
+
+    python run_embed.py --data=photos --embeddings=runs/b/embeddings --image_size=224
+    python run_search.py --embeddings=runs/b/embeddings --query=photos/beet/0017.jpg
+
+--data is a folder of images (with one sub-folder per class or without), CropAndWeed, a
+COCO .json, a YOLO folder, a .csv of boxes, a crops.parquet, or tfds:NAME. Boxes become
+crops. The embedding is the network's second-to-last layer. A killed call goes on where
+it stopped. --config takes the rest: endpoint, padding, square, fill, embed_batch,
+boxes, box_size, images, keep_unlabeled, strategy, tpu.
+"""
+
+from __future__ import annotations
+
+from absl import flags
+
+import command_line
+from curation.config import DeviceConfig, EmbedConfig, EmbedRequest
+from data.sources import FORMATS, SourceOptions
+from simclr_tf2.config import PRECISIONS, EncoderConfig
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string("data", "", "What to embed; see above.", flag_values=FLAGS)
+flags.DEFINE_string("embeddings", "", "Folder to write.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "encoder",
+    EncoderConfig().name,
+    "Network: efficientnet_lite0 (works offline), resnet50, a SimCLR ResNet such as "
+    "r50_1x_sk0, or saved_model.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "weights",
+    EncoderConfig().weights,
+    "'imagenet', 'random', a file such as runs/a/encoder.weights.h5, or a SavedModel: "
+    "folder, gs:// or https://.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+    "image_size",
+    EmbedConfig.image_size,
+    "Side of the crops in pixels.",
+    lower_bound=32,
+    flag_values=FLAGS,
+)
+flags.DEFINE_enum(
+    "format",
+    SourceOptions.format,
+    FORMATS,
+    "What data is; auto tells by name and layout.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "variant",
+    SourceOptions.variant,
+    "CropAndWeed: which classes, a predefined variant or one of the data set's own.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_enum(
+    "mixed_precision",
+    DeviceConfig.mixed_precision,
+    PRECISIONS,
+    "Arithmetic; bfloat16 also pays on CPUs with AMX.",
+    flag_values=FLAGS,
+)
+command_line.define_common(FLAGS, embeddings=False)
+
+
+def _embed() -> None:
+    request = command_line.configured(EmbedRequest(), FLAGS)
+    for name in ("data", "embeddings"):
+        if not getattr(request, name):
+            raise ValueError(f"{name} must be given")
+    from curation.embedding import run_embed  # loads TensorFlow
+
+    run_embed(request)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the script."""
+    command_line.run(__doc__, FLAGS, _embed, argv)
+
+
+if __name__ == "__main__":
+    main()

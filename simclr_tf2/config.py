@@ -1,0 +1,158 @@
+"""What decides how a network is made and trained, as frozen dataclasses.
+
+Nothing here loads TensorFlow, so that a setting which is wrong is known before it is.
+A field's name in files and on the command line is its own, or the `key` beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+IMAGENET, RANDOM = "imagenet", "random"
+BRIGHTNESS = ("multiply", "add")
+HEAD_KINDS = ("nonlinear", "linear", "none")
+OBJECTIVES = ("contrastive", "supervised", "linear")
+OPTIMIZERS = ("adamw", "lars", "momentum", "adam")
+SCALINGS = ("none", "linear", "sqrt")
+STRATEGIES = ("default", "mirrored", "multiworker", "tpu")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+NOTHING_FROZEN = -1
+
+
+def _key(name: str | None, default: Any) -> Any:
+    """A field that is called otherwise in files, or (None) isn't a setting."""
+    return field(default=default, metadata={"key": name})
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuses a word that isn't one of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
+
+
+def check_range(
+    name: str, value: float, least: float, most: float = float("inf")
+) -> None:
+    """Refuses a number out of its range, both ends included."""
+    if not least <= value <= most:
+        limits = f"in [{least:g}, {most:g}]" if most < float("inf") else f">= {least:g}"
+        raise ValueError(f"{name} must be {limits}; got {value}")
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """What decides an encoder's function."""
+
+    # One of ENCODERS, or a SimCLR ResNet such as r50_1x_sk0 (see ResNetConfig).
+    name: str = _key("encoder", "efficientnet_lite0")
+    # "imagenet", "random", or a file: .weights.h5, the architecture's own format, or a
+    # SavedModel's folder, gs:// or https:// address.
+    weights: str = IMAGENET
+    # Which output embeds; default: the second-to-last layer. One with height and width
+    # is averaged over them.
+    endpoint: str = ""
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """What an augmented view may change."""
+
+    image_size: int = 96  # side of the square views, in pixels
+    # A random crop covers at least this share of the image; 0.08 in SimCLR.
+    min_area: float = 0.3
+    # Strength of color jitter: 1 is SimCLR's ImageNet setting, 0 turns it off.
+    color_jitter_strength: float = 0.2
+    grayscale_prob: float = 0.0  # probability of dropping the color; 0.2 in SimCLR
+    # Probability of a Gaussian blur; 0.5 in SimCLR's ImageNet setting.
+    blur_prob: float = 0.0
+    # By a factor, as in the second paper; "add" a shift, as in the first.
+    brightness: str = "multiply"
+    # Flips up-down and quarter turns: what is seen from above has no upright.
+    rot90_flips: bool = True
+
+    def __post_init__(self) -> None:
+        check_range("image_size", self.image_size, 1)
+        check_range("min_area", self.min_area, 0.01, 1)
+        check_range("color_jitter_strength", self.color_jitter_strength, 0, 1.25)
+        check_range("grayscale_prob", self.grayscale_prob, 0, 1)
+        check_range("blur_prob", self.blur_prob, 0, 1)
+        check_choice("brightness", self.brightness, BRIGHTNESS)
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """A projection head: `layers` dense layers, the last `output` wide."""
+
+    # One of HEAD_KINDS; linear is one layer, none projects nothing.
+    kind: str = _key("head", "nonlinear")
+    # Of a nonlinear head: 2 in the first paper, 3 in the second.
+    layers: int = _key("head_layers", 2)
+    # Width of the hidden layers; 0 is that of the embedding, as in the papers.
+    hidden: int = _key("head_hidden", 512)
+    output: int = _key("head_output", 128)  # width of the projection
+
+    def __post_init__(self) -> None:
+        check_choice("head", self.kind, HEAD_KINDS)
+        check_range("head_layers", self.layers, 1)
+        check_range("head_hidden", self.hidden, 0)
+
+    @property
+    def depth(self) -> int:
+        """How many dense layers the head has."""
+        return {"none": 0, "linear": 1}.get(self.kind, self.layers)
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """What to minimize, with its heads and views; see `simclr_tf2.objectives`."""
+
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    # Of the labels; contrastive training takes them, if any, for online evaluation.
+    classes: int = _key(None, 0)
+    temperature: float = 0.1  # contrastive: of NT-Xent
+    # Contrastive: the projection head. An imported SimCLR checkpoint brings its own.
+    head: HeadConfig = field(default_factory=HeadConfig)
+    # Contrastive: train a linear classifier beside, behind a stop-gradient.
+    online_linear_eval: bool = True
+    label_smoothing: float = 0.1  # supervised and linear
+    # Supervised and linear: the classifier reads this layer of the encoder's projection
+    # head; 0 is the features.
+    projection_layer: int = 0
+    # Block group through which all is frozen, batch norm included; 0 is the stem, 4 the
+    # whole network, -1 nothing.
+    freeze_through_block: int = NOTHING_FROZEN
+    # Of batch norm in what is frozen; False lets them drift, as the official code does.
+    frozen_statistics: bool = _key(None, True)
+
+    def __post_init__(self) -> None:
+        check_range("temperature", self.temperature, 1e-3)
+        check_range("label_smoothing", self.label_smoothing, 0, 0.5)
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """How to train."""
+
+    epochs: int = 12
+    batch_size: int = 128  # crops per step, over all devices together
+    optimizer: str = "adamw"  # one of OPTIMIZERS; lars for batches of thousands
+    learning_rate: float = 1e-3  # peak, reached after warm-up, before scaling
+    # With the batch: not, times batch / 256, or times sqrt(batch).
+    learning_rate_scaling: str = "none"
+    weight_decay: float = 1e-4  # decoupled for adamw, L2 for the others
+    warmup_epochs: float = 0.5  # of linear warm-up before the cosine
+    checkpoint_minutes: float = 5.0  # between checkpoints within an epoch
+    # Images per pass through the encoder (see `Trainer`); 0 takes the whole batch.
+    micro_batch: int = 0
+    xla: bool = False  # compile the training step
+
+    def __post_init__(self) -> None:
+        check_range("epochs", self.epochs, 0)
+        check_range("batch_size", self.batch_size, 2)
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        check_range("learning_rate", self.learning_rate, 0)
+        check_choice("learning_rate_scaling", self.learning_rate_scaling, SCALINGS)
+        check_range("weight_decay", self.weight_decay, 0)
+        check_range("warmup_epochs", self.warmup_epochs, 0)
+        check_range("micro_batch", self.micro_batch, 0)

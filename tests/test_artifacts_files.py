@@ -1,0 +1,71 @@
+import errno
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from artifacts.files import check_writable, exclusive, write_atomically
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
+    path = tmp_path / "a.bin"
+    write_atomically(path, lambda file: file.write(b"old"))
+
+    def fail(file):
+        file.write(b"half of the n")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, fail)
+    assert path.read_bytes() == b"old"
+    assert [item.name for item in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_a_full_disk_is_noticed_before_work_starts(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 5_000_000, 5_000_000)
+    )
+    check_writable(tmp_path, "run_dir", 4_000_000)
+    with pytest.raises(OSError, match="run_dir needs 6 MB on its disk; 5 MB are free"):
+        check_writable(tmp_path, "run_dir", 6_000_000)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        OSError, match="run_dir must be a folder that can be written to"
+    ):
+        check_writable(tmp_path / "file" / "run", "run_dir")
+    with pytest.raises(
+        OSError, match="run_dir must be a folder that can be written to"
+    ):
+        check_writable(
+            "/proc/run", "run_dir"
+        )  # refuses even root, as a read-only disk does
+
+
+def test_a_second_process_is_refused_and_a_killed_one_frees_the_folder(tmp_path):
+    hold = (
+        f"from artifacts.files import exclusive\nwith exclusive({str(tmp_path)!r}, "
+        "'run_dir'):\n print('held', flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", hold],
+        cwd=Path(__file__).parent.parent,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        with (
+            pytest.raises(RuntimeError, match="run_dir is in use by another process"),
+            exclusive(tmp_path, "run_dir"),
+        ):
+            pass
+        other.kill()
+    with exclusive(tmp_path, "run_dir"):
+        pass

@@ -1,0 +1,480 @@
+"""A session against the library it is thin over, and its estimates against the
+truth.
+"""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from curation.estimate import TOP
+from curation.export import export
+from curation.pool import Pool
+from curation.query import Examples, Query, find_query
+from curation.rounds import rounds_of, stop_of
+from curation.selection import decision_of, displayed
+from curation.session import ASK, Session
+from data.embeddings import EmbeddingSet
+from data.predictions import with_predictions
+from data.where import rows_where
+from probe.index import CosineIndex
+from probe.methods import learn_from
+from probe.saved_probe import SavedProbe
+from probe.transforms import Transform
+from tests.conftest import WISH, read_card
+
+
+@pytest.fixture(scope="module")
+def pool(field_set):
+    return Pool(EmbeddingSet.load(field_set))
+
+
+@pytest.fixture(scope="module")
+def truth(pool):
+    return rows_where(pool.table, WISH)
+
+
+@pytest.fixture
+def start(pool, truth, tmp_path):
+    """Makes a session from the first relevant crop of a part of the pool."""
+    opened = []
+
+    def make(where="", folder=None, **options):
+        query = int(np.flatnonzero(truth & pool.mask(where))[0])
+        query = Query(Examples((query,)))
+        session = Session(pool, query=query, where=where, folder=folder, **options)
+        opened.append(session)
+        return session, query.rows[0]
+
+    yield make
+    for session in opened:
+        session.close()
+
+
+def say(session, rows, truth, **where):
+    """Marks rows by the truth."""
+    ids = session.pool.ids
+    answers = {str(ids[row]): bool(truth[row]) for row in rows}
+    return session.mark(answers, **where)[0]
+
+
+def best(session, count=None, number=None):
+    ranking = session.learned(number).ranking
+    return (ranking if count is None else ranking.page(0, count)).rows
+
+
+def test_rankings_are_those_of_the_library(start, pool, truth):
+    session, query = start()
+    embeddings = pool.embeddings
+    transform = Transform.fit("center", embeddings.vectors)
+    index = CosineIndex(embeddings, transform=transform)
+    mask = np.arange(len(pool)) != query
+    plain = index.search(embeddings.vectors[query], 60, mask=mask)
+    assert best(session, 60).tolist() == plain.rows.tolist()
+    marked = [*best(session, 25).tolist(), *best(session)[-5:].tolist()]
+    number = say(session, marked, truth)
+    ranker = learn_from(
+        index,
+        {row: bool(truth[row]) for row in marked},
+        examples=embeddings.vectors[[query]],
+        example_rows=[query],
+    )
+    expected = index.top(ranker, 60, mask=mask)
+    assert best(session, 60).tolist() == expected.rows.tolist()
+    assert session.rank(60).rows.tolist() == expected.rows.tolist()
+    assert session.rank(60).scores == pytest.approx(expected.scores)
+    assert session.learned().kind == session.rank(60).kind == "decision"
+    assert len(session.rank()) == len(pool) - 1
+    # An earlier ranking can be made again, whatever came after.
+    session._learned.clear()
+    assert best(session, 60, 0).tolist() == plain.rows.tolist()
+    assert session.learned(number).number == number
+
+
+def test_a_session_on_disk_and_one_in_memory_are_the_same(start, pool, truth, tmp_path):
+    memory, _ = start()
+    disk, _ = start(folder=tmp_path / "s")
+    for session in (memory, disk):
+        say(session, best(session, 30), truth)
+        session.audit(20)
+    assert memory.state.marks == disk.state.marks
+    assert memory.state.audit["rows"] == disk.state.audit["rows"]
+    disk.close()
+    again = Session(pool, folder=tmp_path / "s")
+    assert again.rank(50).rows.tolist() == memory.rank(50).rows.tolist()
+    assert again.query.rows == memory.query.rows
+    again.close()
+    images = Session(
+        pool,
+        query=Query(Examples((), pool.embeddings.vectors[[4, 9]])),
+        folder=tmp_path / "u",
+    )
+    first = images.rank(20).rows.tolist()
+    images.close()
+    reopened = Session(pool, folder=tmp_path / "u")
+    assert reopened.rank(20).rows.tolist() == first
+    reopened.close()
+
+
+def test_a_session_of_a_part_of_the_pool_stays_in_it(start, pool, truth):
+    session, _ = start("lighting = 'sunny'")
+    inside = pool.mask("lighting = 'sunny'")
+    order = best(session)
+    assert inside[order].all()
+    assert len(order) == inside.sum() - 1
+    say(session, order[:20], truth)
+    assert inside[session.selected()].all()
+    assert inside[session.rank(30).rows].all()
+    assert inside[pool.rows(session.suggest(30))].all()
+
+
+def test_suggestions_are_neither_marked_nor_sampled(start, pool, truth):
+    session, query = start()
+    say(session, best(session, 30), truth)
+    session.audit(30)
+    asked = pool.rows(session.suggest(ASK))
+    assert len(set(asked)) == ASK
+    assert not {query, *session.marks(), *session.sampled()} & set(asked)
+    for strategy in ("top", "uncertainty", "diverse", "random"):
+        assert len(session.suggest(7, strategy=strategy)) == 7
+    some = np.zeros(len(pool), bool)
+    some[best(session)[40:60]] = True
+    assert some[pool.rows(session.suggest(10, among=some))].all()
+
+
+def test_an_audit_says_what_the_truth_is_within_its_interval(start, pool, truth):
+    session, query = start()
+    number = say(session, best(session, 40), truth)
+    drawn = session.audit(120)
+    rows = pool.rows(drawn)
+    marked = set(session.marks())
+    assert len(set(rows)) == 120
+    assert not marked & set(rows)
+    assert session.estimate().as_facts() == {"drawn": 120, "answered": 0}
+    say(session, rows[:119], truth, sort="audit")
+    assert session.estimate().precision is None  # never from a part of it
+    say(session, rows[119:], truth, sort="audit")
+    assert session.state.learned == number  # not learned from
+    found = session.estimate()
+    learned = session.learned()
+    others = np.array([row for row in best(session) if row not in marked])
+    above = others[learned.decision[others] >= 0]
+    assert found.count == len(above)
+    assert found.precision.low <= truth[above].mean() <= found.precision.high
+    assert found.size.low <= truth.sum() <= found.size.high
+    assert found.population == len(pool)
+    assert found.rate.estimate == pytest.approx(found.size.estimate / len(pool))
+    said = set(rows)
+    taken = {query, *(row for row in marked if truth[row])}
+    taken |= {row for row in above if row not in said or truth[row]}
+    taken |= {row for row in said if truth[row]}  # found below the threshold
+    assert set(session.selected().tolist()) == taken
+    assert found.taken == len(taken)
+    share = truth[list(taken)].mean()
+    interval = found.precision_of_taken
+    assert interval.low - 1e-9 <= share <= interval.high + 1e-9
+    assert found.current
+    card = session.card().as_facts()
+    assert card["estimates"]["precision"] == dataclasses.asdict(found.precision)
+    assert card["answers"] == {
+        "relevant": int(truth[rows].sum()),
+        "not_relevant": 120 - int(truth[rows].sum()),
+    }
+    # A slip that is undone changes nothing.
+    free = [row for row in best(session).tolist() if row not in said | marked]
+    say(session, free[-1:], ~truth)
+    assert not session.estimate().current
+    session.undo()
+    assert session.estimate() == found
+    assert session.journal.name_of_marks() == number
+    # After more marks it is about an earlier order, and the card says so.
+    say(session, pool.rows(session.suggest(10)), truth)
+    assert not session.estimate().current
+    assert session.card().as_facts()["estimates"]["precision"].startswith("not est")
+    with pytest.raises(ValueError, match="belongs to the random sample"):
+        say(session, rows[:1], truth)
+    learned_line = session.learn_answers()
+    assert len(session.journal.state(learned_line).marks) == 40 + 10 + 120
+    say(session, rows[:1], truth)
+    # An answer that is corrected now is learned from at once, and undone as one.
+    first = str(pool.ids[rows[0]])
+    session.mark({first: not truth[rows[0]]}, sort="audit")
+    assert session.state.marks[first] == session.state.answers[first]
+    assert session.state.marks[first] == (not truth[rows[0]])
+    session.undo()
+    assert session.state.marks[first] == session.state.answers[first] == truth[rows[0]]
+
+
+def test_an_audit_of_everything_is_the_truth_whatever_was_marked(start, pool, truth):
+    """With every crop known, no interval is left, and the rate is over all crops of the
+    session, marked as not relevant and the query too.
+    """
+    condition = "label_name = 'Red-root amaranth' OR species = 'Sugar beet'"
+    session, _ = start(condition)
+    inside = pool.mask(condition)
+    say(session, best(session)[-15:], truth)
+    rows = pool.rows(session.audit(1000))
+    say(session, rows, truth, sort="audit")
+    found = session.estimate(threshold=-1e9)
+    assert found.population == inside.sum()
+    share = truth[inside].mean()
+    rate = dataclasses.asdict(found.rate)
+    assert rate == pytest.approx({"estimate": share, "low": share, "high": share})
+    assert found.size.low == found.size.high == truth[inside].sum()
+
+
+def test_an_audits_sample_depends_on_the_seed_and_how_many_were_drawn(start, truth):
+    """Not on how a browser happened to send the marks."""
+    one, _ = start()
+    rows = best(one, 30)
+    say(one, rows, truth)
+    two, _ = start()
+    for row in rows:
+        say(two, [row], truth)
+    other, _ = start(seed=1)
+    say(other, rows, truth)
+    drawn = one.audit(40)
+    assert drawn == two.audit(40)
+    assert drawn != other.audit(40)
+    say(one, one.pool.rows(drawn), truth, sort="audit")
+    again = one.audit(40)
+    assert set(again) != set(drawn)  # another sample, not the same once more
+    # Nothing in the order tells the score.
+    learned = one.learned()
+    scores = learned.decision[one.pool.rows(drawn)]
+    assert abs(np.corrcoef(scores, np.arange(len(scores)))[0, 1]) < 0.5
+
+
+def test_sampled_crops_are_left_out_of_a_batch(start, pool, truth):
+    session, _ = start()
+    held = pool.rows(session.audit(30))[:2]
+    free = [row for row in best(session, 40) if row not in session.sampled()][:3]
+    ids = pool.ids
+    _, left_out = session.mark({str(ids[row]): True for row in [*held, *free]})
+    assert left_out == [str(ids[row]) for row in held]
+    assert set(session.state.marks) == {str(ids[row]) for row in free}
+    say(session, held, truth, sort="audit")
+    session.audit(30)
+    # Answers to the sample before can't be seen: the marks are what is undone.
+    session.undo()
+    assert session.state.marks == {}
+
+
+def test_redo_is_refused_where_a_sample_was_drawn_since(start, pool, truth):
+    session, _ = start()
+    say(session, best(session, 20), truth)
+    session.undo()
+    session.audit(len(pool))
+    with pytest.raises(ValueError, match="those marks can't be brought back"):
+        session.redo()
+
+
+def test_marks_and_answers_overrule_the_threshold(start, pool, truth, tmp_path):
+    session, query = start()
+    order = best(session)
+    say(session, [*order[:60], *order[-10:]], truth)
+    ids, order = pool.ids, best(session)
+    session.mark({str(ids[order[0]]): False, str(ids[order[-1]]): True})
+    chosen = set(session.selected().tolist())
+    assert order[0] not in chosen
+    assert {order[-1], query} <= chosen
+    relevant = {row for row, answer in session.marks().items() if answer}
+    assert set(session.selected("marked").tolist()) == relevant | {query}
+    session.set_threshold(decision_of("decision", 0.8))
+    fewer = session.selected()
+    free = [row for row in fewer if row not in session.marks() and row != query]
+    learned = session.learned()
+    assert (displayed("decision", learned.decision[free]) >= 0.8 - 1e-6).all()
+    report = export(
+        session.select(class_name="beet"),
+        format="csv",
+        folder=tmp_path / "csv",
+        card=session.card(),
+    )
+    assert report.left_out() == []
+    card = read_card(tmp_path / "csv")
+    assert card["crops"] == len(fewer)
+    assert card["threshold"]["scale"] == "decision"
+    assert card["threshold"]["value"] == pytest.approx(np.log(4))
+    assert card["threshold"]["confidence"] == pytest.approx(0.8)
+    # A threshold on confidences isn't one on cosines.
+    plain = session.learned(0)
+    assert session.threshold(plain) == plain.ranking.page(0, TOP).scores[-1]
+
+
+def test_the_probe_of_a_session_makes_the_same_class_as_a_file(
+    start, pool, truth, tmp_path
+):
+    session, query = start()
+    say(session, best(session, 30), truth)
+    drawn = session.audit(60)
+    say(session, pool.rows(drawn), truth, sort="audit")
+    session.set_threshold(decision_of("decision", 0.7))
+    session.saved_probe().save(tmp_path / "probe")
+    saved = SavedProbe.load(tmp_path / "probe")
+    assert saved.threshold == pytest.approx(decision_of("decision", 0.7))
+    assert saved.queries == (str(pool.ids[query]),)
+    fixed = Session(
+        Pool(pool.embeddings, transform=saved.transform),
+        query=saved.queries,
+        probe=saved,
+    )
+    assert fixed.selected().tolist() == session.selected().tolist()
+    assert fixed.rank(90).rows.tolist() == session.rank(90).rows.tolist()
+    # Nothing that is marked on it changes what it ranks by.
+    say(fixed, best(fixed)[-5:], ~truth)
+    assert fixed.rank(90).rows.tolist() == session.rank(90).rows.tolist()
+    foreign = dataclasses.replace(saved, identity={"encoder_hash": "x"})
+    with pytest.raises(ValueError, match="encoder_hash was 'x'"):
+        Session(pool, probe=foreign)
+
+
+def test_rounds_and_the_stop_signal(start, pool, truth):
+    session, _ = start()
+    assert rounds_of(session) == []
+    signals = []
+    for _ in range(8):
+        asked = pool.rows(session.suggest(12))
+        number = say(session, asked, truth, sort="ask")
+        session.journal.add("shown", "", ranking=number)
+        stop = stop_of(session)
+        signals.append(stop["signal"])
+        assert stop["rounds"] == len(signals)
+    assert signals[0] is False
+    assert rounds_of(session) == []  # nothing was marked under "best"
+    top = [row for row in best(session) if row not in session.marks()][:10]
+    say(session, top, truth, ranking=number)
+    (found,) = rounds_of(session)
+    assert found["marked"] == 10
+    assert found["relevant"] == truth[top].sum()
+    session.undo()
+    assert rounds_of(session) == []
+
+
+def test_slips_put_right_count_once(start, truth):
+    session, _ = start()
+    rows = best(session, 10)
+    say(session, rows, ~truth)
+    say(session, rows, truth)
+    assert rounds_of(session)[0]["relevant"] == truth[rows].sum()
+    for step in (session.undo, session.undo, session.redo, session.undo):
+        step()
+    assert rounds_of(session) == []
+
+
+def test_all_marked_as_not_relevant_still_ranks(start, pool):
+    session, query = start()
+    session.mark({str(pool.ids[query]): False})
+    learned = session.learned()
+    assert learned.kind == "cosine"
+    assert "marks must hold" in learned.ranker.reason
+
+
+def test_negative_examples_work_alone_and_beside_marks(start, pool, truth):
+    beets, others = np.flatnonzero(truth), np.flatnonzero(~truth)
+    query = find_query(pool, [pool.ids[beets[0]]], [pool.ids[others[3]]])
+    session = Session(pool, query=query)
+    assert session.learned().ranker.method == "rocchio"
+    assert {beets[0], others[3]}.isdisjoint(best(session).tolist())
+    unit = pool.index.unit_vectors([beets[0], others[3]], np.float64)
+    np.testing.assert_allclose(session.ranker().coef, unit[0] - unit[1] / 2, atol=1e-6)
+    say(session, best(session, 20), truth)
+    assert session.learned().kind == "decision"
+    alone = Session(pool, query=Query(query.examples))
+    say(alone, list(session.marks()), truth)
+    # It counts as one more crop that isn't relevant.
+    told = learn_from(
+        pool.index,
+        session.marks() | {int(others[3]): False},
+        examples=session.examples,
+        example_rows=query.examples.rows,
+    )
+    assert told.method == session.ranker().method
+    assert (
+        np.abs(session.ranker().coef - told.coef).max()
+        < np.abs(alone.ranker().coef - told.coef).max()
+    )
+
+
+def test_marks_of_a_csv_are_merged_or_start_anew(start, pool, truth, tmp_path):
+    session, _ = start()
+    rows = best(session, 6).tolist()
+    say(session, rows[:4], truth)
+    path = tmp_path / "marks.csv"
+    lines = [f"{pool.ids[row]},{int(not truth[row])}" for row in rows[2:]]
+    path.write_text("\n".join(["crop_id,relevant", *lines]))
+    assert session.import_marks(path) == 4
+    expected = {row: bool(truth[row]) for row in rows[:2]}
+    expected |= {row: not truth[row] for row in rows[2:]}
+    assert session.marks() == expected
+    session.import_marks(path, replace=True)
+    assert session.marks() == {row: not truth[row] for row in rows[2:]}
+    session.undo()
+    assert session.marks() == expected
+    path.write_text("crop_id,relevant\nnobody,1\n")
+    with pytest.raises(ValueError, match=r"marks must name crops .* unknown: 'nobody'"):
+        session.import_marks(path)
+
+
+def test_ids_of_version_0_5_0_are_understood(start, pool, truth):
+    """The sample field's images lie in images/, so its ids have changed."""
+    old, new = pool.table.column("crop_id_v1"), pool.ids
+    assert (old != new).all()
+    session, _ = start()
+    session.mark({old[5]: True, old[9]: False})
+    assert session.marks() == {5: True, 9: False}
+    assert Session(pool, query=old[3]).query.rows == [3]
+    assert find_query(pool, new[3]).rows == [3]
+
+
+def test_a_session_about_predictions_opens_with_them_alone(pool, truth, tmp_path):
+    path = tmp_path / "p.csv"
+    lines = [
+        f"{crop_id},{'Maize' if row % 3 else ''}"
+        for row, crop_id in enumerate(pool.ids)
+    ]
+    path.write_text("\n".join(["crop_id,predicted", *lines]))
+    table = with_predictions(pool.table, path)
+    named = Pool(dataclasses.replace(pool.embeddings, table=table))
+    session = Session(
+        named, query=pool.ids[1], where="predicted = 'Maize'", folder=tmp_path / "s"
+    )
+    session.close()
+    with pytest.raises(ValueError, match="start the program with --predictions"):
+        Session(pool, folder=tmp_path / "s")
+    path.write_text("\n".join(["crop_id,predicted", *lines[:50]]))
+    other = Pool(
+        dataclasses.replace(pool.embeddings, table=with_predictions(pool.table, path))
+    )
+    with pytest.raises(ValueError, match="its condition means other crops"):
+        Session(other, folder=tmp_path / "s")
+    again = Session(named, folder=tmp_path / "s")
+    assert again.members.sum() == (table.column("predicted") == "Maize").sum()
+    again.close()
+
+
+def test_a_session_needs_something_to_look_for(pool):
+    with pytest.raises(ValueError, match="query must be given"):
+        Session(pool).rank()
+
+
+def test_a_journal_of_thousands_of_lines_is_not_replayed_for_each_look(
+    start, pool, truth, monkeypatch
+):
+    """Only what was undone needs a second reading."""
+    import curation.journal as module
+
+    session, _ = start()
+    calls = []
+    real = module.replay
+    monkeypatch.setattr(module, "replay", lambda lines: calls.append(1) or real(lines))
+    for row in best(session)[:200].tolist():
+        say(session, [row], truth)
+    for _ in range(50):
+        session.learned()
+        session.selected()
+        stop_of(session)
+    assert len(calls) <= 5
+    session.undo()
+    assert len(session.state.marks) == 199
+    assert session.state == real(session.journal.lines)

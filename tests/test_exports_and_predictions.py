@@ -1,0 +1,163 @@
+"""From marks to a class in another format, to finer classes and to a failure rate, by
+the scripts.
+"""
+
+import csv
+import re
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from curation.journal import create_session
+from data.embeddings import EmbeddingSet
+from data.where import rows_where
+from tests.conftest import WISH, call, failure, read_card
+
+
+@pytest.fixture(scope="module")
+def table(field_set):
+    return EmbeddingSet.load(field_set).table
+
+
+@pytest.fixture(scope="module")
+def truth(table):
+    return rows_where(table, WISH)
+
+
+@pytest.fixture(scope="module")
+def query(table, truth):
+    return table.ids[np.flatnonzero(truth)[0]]
+
+
+def marks_of(path, table, rows, truth):
+    lines = [[table.ids[row], int(truth[row])] for row in rows]
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([["crop_id", "relevant"], *lines])
+    return path
+
+
+@pytest.fixture
+def marked(table, truth, tmp_path):
+    """Rows that were marked, and the file that says so."""
+    rows = [*np.flatnonzero(truth)[1:13], *np.flatnonzero(~truth)[:12]]
+    return rows, marks_of(tmp_path / "marks.csv", table, rows, truth)
+
+
+def test_marks_become_a_class_in_another_format(
+    field_set, table, truth, query, marked, tmp_path
+):
+    rows, marks = marked
+    embeddings, probe = f"--embeddings={field_set}", tmp_path / "probe"
+    anchored = '--config={"method": "anchored"}'
+    learn = [f"--query={query}", f"--marks={marks}", f"--save_probe={probe}", anchored]
+    call("run_search.py", embeddings, *learn)
+    export = ["run_export.py", embeddings, f"--probe={probe}", "--class_name=beet"]
+    done = call(*export, "--format=coco", f"--folder={tmp_path / 'coco'}")
+    coco = COCO(str(tmp_path / "coco" / "annotations.json"))
+    beets = coco.getAnnIds(catIds=coco.getCatIds(["beet"]))
+    chosen = {item["crop_id"] for item in coco.loadAnns(beets)}
+    assert f"{len(chosen)} crops of 'beet' as coco" in done.stdout
+    ids = table.ids
+    assert {query, *(ids[row] for row in rows if truth[row])} <= chosen
+    assert not {ids[row] for row in rows if not truth[row]} & chosen
+    card = read_card(tmp_path / "coco")
+    assert card["query"] == [query]
+    assert card["marks"] == {"relevant": 12, "not_relevant": 12}
+    assert card["estimates"]["precision"].startswith("not estimated")
+    # --out of the probe is the same class.
+    call("run_search.py", embeddings, f"--probe={probe}", f"--out={tmp_path / 'o.csv'}")
+    with open(tmp_path / "o.csv", newline="") as file:
+        assert {row["crop_id"] for row in csv.DictReader(file)} == chosen
+    only = ["--selected=marked", "--format=csv", f"--folder={tmp_path / 'csv'}"]
+    call(*export, *only)
+    with open(tmp_path / "csv" / "crops.csv", newline="") as file:
+        found = {row["crop_id"] for row in csv.DictReader(file)}
+    assert found == {query, *(ids[row] for row in rows if truth[row])}
+    assert "folder must be a new one" in failure(*export, *only)
+
+
+def test_an_audit_sets_the_threshold_and_overrules_the_class(
+    field_set, table, truth, query, marked, tmp_path
+):
+    _, marks = marked
+    embeddings, probe = f"--embeddings={field_set}", f"--probe={tmp_path / 'probe'}"
+    learn = [f"--query={query}", f"--marks={marks}", '--config={"method": "anchored"}']
+    call("run_search.py", embeddings, *learn, f"--save_probe={tmp_path / 'probe'}")
+    audit = ["run_evaluate.py", embeddings, probe, f"--audit={tmp_path / 'audit.csv'}"]
+    audit += ["--size=150", "--target_precision=0.3"]
+    call(*audit)
+    with open(tmp_path / "audit.csv", newline="") as file:
+        drawn = [row["crop_id"] for row in csv.DictReader(file)]
+    rows = table.rows_of(drawn)
+    marks_of(tmp_path / "audit.csv", table, rows, truth)
+    done = call(*audit)
+    number = r"([\d.e-]+)"
+    rate, low, high, searched = re.search(
+        rf"rate +{number} \[{number}, {number}\]   \(of the (\d+) crops", done.stdout
+    ).groups()
+    assert int(searched) == len(table)
+    assert float(low) <= truth.mean() <= float(high)
+    export = ["--format=parquet", "--class_name=beet", f"--folder={tmp_path / 'class'}"]
+    call("run_export.py", embeddings, probe, *export)
+    card = read_card(tmp_path / "class")
+    assert card["estimates"]["sample"] == 150
+    assert card["estimates"]["rate"]["estimate"] == pytest.approx(float(rate), rel=0.01)
+    # What the audit found is in the class, and what it found wrong is not.
+    chosen = set(EmbeddingSet.load(field_set).table.ids)
+    import pyarrow.parquet as pq
+
+    chosen = set(
+        pq.read_table(tmp_path / "class" / "crops.parquet")["crop_id"].to_pylist()
+    )
+    assert {table.ids[row] for row in rows if truth[row]} <= chosen
+    assert not {table.ids[row] for row in rows if not truth[row]} & chosen
+    assert truth[rows].sum() < 150
+
+
+def test_a_session_of_the_page_is_taken_as_marks_and_exported(
+    field_set, table, truth, query, marked, tmp_path
+):
+    rows, csv_file = marked
+    where = "box_width > 20"
+    facts = {"name": "s", "embeddings": {}, "query": {"crops": [query], "uploads": []}}
+    facts |= {"pool": where, "class_name": "beet"}
+    marks = {table.ids[row]: bool(truth[row]) for row in rows}
+    line = {"n": 1, "time": "", "kind": "mark", "by": "me", "marks": marks}
+    lines = [line | {"ranking": 0, "sort": "best"}]
+    session = tmp_path / create_session(tmp_path, facts, lines)
+    embeddings = f"--embeddings={field_set}"
+    told = call("run_search.py", embeddings, f"--marks={session}").stdout
+    assert told.startswith(f"session 's': query {query}; pool {where}\n")
+    stated = [f"--marks={csv_file}", f"--query={query}", f"--where={where}"]
+    assert told.partition("\n")[2] == call("run_search.py", embeddings, *stated).stdout
+    assert "24 marks" in told
+    out = [f"--session={session}", "--format=csv", f"--folder={tmp_path / 'csv'}"]
+    assert "crops of 'beet' as csv" in call("run_export.py", embeddings, *out).stdout
+    assert read_card(tmp_path / "csv")["session"] == "s"
+
+
+def test_clusters_and_confusions(field_set, table, tmp_path):
+    beet = np.flatnonzero(table.column("species") == "Sugar beet")[0]
+    label = table.column("label_name")[beet] or table.classes[0]
+    embeddings = f"--embeddings={field_set}"
+    where = f"--where=label_name = '{label}'"
+    sheet = f"--sheet={tmp_path / 'c.png'}"
+    done = call("run_search.py", embeddings, "--clusters=2", where, sheet)
+    starts = re.findall(r"--query=(c\w{12})", done.stdout)
+    names = dict(zip(table.ids, table.column("label_name"), strict=True))
+    assert [names[crop] for crop in starts] == [label, label]
+    lines = [line for line in done.stdout.splitlines() if "--query=" in line]
+    sizes = [int(line.split()[1]) for line in lines]
+    assert sum(sizes) == (table.column("label_name") == label).sum()
+    assert (tmp_path / "c.png").is_file()
+    path = tmp_path / "p.csv"
+    path.write_text(f"crop_id,predicted\n{table.ids[0]},Maize\n{table.ids[1]},Maize\n")
+    predictions = f"--predictions={path}"
+    done = call("run_evaluate.py", embeddings, predictions)
+    assert f"2 of {len(table)} crops have a prediction" in done.stdout
+    assert "called Maize" in done.stdout
+    query = ["--where=predicted = 'Maize'", f"--query={table.ids[0]}"]
+    done = call("run_search.py", embeddings, predictions, *query)
+    found = re.findall(r"^ +\d+ .* (c\w{12})  ", done.stdout, re.MULTILINE)
+    assert found == [table.ids[1]]

@@ -1,0 +1,73 @@
+"""Exports of a session: named, written in the worker process, and packed."""
+
+from __future__ import annotations
+
+import uuid
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from artifacts.files import whole_file
+from artifacts.provenance import now
+from curation.card import Card
+from curation.export import export
+from data.class_writers import Selection, safe_name
+from web.live import LiveSession
+
+
+@dataclass(frozen=True)
+class ExportJob:
+    """What the worker process is given; it is pickled."""
+
+    selection: Selection
+    format: str
+    folder: Path
+    card: Card
+
+
+def start_export(
+    session: LiveSession, number: int, what: str, class_name: str, kind: str
+) -> ExportJob:
+    """Chooses the crops and a folder of the session for them."""
+    number = min(number, len(session.journal.lines))
+    selection = session.session.select(what, class_name=class_name, number=number)
+    card = session.session.card(what, number=number)
+    folder = exports_of(session)
+    folder.mkdir(exist_ok=True)
+    time = now()[:19].replace(":", "").replace("-", "")
+    name = f"{safe_name(class_name)}-{kind}-{time}-{uuid.uuid4().hex[:4]}"
+    return ExportJob(selection, kind, folder / name, card)
+
+
+def run_export_job(job: ExportJob) -> list[str]:
+    """Writes it; some formats load TensorFlow. Returns what was left out."""
+    report = export(job.selection, format=job.format, folder=job.folder, card=job.card)
+    return report.left_out()
+
+
+def exports_of(session: LiveSession) -> Path:
+    """Where a session's exports lie."""
+    assert session.journal.folder is not None
+    return session.journal.folder / "exports"
+
+
+def zip_export(session: LiveSession, name: str) -> Path | None:
+    """An export as one file, which stays there: the same export is asked for again
+    after a broken download. None where there is none of that name.
+    """
+    folders = exports_of(session).glob("*")
+    chosen = next(
+        (path for path in folders if path.name == name and path.is_dir()), None
+    )
+    if chosen is None:
+        return None
+    path = chosen.with_name(f"{name}.zip")
+    if not path.is_file():
+        with (
+            whole_file(path, sync=False) as partial,
+            zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive,
+        ):
+            for file in sorted(chosen.rglob("*")):
+                if file.is_file():
+                    archive.write(file, f"{name}/{file.relative_to(chosen).as_posix()}")
+    return path

@@ -1,0 +1,186 @@
+"""What the page shows of the pile as a whole: sizes, filters, map, clusters,
+confusions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.types
+
+from artifacts.files import write_atomically
+from curation.contact_sheet import class_colors
+from curation.lru_cache import LruCache
+from curation.pool import Pool
+from data.predictions import PREDICTED, confusions
+from probe.clusters import Cluster, propose_clusters
+from probe.projection import project
+from web.priority import lower_priority
+
+_CHOICES = 50  # values of a column that are offered as filters, at most
+_SELECTIONS = 16
+
+
+class Overview:
+    """A pool as the page shows it; safe to use from several threads.
+
+    Args:
+        pool: the crops.
+        cache: folder for what can be computed again.
+        seed: of the map and the clusters.
+
+    Attributes:
+        shuffled: [N] int, all rows in an order that doesn't depend on anything.
+    """
+
+    def __init__(self, pool: Pool, cache: Path, seed: int = 0):
+        self.pool, self.table, self.seed = pool, pool.table, seed
+        self.shuffled = np.random.default_rng(seed).permutation(len(self.table))
+        self._clusters: LruCache[list[Cluster]] = LruCache(8)
+        name = f"map-{pool.embeddings.meta['sha256'][:16]}.npy"
+        self._map_file = cache / name
+        self._background = ThreadPoolExecutor(1, "map", partial(lower_priority, 10))
+        self._map: Future[np.ndarray] | None = None
+        self._lock = threading.Lock()
+        self._selections: dict[str, np.ndarray] = {}
+
+    def mask(self, condition: str, among: str = "") -> np.ndarray:
+        """Crops that meet an SQL condition (all for "") and belong to a selection (any
+        for ""), [N] bool.
+        """
+        found = self.pool.mask(condition, allow_empty=True)
+        if not among:
+            return found
+        with self._lock:
+            if among not in self._selections:
+                raise ValueError("selection is not known any more; draw it again")
+            return found & self._selections[among]
+
+    def select(self, rows: list[int]) -> str:
+        """Remembers some rows, such as those inside a lasso; returns a name for them.
+        The last 16 selections are kept.
+        """
+        if not rows or not all(
+            isinstance(row, int) and 0 <= row < len(self.table) for row in rows
+        ):
+            raise ValueError(
+                f"selection must hold row numbers from 0 to {len(self.table) - 1}"
+            )
+        mask = np.zeros(len(self.table), bool)
+        mask[rows] = True
+        name = hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()[:16]
+        with self._lock:
+            self._selections[name] = mask
+            while len(self._selections) > _SELECTIONS:
+                self._selections.pop(next(iter(self._selections)))
+        return name
+
+    def clusters(self, condition: str, count: int) -> list[Cluster]:
+        """Clusters among the crops that meet a condition."""
+
+        def propose() -> list[Cluster]:
+            rows = np.flatnonzero(self.pool.mask(condition))
+            return propose_clusters(
+                self.pool.index.unit_vectors(rows), rows, count, self.seed
+            )
+
+        return self._clusters.get((condition, count), propose)
+
+    def start_map(self) -> Future[np.ndarray]:
+        """The layout of all crops, [N, 2] float32 in [0, 1]; computed in the background
+        once, and kept on disk.
+        """
+        with self._lock:
+            if self._map is None or (self._map.done() and self._map.exception()):
+                self._map = self._background.submit(self._make_map)
+            return self._map
+
+    def _make_map(self) -> np.ndarray:
+        if self._map_file.is_file():
+            places = np.load(self._map_file, allow_pickle=False)
+            if places.shape == (len(self.table), 2):
+                return places
+        places = project(self.pool.index, self.seed)
+        self._map_file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self._map_file, lambda file: np.save(file, places))
+        return places
+
+    @cached_property
+    def recordings(self) -> np.ndarray:
+        """The number of each crop's recording session, [N] uint16."""
+        _, numbers = np.unique(
+            self.table.column("session").astype(str), return_inverse=True
+        )
+        return (numbers % 2**16).astype("<u2")
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What the page tells of the pool: sizes, classes with their colours, columns
+        to filter by, confusions.
+        """
+        colors = class_colors(self.table.classes)
+        return {
+            "crops": len(self.table),
+            "images": len(set(self.table.column("image"))),
+            "classes": [
+                {"name": name, "color": "#{:02x}{:02x}{:02x}".format(*colors[name])}
+                for name in self.table.classes
+            ],
+            "columns": self._columns(),
+            "confusions": self._confusions(),
+        }
+
+    def _columns(self) -> list[dict[str, Any]]:
+        """What can be filtered by: name, and either the most frequent values or the
+        range.
+        """
+        found: list[dict[str, Any]] = []
+        for name in self.table.rows.column_names:
+            values = self.table.rows.column(name).combine_chunks()
+            kind = values.type
+            if pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind):
+                numbers = (
+                    values.drop_null().to_numpy(zero_copy_only=False).astype(float)
+                )
+                numbers = numbers[np.isfinite(numbers)]
+                if len(numbers):
+                    found.append(
+                        {
+                            "name": name,
+                            "from": float(numbers.min()),
+                            "to": float(numbers.max()),
+                        }
+                    )
+            elif pyarrow.types.is_boolean(kind):
+                found.append({"name": name, "values": ["true", "false"]})
+            elif pyarrow.types.is_string(kind) and name != "crop_id":
+                counts = sorted(
+                    values.value_counts().to_pylist(), key=lambda item: -item["counts"]
+                )
+                found.append(
+                    {
+                        "name": name,
+                        "values": [
+                            item["values"]
+                            for item in counts[:_CHOICES]
+                            if item["values"]
+                        ],
+                    }
+                )
+        return found
+
+    def _confusions(self) -> list[dict[str, Any]]:
+        """Pairs of label and prediction that differ; empty without predictions."""
+        if PREDICTED not in self.table.rows.column_names:
+            return []
+        pairs = confusions(self.table)[:_CHOICES]
+        return [
+            {"label": label, "predicted": name, "crops": count}
+            for label, name, count in pairs
+        ]

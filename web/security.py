@@ -1,0 +1,174 @@
+"""Who may talk to the page: people who have its URL, from a page of its own.
+
+The server listens on a port that any web site open in the same browser, and any program
+on the machine, can reach. So
+- every request must carry a token, which stands in the URL that was printed and then in
+  a cookie that scripts can't read;
+- the Host header must name this server, or a site could rebind its own name to
+  127.0.0.1 and read the answers;
+- what changes something must come from this server's own pages (Origin,
+  Sec-Fetch-Site), or any site could post to it;
+- a content-security policy keeps markup that came in with a file name or label from
+  running.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from starlette.requests import cookie_parser
+from starlette.responses import HTMLResponse, JSONResponse
+from starlette.types import Message, Receive, Scope, Send
+
+HEADERS = {
+    "content-security-policy": "; ".join(
+        (
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self'",
+            "img-src 'self' blob:",
+            "connect-src 'self'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        )
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "x-frame-options": "DENY",
+}
+_SAFE = ("GET", "HEAD")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address can be reached from this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+class Security:
+    """ASGI middleware around the whole application.
+
+    Args:
+        app: what it guards.
+        token: what requests must carry.
+        names: host names, besides addresses, under which the server may be asked, such
+            as "localhost".
+        local: whether only addresses of this machine may be named.
+    """
+
+    def __init__(self, app: Any, token: str, names: frozenset[str], local: bool = True):
+        self.app, self.token, self.names, self.local = app, token, names, local
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self.app(scope, receive, send)
+            return
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                added = [
+                    (name.encode(), value.encode()) for name, value in HEADERS.items()
+                ]
+                kept = [
+                    pair
+                    for pair in message.get("headers", [])
+                    if pair[0].decode() not in HEADERS
+                ]
+                message = {**message, "headers": kept + added}
+            await send(message)
+
+        answer = self._refusal(scope)
+        await (answer or self.app)(scope, receive, guarded)
+
+    def _refusal(self, scope: Scope) -> JSONResponse | HTMLResponse | None:
+        """What to answer instead of the application; None where the request is in
+        order.
+        """
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1")
+            for name, value in scope["headers"]
+        }
+        host = headers.get("host", "")
+        if not self._is_this_server(host):
+            return JSONResponse(
+                {"error": f"host must be this server; got {host!r}"}, 421
+            )
+        given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
+        # browsers share cookies between the ports of a host
+        cookie = f"token_{(scope.get('server') or ('', 0))[1]}"
+        if (
+            scope["path"] == "/"
+            and scope["method"] in _SAFE
+            and given
+            and self._matches(given)
+        ):
+            # The token leaves the address bar. A page and not a redirect, after which
+            # the browser wouldn't send a strict cookie to those who came from
+            # elsewhere.
+            response = HTMLResponse(
+                '<!doctype html><meta http-equiv="refresh" content="0;url=/"><link '
+                'rel="icon" href="/static/icon.svg">'
+            )
+            response.set_cookie(
+                cookie, self.token, httponly=True, samesite="strict", path="/"
+            )
+            response.headers["cache-control"] = "no-store"
+            return response
+        jar = cookie_parser(headers.get("cookie", ""))
+        carried = (
+            jar[cookie]
+            if cookie in jar
+            else headers.get("authorization", "").removeprefix("Bearer ")
+        )
+        if not self._matches(carried):
+            return JSONResponse(
+                {
+                    "error": (
+                        "the token is missing or wrong: open the URL that the server "
+                        "printed when it started"
+                    )
+                },
+                403,
+            )
+        if scope["method"] not in _SAFE and not self._is_same_origin(headers, host):
+            return JSONResponse(
+                {"error": "the request must come from the page itself"}, 403
+            )
+        return None
+
+    def _matches(self, token: str) -> bool:
+        return hmac.compare_digest(
+            token.encode("utf-8", "surrogateescape"), self.token.encode()
+        )
+
+    def _is_this_server(self, host: str) -> bool:
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+            if urlsplit(f"//{host}").netloc != host or "@" in host:
+                return False
+        except ValueError:
+            return False
+        if name in self.names:
+            return True
+        try:
+            address = ipaddress.ip_address(name)
+        except ValueError:
+            return False  # another name may have been rebound to this machine
+        return address.is_loopback or not self.local
+
+    def _is_same_origin(self, headers: dict[str, str], host: str) -> bool:
+        if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+            return False
+        origin = headers.get("origin")
+        return origin is None or (origin != "null" and urlsplit(origin).netloc == host)
