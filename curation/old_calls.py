@@ -124,20 +124,21 @@ _COMMON = ("embeddings", "images_root", "where", "seed")
 def _search(given: Given) -> str:
     common = _words(given, *_COMMON)
     if "serve" in given:
-        names = ("sessions", "host", "port", "predictions")
         common.pop("where", None)
-        config = _words(given, "browser")
-        return _command("run_page.py", common | _words(given, *names), config)
+        flags = _words(given, "sessions", "host", "port", "predictions")
+        return _command("run_page.py", common | flags, _words(given, "browser"))
     if "evaluate" in given:
-        flags = common | {"retrieval": ["true"]} | _words(given, "k", "split")
-        return _command("run_evaluate.py", flags, {})
+        flags = {"retrieval": ["true"]} | _words(given, "k", "split")
+        return _command("run_evaluate.py", common | flags, {})
     if "simulate_label" in given or "simulate_where" in given:
-        names = ("query", "simulate_label", "simulate_where", "rounds", "per_round")
-        flags = common | _words(given, *names, "policy", "k", "sheet")
-        return _command("run_evaluate.py", flags, _words(given, "transform", "method"))
+        flags = _words(given, "query", "simulate_label", "simulate_where", "rounds")
+        flags |= _words(given, "per_round", "policy", "k", "sheet")
+        config = _words(given, "transform", "method")
+        return _command("run_evaluate.py", common | flags, config)
     if "audit" in given:
-        names = ("probe", "audit", "audit_size", "target_precision", "predictions")
-        return _command("run_evaluate.py", common | _words(given, *names), {})
+        flags = _words(given, "probe", "audit", "audit_size", "target_precision")
+        flags |= _words(given, "predictions")
+        return _command("run_evaluate.py", common | flags, {})
     return _list_and_export(given, common)
 
 

@@ -16,6 +16,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -135,14 +136,10 @@ class CropCache:
                 blobs = [blob for _ in part for blob in next(done)]
                 starts = np.cumsum([0, *map(len, blobs)])
                 content = np.frombuffer(b"".join(blobs), np.uint8)
-                write_atomically(
-                    self._paths("bytes")[number],
-                    lambda file, content=content: np.save(file, content),
-                )  # type: ignore[misc]
-                write_atomically(
-                    self._paths("starts")[number],
-                    lambda file, starts=starts: np.save(file, starts),
-                )  # type: ignore[misc]
+                save = partial(np.save, arr=content)
+                write_atomically(self._paths("bytes")[number], save)
+                save = partial(np.save, arr=starts)
+                write_atomically(self._paths("starts")[number], save)
 
     def _cut_all(
         self, pool: ThreadPoolExecutor, groups: list[list[int]]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from artifacts.files import check_writable, write_atomically, write_json
+from artifacts.files import check_writable, whole_file, write_json
 from artifacts.progress import Progress, no_progress
 from data.boxes import ADDED_COLUMNS, check_convention, sizes_of, table_of_boxes
 from data.crop_table import SCHEMA, UNLABELLED, CropTable
@@ -161,9 +161,8 @@ def _extract(
             content = bytes(example[layout.image])
             path = f"{split}/{number:07d}{'.png' if content[:4] == _PNG else '.jpg'}"
             if not (root / path).is_file():
-                write_atomically(
-                    root / path, lambda file, content=content: file.write(content)
-                )  # type: ignore[misc]
+                with whole_file(root / path) as partial:
+                    partial.write_bytes(content)
             found: dict[str, Any] = {
                 "image": path,
                 "split": SPLITS.get(split, ""),

@@ -112,6 +112,7 @@ def field(tmp_path_factory) -> Path:
     return draw_field(tmp_path_factory.mktemp("field"), 11, seed=3)
 
 
+FILES_OF_0_5_0 = Path(__file__).parent / "files_of_0_5_0"
 WISH = "species = 'Sugar beet' AND true_leaves BETWEEN 4 AND 6"
 
 

@@ -184,7 +184,7 @@ def test_ids_of_version_0_5_0_are_looked_up_and_files_of_it_get_new_ones(tmp_pat
     assert (table.ids != old).all()
     assert table.rows_of(old).tolist() == [0, 1]
     assert table.find(old[1]) == table.find(table.ids[1]) == [1]
-    with pytest.raises(ValueError, match="marks must name crops .* unknown: 'x'"):
+    with pytest.raises(ValueError, match=r"marks must name crops .* unknown: 'x'"):
         table.rows_of([old[0], "x"], "marks")
     # As 0.5.0 wrote it: old ids, and no column that says so.
     place = table.rows.column_names.index("crop_id")

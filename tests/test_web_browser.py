@@ -179,6 +179,8 @@ def open_page(browser):
             lambda message: message.type == "error" and problems.append(message.text),
         )
         page.goto(url)
+        # The address with the token gives way to the page's own by itself.
+        page.wait_for_url(lambda there: "token=" not in there)
         return page
 
     open_one.problems = problems
@@ -636,7 +638,10 @@ def test_filters_sorts_the_map_and_sizes(server, open_page, truth):
     )
     page.get_by_role("button", name="Map", exact=True).click()
     canvas = page.locator("#map canvas")
-    expect(page.locator("#map")).to_contain_text(re.compile(rf"{len(truth)} crops"))
+    # Laid out in the background, at the lowest priority; as soon as it is there.
+    expect(page.locator("#map")).to_contain_text(
+        re.compile(rf"{len(truth)} crops"), timeout=150_000
+    )
     picture(page, "page_map.jpg")
     for colour in ("recording", "score", "mark"):
         page.get_by_label("colour by").select_option(colour)

@@ -144,10 +144,10 @@ export async function workScreen(pool, session, signal) {
     const ranking = state.newest;
     if (ranking === view.ranking) return;
     if (!(await show({ ranking }))) return;
+    grid.focus(0); // at once: later it would take the focus from what is being marked by then
     queue.add(`${base}/shown`, { ranking }).catch(fail);
     announce("The new order is shown.");
     await update();
-    grid.focus(0);
   }
 
   // Marks
