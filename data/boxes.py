@@ -266,9 +266,8 @@ def table_of_boxes(
 
     Returns:
         The table, with these columns added: session from the file name (unless given),
-            box_width and box_height, touches_border
-        (the plant may be cut off), image_width and image_height, and file_bytes, by
-        which a replaced image is noticed.
+        box_width and box_height, touches_border (the plant may be cut off), image_width
+        and image_height, and file_bytes, by which a replaced image is noticed.
     """
     images = list(columns["image"])
     size = sizes_of(images, sizes)

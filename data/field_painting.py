@@ -113,7 +113,7 @@ def paint(
 
     Returns:
         The photo, RGB, and the index image: uint8 [height, width], 0 soil, n the n-th
-            plant counted from 1.
+        plant counted from 1.
     """
     if len(plants) > MOST_PLANTS:
         raise ValueError(f"plants must be at most {MOST_PLANTS}; got {len(plants)}")

@@ -57,8 +57,8 @@ def embedding_batches(
 
     Returns:
         A dataset of (crops, valid): uint8 [batch, image_size, image_size, 3], bool
-            [batch]. Crops of unreadable images
-        are black and not valid, so that rows stay aligned with the table.
+        [batch]. Crops of unreadable images are black and not valid, so that rows stay
+        aligned with the table.
     """
     groups = _groups_of_whole_images(table, start, batch_size)
     boxes, images = table.boxes, [str(image) for image in table.column("image")]
@@ -189,8 +189,8 @@ def training_batches(
 
     Returns:
         A dataset of (augmented, label): what `augment` returns, batched, and int32
-            [batch], the place of the crop's class in
-        `table.classes`, -1 for the unlabelled.
+        [batch], the place of the crop's class in `table.classes`, -1 for the
+        unlabelled.
     """
     table = cache.table
     steps = training_order(table, batch_size, seed, epoch, by_session).reshape(

@@ -21,7 +21,7 @@ def l2_normalize(vectors: np.ndarray, dtype: type = np.float32) -> np.ndarray:
 
     Returns:
         `dtype` of the same shape. A zero row stays zero: it has no direction, and its
-            cosine to everything is 0.
+        cosine to everything is 0.
 
     Raises:
         ValueError: a value is NaN or infinite.

@@ -1,5 +1,6 @@
 import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -243,3 +244,37 @@ def test_meta_is_plain_json(tmp_path, table, vectors):
         WIDTH,
         {"seed": 3},
     )
+
+
+def test_what_was_verified_is_not_read_again_until_the_files_change(
+    tmp_path, table, vectors, monkeypatch
+):
+    write(tmp_path / "set", table, vectors).finish({})
+    reads = []
+    real = module._check_finite
+    monkeypatch.setattr(
+        module, "_check_finite", lambda *given: reads.append(1) or real(*given)
+    )
+    first = module.EmbeddingSet.load(tmp_path / "set")
+    assert not reads  # `finish` has verified it
+    assert first.table.content_hash == first.meta["table_hash"]
+    calls = []
+
+    def mean():
+        calls.append(1)
+        return np.asarray(first.vectors).mean(axis=0)
+
+    for _ in range(3):
+        again = module.EmbeddingSet.load(tmp_path / "set")
+        np.testing.assert_array_equal(again.derived("mean", mean), mean())
+    assert len(calls) == 1 + 3  # once for the set, and those of this test
+    path = tmp_path / "set" / module.EMBEDDINGS
+    content = np.load(path)
+    content[2, 1] = np.nan
+    np.save(path, content)
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(ValueError, match="must be finite"):
+        module.EmbeddingSet.load(tmp_path / "set")
+    assert reads == [1]
+    np.save(path, np.nan_to_num(content))
+    assert "mean" not in module._read_derived(tmp_path / "set")

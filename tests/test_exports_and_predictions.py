@@ -3,16 +3,20 @@ the scripts.
 """
 
 import csv
+import json
 import re
+import shutil
 
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
 from curation.journal import create_session
+from data.crop_table import CropTable
 from data.embeddings import EmbeddingSet
+from data.sources import read_source
 from data.where import rows_where
-from tests.conftest import WISH, call, failure, read_card
+from tests.conftest import TINY, WISH, call, failure, read_card
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +108,7 @@ def test_an_audit_sets_the_threshold_and_overrules_the_class(
     assert card["estimates"]["sample"] == 150
     assert card["estimates"]["rate"]["estimate"] == pytest.approx(float(rate), rel=0.01)
     # What the audit found is in the class, and what it found wrong is not.
-    chosen = set(EmbeddingSet.load(field_set).table.ids)
-    import pyarrow.parquet as pq
-
-    chosen = set(
-        pq.read_table(tmp_path / "class" / "crops.parquet")["crop_id"].to_pylist()
-    )
+    chosen = set(CropTable.read(tmp_path / "class" / "crops.parquet").ids)
     assert {table.ids[row] for row in rows if truth[row]} <= chosen
     assert not {table.ids[row] for row in rows if not truth[row]} & chosen
     assert truth[rows].sum() < 150
@@ -161,3 +160,63 @@ def test_clusters_and_confusions(field_set, table, tmp_path):
     done = call("run_search.py", embeddings, predictions, *query)
     found = re.findall(r"^ +\d+ .* (c\w{12})  ", done.stdout, re.MULTILINE)
     assert found == [table.ids[1]]
+
+
+def test_an_exported_variant_is_taken_by_the_flag(
+    field_set, field, table, query, marked, tmp_path
+):
+    """Read back through --data and --variant it is the class that was exported."""
+    _, marks = marked
+    embeddings, probe = f"--embeddings={field_set}", tmp_path / "probe"
+    learn = [f"--query={query}", f"--marks={marks}", f"--save_probe={probe}"]
+    call("run_search.py", embeddings, *learn)
+    export = [
+        f"--probe={probe}",
+        "--format=cropandweed",
+        "--class_name=Beet six leaves",
+    ]
+    call("run_export.py", embeddings, *export, f"--folder={tmp_path / 'variant'}")
+    root = shutil.copytree(field, tmp_path / "dataset")
+    shutil.copytree(tmp_path / "variant", root, dirs_exist_ok=True)
+    new = tmp_path / "new" / "embeddings"
+    embed = [f"--data={root}", "--variant=BeetSixLeaves", f"--embeddings={new}"]
+    call("run_embed.py", *embed, *TINY[:3])
+    found = EmbeddingSet.load(new).table
+    class_file = tmp_path / "class.csv"
+    call("run_search.py", embeddings, f"--probe={probe}", f"--out={class_file}")
+    with open(class_file, newline="") as file:
+        expected = {row["crop_id"] for row in csv.DictReader(file)}
+    beets = found.column("label_name") == "Beet six leaves"
+    assert set(found.ids[beets]) == expected
+    refused = failure("run_embed.py", *embed[::2], "--variant=Nobody", *TINY[:3])
+    assert "variant must be one of" in refused
+
+
+def test_the_same_boxes_by_coco_and_by_csv_have_the_same_ids(photos, tmp_path):
+    """So marks carry over, though COCO names the folder of the images."""
+    root = tmp_path / "set"
+    (root / "images").mkdir(parents=True)
+    names = [f"{number:03d}.png" for number in range(12)]
+    for name, photo in zip(names, sorted((photos / "red").iterdir()), strict=True):
+        shutil.copy(photo, root / "images" / name)
+    images = [
+        {"id": place, "file_name": f"images/{name}", "width": 40, "height": 32}
+        for place, name in enumerate(names)
+    ]
+    boxes = [
+        {"id": place, "image_id": place, "category_id": 1, "bbox": [2, 3, 20, 15]}
+        for place in range(12)
+    ]
+    categories = [{"id": 1, "name": "red"}]
+    coco = {"images": images, "annotations": boxes, "categories": categories}
+    (root / "coco.json").write_text(json.dumps(coco))
+    lines = [f"{name},2,3,20,15,red" for name in names]
+    header = "image,x,y,width,height,label"
+    (root / "images" / "boxes.csv").write_text("\n".join([header, *lines]))
+    by_coco, by_csv = (
+        read_source(str(path))[0]
+        for path in (root / "coco.json", root / "images" / "boxes.csv")
+    )
+    assert by_coco.column("image")[0] == "images/000.png"
+    assert by_csv.column("image")[0] == "000.png"
+    assert by_coco.ids.tolist() == by_csv.ids.tolist()

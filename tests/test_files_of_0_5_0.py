@@ -16,6 +16,7 @@ from data.embeddings import EmbeddingSet
 from probe.marks import Marks
 from probe.methods import learn_from
 from probe.saved_probe import SavedProbe
+from tests.conftest import call
 
 FILES = Path(__file__).parent / "files_of_0_5_0"
 NEW_WORDS = {"centre": "center", "pulled": "anchored"}
@@ -161,3 +162,41 @@ def test_sessions_open_with_their_marks_answers_and_thresholds(
             assert session.state.marks == stated["marks"]
     finally:
         session.close()
+
+
+RESUMED = (
+    "--encoder=tiny",
+    "--weights=random",
+    "--image_size=32",
+    "--batch_size=8",
+    '--config={"embed_batch": 8, "checkpoint_minutes": 0, "head_hidden": 8}',
+)
+
+
+def test_an_unfinished_run_goes_on_to_the_same_embeddings(tmp_path):
+    """Version 0.5.0 wrote the first epochs, and the embeddings it went on to."""
+    run_dir = shutil.copytree(FILES / "unfinished", tmp_path / "run")
+    call(
+        "run_finetune.py",
+        *RESUMED,
+        "--epochs=4",
+        f"--data={FILES / 'photos'}",
+        f"--run_dir={run_dir}",
+    )
+    found = EmbeddingSet.load(run_dir / "embeddings", images_root=FILES / "photos")
+    stated = np.load(FILES / "unfinished_expected.npy")
+    np.testing.assert_allclose(found.vectors, stated, atol=1e-5)
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    run_dir = shutil.copytree(FILES / "run", tmp_path / "run")
+    before = (run_dir / "embeddings" / "embeddings.npy").read_bytes()
+    said = call(
+        "run_finetune.py",
+        *RESUMED,
+        "--epochs=2",
+        f"--data={FILES / 'photos'}",
+        f"--run_dir={run_dir}",
+    )
+    assert "is complete already" in said.stderr
+    assert (run_dir / "embeddings" / "embeddings.npy").read_bytes() == before
