@@ -16,7 +16,8 @@ from absl import flags
 
 import command_line
 from curation.config import DeviceConfig, EmbedConfig, EmbedRequest
-from data.sources import FORMATS, SourceOptions
+from data.formats.base import SourceOptions
+from data.formats.registry import READABLE, spellings
 from simclr_tf2.config import PRECISIONS, EncoderConfig
 
 FLAGS = flags.FlagValues()
@@ -46,7 +47,7 @@ flags.DEFINE_integer(
 flags.DEFINE_enum(
     "format",
     SourceOptions.format,
-    FORMATS,
+    spellings(READABLE),
     "What data is; auto tells by name and layout.",
     flag_values=FLAGS,
 )

@@ -15,7 +15,7 @@ from absl import flags
 import command_line
 from curation.card import MARKED, THRESHOLD
 from curation.exporting import ExportRequest, run_export
-from data.class_writers import FORMATS
+from data.formats.registry import WRITABLE, spellings
 
 FLAGS = flags.FlagValues()
 _DEFAULT = ExportRequest()
@@ -23,7 +23,7 @@ command_line.define_common(FLAGS)
 flags.DEFINE_string("probe", "", "Folder of a saved probe.", flag_values=FLAGS)
 flags.DEFINE_string("session", "", "Folder of a page's session.", flag_values=FLAGS)
 flags.DEFINE_enum(
-    "format", _DEFAULT.format, list(FORMATS), "What to write.", flag_values=FLAGS
+    "format", _DEFAULT.format, spellings(WRITABLE), "What to write.", flag_values=FLAGS
 )
 flags.DEFINE_string("folder", "", "New folder to write.", flag_values=FLAGS)
 flags.DEFINE_string(

@@ -21,7 +21,8 @@ from absl import flags
 import command_line
 from curation.config import DeviceConfig, FinetuneConfig, FinetuneRequest
 from curation.presets import PRESETS
-from data.sources import FORMATS, SourceOptions
+from data.formats.base import SourceOptions
+from data.formats.registry import READABLE, spellings
 from simclr_tf2.config import (
     OBJECTIVES,
     PRECISIONS,
@@ -90,7 +91,11 @@ flags.DEFINE_string(
     flag_values=FLAGS,
 )
 flags.DEFINE_enum(
-    "format", SourceOptions.format, FORMATS, "What data is.", flag_values=FLAGS
+    "format",
+    SourceOptions.format,
+    spellings(READABLE),
+    "What data is.",
+    flag_values=FLAGS,
 )
 flags.DEFINE_string(
     "variant", SourceOptions.variant, "CropAndWeed: which classes.", flag_values=FLAGS

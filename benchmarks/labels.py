@@ -42,10 +42,11 @@ from artifacts.progress import progress_bar
 from artifacts.provenance import provenance
 from data.crop_cache import CropCache
 from data.crop_table import CropTable
+from data.formats.base import SourceOptions
+from data.formats.registry import read_source
 from data.images import CropWindow
 from data.pipeline import SOURCE_SCALE, Unreadable, embed_readable, training_batches
 from data.sample_field import draw_field
-from data.sources import SourceOptions, read_source
 from data.splits import labelled_fraction
 from probe.metrics import macro, retrieval_quality
 from simclr_tf2.augment import AugmentConfig

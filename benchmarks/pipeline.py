@@ -28,9 +28,9 @@ import tensorflow as tf
 
 from data.crop_cache import CropCache
 from data.crop_table import CropTable
+from data.formats.registry import read_source
 from data.images import CropWindow, cut_at_most, read_image
 from data.pipeline import SOURCE_SCALE, Unreadable, embed_crops, embedding_batches
-from data.sources import read_source
 from simclr_tf2.encoders import EncoderConfig, make_encoder
 
 FLAGS = flags.FLAGS

@@ -19,9 +19,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tensorflow as tf
 
+from data.formats.registry import read_source
 from data.images import CropWindow
 from data.pipeline import Unreadable, embed_crops
-from data.sources import read_source
 from simclr_tf2.encoders import EncoderConfig, make_encoder
 
 FLAGS = flags.FLAGS

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from data.formats.base import SourceOptions
 from data.images import CropWindow
-from data.sources import SourceOptions
 from simclr_tf2.config import (
     OBJECTIVES,
     PRECISIONS,

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from artifacts.progress import progress_bar
 from data.crop_table import CropTable
+from data.formats.base import SourceOptions
+from data.formats.registry import read_source
 from data.report import Report
-from data.sources import SourceOptions, read_source
 from data.where import rows_where
 
 _log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ def read_crops(
 
     Args:
         source: a folder, a .json (COCO), .csv or .parquet file, or tfds:NAME.
-        format: one of `data.sources.FORMATS`; "auto" goes by name and layout.
+        format: one of `data.formats.registry.READABLE`; "auto" goes by name and layout.
         where: only crops that meet this SQL condition on the table's columns.
 
     Raises:

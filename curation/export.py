@@ -9,7 +9,8 @@ from pathlib import Path
 from artifacts.files import whole_folder, write_json, write_text
 from artifacts.progress import Progress, no_progress
 from curation.card import Card, card_text
-from data.class_writers import FORMATS, Selection
+from data.formats.registry import WRITABLE, named, spellings
+from data.formats.writing import Selection
 from data.report import Report
 
 
@@ -26,7 +27,7 @@ def export(
 
     Args:
         selection: what.
-        format: one of `data.class_writers.FORMATS`.
+        format: one of `data.formats.registry.WRITABLE`.
         folder: must not exist.
         card: what is known of the selection.
         progress: wraps iterations over crops or images.
@@ -38,13 +39,15 @@ def export(
         ValueError: no such format, the folder exists, or nothing could be written.
     """
     folder = Path(folder)
-    if format not in FORMATS:
-        raise ValueError(f"format must be one of {', '.join(FORMATS)}; got {format!r}")
+    if format not in spellings(WRITABLE):
+        raise ValueError(f"format must be one of {', '.join(WRITABLE)}; got {format!r}")
+    write = named(format).write
+    assert write is not None  # by `WRITABLE`
     if folder.exists():
         raise ValueError(f"export must go to a new folder; {str(folder)!r} exists")
     report = Report()
     with whole_folder(folder) as partial:
-        FORMATS[format](selection, partial, report, progress)
+        write(selection, partial, report, progress)
         facts = {
             "class": selection.class_name,
             "format": format,

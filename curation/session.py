@@ -23,7 +23,7 @@ from curation.pool import Pool
 from curation.query import Examples, Query, find_query
 from curation.selection import choose, decision_of, displayed
 from curation.session_facts import name_uploads, session_facts
-from data.class_writers import Selection
+from data.formats.writing import Selection
 from data.predictions import PREDICTED
 from probe.estimate import draw_audit
 from probe.marks import Marks

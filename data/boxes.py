@@ -102,18 +102,19 @@ def scaled_corners(
     boxes: np.ndarray,
     convention: str,
     sizes: np.ndarray,
+    *,
     box_size: tuple[int, int] | None,
     source: str,
+    correctable: bool = True,
 ) -> np.ndarray:
     """Corners in pixels of the real images of boxes that were drawn on images of
-    `box_size`; checked.
+    `box_size`; checked, see `check_convention`.
     """
-    if box_size is None:
-        return check_convention(boxes, convention, sizes, source)
-    drawn_on = np.broadcast_to(np.array(box_size, np.float64), sizes.shape)
-    return check_convention(boxes, convention, drawn_on, source) * np.tile(
-        sizes / drawn_on, 2
-    )
+    drawn_on = sizes
+    if box_size is not None:
+        drawn_on = np.broadcast_to(np.array(box_size, np.float64), sizes.shape)
+    corners = check_convention(boxes, convention, drawn_on, source, correctable)
+    return corners * np.tile(sizes / drawn_on, 2)
 
 
 def check_convention(
@@ -121,7 +122,7 @@ def check_convention(
     convention: str,
     sizes: np.ndarray,
     source: str,
-    flag: bool = True,
+    correctable: bool = True,
 ) -> np.ndarray:
     """Corners of boxes that were stated to be in `convention`, refused as a whole where
     they can't be.
@@ -129,7 +130,7 @@ def check_convention(
     Args:
         boxes, convention, sizes: see `to_corners`.
         source: file or folder, for the error.
-        flag: whether the user can state another convention.
+        correctable: whether the user can state another convention.
 
     Returns:
         [N, 4] float64, unclipped.
@@ -163,7 +164,7 @@ def check_convention(
     better.sort(key=lambda name: name.partition("_")[0] != convention.partition("_")[0])
     bad = f"{(~good).sum():,} of {len(boxes):,} don't, such as {example}"
     message = f"boxes of {source} must fit their images; read as {convention}, {bad}"
-    if better and not flag:
+    if better and not correctable:
         raise ValueError(
             f"{message}. They fit as {' or '.join(better)}, which this format doesn't "
             "have"

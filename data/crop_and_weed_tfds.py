@@ -1,9 +1,14 @@
 """CropAndWeed as a tensorflow-datasets builder, so that `tfds.load` works on it.
 
 import data.crop_and_weed_tfds  # registers it
-config = tfds.download.DownloadConfig(manual_dir="cropandweed")  # made by python -m
-data.download_cropandweed dataset = tfds.load("crop_and_weed/Fine24", split="train",
-download_and_prepare_kwargs={"download_config": config})
+
+# The folder that `python -m data.download.cropandweed` made.
+config = tfds.download.DownloadConfig(manual_dir="cropandweed")
+dataset = tfds.load(
+    "crop_and_weed/Fine24",
+    split="train",
+    download_and_prepare_kwargs={"download_config": config},
+)
 """
 
 from __future__ import annotations
@@ -16,7 +21,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from data.crop_table import CropTable
-from data.cropandweed import CONDITIONS, RAW, read_cropandweed, variants
+from data.formats.base import RAW, SourceOptions
+from data.formats.cropandweed import CONDITIONS, variants
+from data.formats.registry import read_source
 from data.splits import split_mask
 
 _UNKNOWN = "unknown"
@@ -42,7 +49,7 @@ class CropAndWeed(tfds.core.GeneratorBasedBuilder):
     DEFAULT_CONFIG_NAME = RAW
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     The licence must be read and accepted: run
-    `python -m data.download_cropandweed --dir=cropandweed --accept_licence`
+    `python -m data.download.cropandweed --dir=cropandweed --accept_licence`
     and give its folder as manual_dir (the folder that holds images/ and bboxes/).
     """
 
@@ -88,9 +95,8 @@ class CropAndWeed(tfds.core.GeneratorBasedBuilder):
     def _split_generators(
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
-        table, _ = read_cropandweed(
-            Path(dl_manager.manual_dir), self.builder_config.name
-        )
+        options = SourceOptions("cropandweed", variant=self.builder_config.name)
+        table, _ = read_source(dl_manager.manual_dir, options)
         splits = {}
         for name in ("train", "validation"):
             try:

@@ -13,6 +13,7 @@ import io
 import json
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -24,9 +25,11 @@ import tensorflow as tf
 from PIL import Image
 
 from data.crop_table import CropTable
-from data.cropandweed import read_cropandweed
 from data.embeddings import EmbeddingSet, EmbeddingWriter
+from data.formats.base import SourceOptions
+from data.formats.registry import read_source
 from data.images import CropWindow, cut, read_image
+from data.report import Report
 from data.sample_field import draw_field
 from data.where import rows_where
 from probe.transforms import l2_normalize
@@ -50,6 +53,18 @@ def two_devices() -> tf.distribute.Strategy:
     would count its exchanges anew.
     """
     return make_strategy("mirrored")
+
+
+def reader(kind: str) -> Callable[..., tuple[CropTable, Report]]:
+    """Reads a source as one format."""
+    return lambda data, **options: read_source(data, SourceOptions(kind, **options))
+
+
+read_box_csv = reader("csv")
+read_coco = reader("coco")
+read_cropandweed = reader("cropandweed")
+read_image_folder = reader("folder")
+read_yolo = reader("yolo")
 
 
 def noisy(color: tuple[int, int, int], size: tuple[int, int], seed: int) -> Image.Image:

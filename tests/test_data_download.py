@@ -13,9 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from artifacts.http import DownloadError, fetch
-from data import download_cropandweed
-from data.archives import unpack
-from data.download_cropandweed import ARCHIVES, download, main, place
+from data.download import cropandweed as download_cropandweed
+from data.download.archives import unpack
+from data.download.cropandweed import ARCHIVES, download, main, place
 
 CONTENT = bytes(
     hashlib.sha256(bytes([n % 251])).digest()[n % 32] for n in range(300_000)

@@ -6,7 +6,6 @@ from PIL import Image
 from data import pipeline
 from data.crop_cache import CropCache
 from data.crop_table import CropTable
-from data.image_folder import read_image_folder
 from data.images import STRETCHED, CropWindow, cut, read_image
 from data.pipeline import (
     Unreadable,
@@ -15,6 +14,7 @@ from data.pipeline import (
     training_order,
 )
 from simclr_tf2.augment import AugmentConfig, two_views
+from tests.conftest import read_image_folder
 from tests.test_data_crop_table import columns
 
 

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from artifacts.progress import no_progress
-from data.class_writers import FORMATS, Selection
-from data.cropandweed import read_cropandweed
+from data.formats.registry import FORMATS
+from data.formats.writing import Selection
 from data.predictions import confusions, overlap, with_predictions
 from data.report import Report
 from data.where import rows_where
+from tests.conftest import read_cropandweed
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,7 @@ def test_a_perfect_detector_on_our_own_coco_export_agrees_with_every_label(
 ):
     selection = Selection(table, np.array([0]), np.array([1.0]), "new class", {})
     (tmp_path / "coco").mkdir()
-    FORMATS["coco"](selection, tmp_path / "coco", Report(), no_progress)
+    FORMATS["coco"].write(selection, tmp_path / "coco", Report(), no_progress)
     annotations = json.loads((tmp_path / "coco" / "annotations.json").read_text())[
         "annotations"
     ]

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import sample_field
-from data.cropandweed import read_cropandweed, variants
-from data.field_painting import full_area, paint
-from data.field_plants import grow
-from data.field_species import BY_NAME, SPECIES
+from data.formats.cropandweed import variants
 from data.sample_field import draw_field, draw_session, render
+from data.sample_field.painting import full_area, paint
+from data.sample_field.plants import grow
+from data.sample_field.rendering import annotate, draw_plants
+from data.sample_field.species import BY_NAME, SPECIES
 from data.where import rows_where
+from tests.conftest import read_cropandweed
 
 
 def test_it_reads_as_cropandweed(field):
@@ -108,7 +109,7 @@ def test_a_single_uncovered_plant_is_annotated_exactly():
     _, index = paint(
         [plant], draw_session(0, 0).conditions, (1920, 1088), np.random.default_rng(0)
     )
-    (note,) = sample_field.annotate([plant], index)
+    (note,) = annotate([plant], index)
     rows, columns = np.nonzero(index)
     assert note.box == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
     assert note.label_id == 10
@@ -125,7 +126,7 @@ def test_covering_and_cutting_lower_the_share_visible():
     cut = grow(BY_NAME["Sugar beet"], 6, (1915.0, 900.0), 1.0, rng)
     plants = [below, above, cut]
     _, index = paint(plants, draw_session(0, 0).conditions, (1920, 1088), rng)
-    covered, whole, part = sample_field.annotate(plants, index)
+    covered, whole, part = annotate(plants, index)
     assert covered.share_visible < 0.8
     assert whole.share_visible > 0.97
     assert part.cut_off
@@ -152,7 +153,7 @@ def test_the_class_tail_is_long():
             rng = np.random.default_rng([9, number, frame])
             counts.update(
                 plant.species.name
-                for plant in sample_field.draw_plants(draw_session(number, 9), rng)
+                for plant in draw_plants(draw_session(number, 9), rng)
             )
     share = np.array(sorted(counts.values(), reverse=True)) / sum(counts.values())
     assert len(share) >= 12

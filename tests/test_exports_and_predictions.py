@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from curation.journal import create_session
 from data.crop_table import CropTable
 from data.embeddings import EmbeddingSet
-from data.sources import read_source
+from data.formats.registry import read_source
 from data.where import rows_where
 from tests.conftest import TINY, WISH, call, failure, read_card
 

@@ -9,10 +9,9 @@ import tarfile
 import numpy as np
 import pytest
 
-from data.cropandweed import read_cropandweed
-from data.download_cropandweed import ARCHIVES, download
+from data.download.cropandweed import ARCHIVES, download
 from data.embeddings import EmbeddingSet
-from tests.conftest import TINY, call, failure
+from tests.conftest import TINY, call, failure, read_cropandweed
 from tests.test_data_download import server  # noqa: F401  a fixture
 
 

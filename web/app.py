@@ -25,7 +25,7 @@ from artifacts.files import back_up
 from curation.embed_query import embed_upload
 from curation.session import SORTS
 from curation.session_facts import USES
-from data.class_writers import FORMATS
+from data.formats.registry import FORMATS, WRITABLE
 from data.images import ImageError
 from web import answers
 from web.exports import run_export_job, start_export, zip_export
@@ -161,7 +161,11 @@ class Page:
     async def describe(self, request: Request) -> Response:
         facts = await self._in_thread("work", lambda: self.overview.facts)
         has_ids = "label_id" in self.pool.table.rows.column_names
-        formats = [name for name in FORMATS if name != "cropandweed" or has_ids]
+        formats = {
+            name: FORMATS[name].keeps
+            for name in WRITABLE
+            if name != "cropandweed" or has_ids
+        }
         return JSONResponse({**facts, "formats": formats, "sizes": SIZES})
 
     async def browse(self, request: Request) -> Response:
@@ -384,10 +388,10 @@ class Page:
             text_in(body, name) for name in ("format", "what", "class_name")
         )
         number = body.get("ranking")
-        if kind not in FORMATS or not isinstance(number, int) or number < 0:
+        if kind not in WRITABLE or not isinstance(number, int) or number < 0:
             raise HTTPException(
                 400,
-                f"format must be one of {', '.join(FORMATS)}, and ranking a number",
+                f"format must be one of {', '.join(WRITABLE)}, and ranking a number",
             )
         job = await self._in_thread(
             "work",

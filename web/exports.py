@@ -11,7 +11,7 @@ from artifacts.files import whole_file
 from artifacts.provenance import now
 from curation.card import Card
 from curation.export import export
-from data.class_writers import Selection, safe_name
+from data.formats.writing import Selection, safe_name
 from web.live import LiveSession
 
 

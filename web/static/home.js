@@ -3,22 +3,11 @@
 import { send } from "./api.js";
 import { byId, el, fail, many } from "./dom.js";
 
-const FORMATS = {
-  folders: "a folder of crops by class",
-  csv: "CSV: one row a crop",
-  parquet: "Parquet: the same as a crop table",
-  coco: "COCO: all boxes, with the new class",
-  yolo: "YOLO: all boxes, with the new class",
-  cropandweed: "CropAndWeed: a variant with the new class",
-  label_studio: "Label Studio: tasks with annotations and predictions",
-  tfrecord: "TFRecord for tensorflow-datasets",
-};
-
 /** Opens the dialog. state is the session's; ranking the order that is shown. */
 export function takeHome(pool, session, state, ranking, renamed) {
   const dialog = byId("take-home");
   const name = el("input", { value: state.facts.class_name || state.facts.name, "aria-label": "name of the class", class: "grow", maxLength: 200 });
-  const format = el("select", { "aria-label": "format" }, ...pool.formats.map((kind) => el("option", { value: kind }, FORMATS[kind] || kind)));
+  const format = el("select", { "aria-label": "format" }, ...Object.entries(pool.formats).map(([kind, keeps]) => el("option", { value: kind }, `${kind}: ${keeps}`)));
   const what = el("select", { "aria-label": "which crops" },
     el("option", { value: "threshold" }, `from the threshold on, and what is marked relevant: ${many(state.panel.taken, "crop")}`),
     el("option", { value: "marked" }, `only what is marked relevant, and the query: ${many(state.panel.marked, "crop")}`));

@@ -1,7 +1,7 @@
 """Plants of the sample field: their growth and their geometry, seen from above.
 
 `grow` makes one plant of a species, a list of leaves from the oldest, lowest one to the
-youngest. Nothing is painted here; see `data.field_painting`.
+youngest. Nothing is painted here; see `data.sample_field.painting`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from data.field_species import ALONG, Outline, Species
+from data.sample_field.species import ALONG, Outline, Species
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 import pytest
 from PIL import Image
 
-from data.yolo import is_yolo, read_yolo
+from data.formats.yolo import is_yolo
+from tests.conftest import read_yolo
 
 BEET, OAT = "0 0.5 0.5 0.2 0.4\n", "1 0.1 0.25 0.2 0.5\n"
 

@@ -2,18 +2,21 @@
 source.
 """
 
+from functools import partial
+from unittest import mock
+
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from data import tfds_source
 from data.crop_and_weed_tfds import CropAndWeed
-from data.cropandweed import read_cropandweed
+from data.formats import tfds as tfds_source
+from data.formats.registry import read_source
 from data.images import read_image
 from data.splits import split_mask
-from data.tfds_source import read_tfds
-from tests.test_data_cropandweed import make
+from tests.conftest import read_cropandweed
+from tests.test_data_formats_cropandweed import make
 
 ROWS = {
     f"ave-{session:04d}-{frame:04d}": [
@@ -23,6 +26,13 @@ ROWS = {
     for session in range(12)
     for frame in range(2)
 }
+
+
+def read_tfds(name, data_dir):
+    """Reads a set that lies in `data_dir`."""
+    here = partial(tfds.builder, data_dir=str(data_dir))
+    with mock.patch.object(tfds, "builder", here):
+        return read_source(f"tfds:{name}")
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +125,7 @@ def test_tfds_load_gives_images_boxes_and_conditions(field, prepared, counts):
 
 def test_a_detection_set_becomes_a_crop_table(field, prepared, monkeypatch):
     table, report = read_tfds("crop_and_weed/SugarBeet1", data_dir=prepared)
-    direct, _ = read_cropandweed(field, "SugarBeet1")
+    direct, _ = read_cropandweed(field, variant="SugarBeet1")
     assert sorted(map(tuple, table.boxes.tolist())) == sorted(
         map(tuple, direct.boxes.tolist())
     )

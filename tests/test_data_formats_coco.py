@@ -3,7 +3,7 @@ import json
 import pytest
 from PIL import Image
 
-from data.coco import read_coco
+from tests.conftest import read_coco
 
 
 def make(root, change=lambda content: None, size=(100, 80), folder="images"):
@@ -72,6 +72,7 @@ def test_what_is_left_out_is_counted(tmp_path):
         "crowd annotations (iscrowd), left out": 1,
         "annotations of an image or category that the file doesn't list, left out": 1,
         "images without annotations": 1,
+        "boxes on images that can't be read, left out": 1,
         "boxes that touch the border": 1,
         "boxes that repeat another one, left out": 1,
     }
@@ -88,7 +89,7 @@ def test_corners_instead_of_sizes_are_refused_by_name(tmp_path):
         ValueError, match=r"read as xywh, 2 of 3 don't.* They fit as xyxy"
     ):
         read_coco(path)
-    assert read_coco(path, convention="xyxy")[0].boxes.tolist() == [
+    assert read_coco(path, boxes="xyxy")[0].boxes.tolist() == [
         [10, 20, 41, 30],
         [60, 50, 100, 80],
         [50, 40, 70, 60],
@@ -101,7 +102,7 @@ def test_resized_images_are_refused_until_the_size_of_the_boxes_is_given(tmp_pat
         ValueError, match=r"has 50 x 40, stated is 100 x 80\. .*--box_size=100x80"
     ):
         read_coco(path)
-    table, _ = read_coco(path, box_size=(100, 80))
+    table, _ = read_coco(path, box_size="100x80")
     assert table.boxes.tolist() == [[5, 10, 21, 15], [30, 25, 50, 40], [25, 20, 35, 30]]
 
 
@@ -109,7 +110,7 @@ def test_images_elsewhere(tmp_path):
     path = make(tmp_path, folder="far/away")
     with pytest.raises(ValueError, match="images must be given"):
         read_coco(path)
-    assert len(read_coco(path, images_root=tmp_path / "far/away")[0]) == 3
+    assert len(read_coco(path, images=str(tmp_path / "far/away"))[0]) == 3
 
 
 @pytest.mark.parametrize(
@@ -155,7 +156,5 @@ def test_ids_may_be_text_numbers_or_both(tmp_path):
     [lambda c: c["images"][0].pop("file_name"), lambda c: c.update(annotations=[])],
 )
 def test_a_file_without_names_or_annotations_is_refused(tmp_path, change):
-    with pytest.raises(
-        ValueError, match=r"it lacks 'file_name'|has none \(0 annotations"
-    ):
+    with pytest.raises(ValueError, match=r"it lacks 'file_name'|has none"):
         read_coco(make(tmp_path, change))

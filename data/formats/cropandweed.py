@@ -4,14 +4,14 @@ the sample field, which lies the same way.
 Both layouts are read: as the annotation archive unpacks (`bboxes/<image>.csv`) and as
 the authors' own set-up leaves it (`bboxes/CropAndWeed/<image>.csv`). Label ids, names
 and the predefined variants (Fine24, CropsOrWeed9, SugarBeet2, ...) stand in
-data/tables/. `python -m data.download_cropandweed` downloads the dataset.
+data/tables/. `python -m data.download.cropandweed` downloads the dataset.
 """
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -22,19 +22,14 @@ import numpy as np
 import pyarrow.csv
 from PIL import Image
 
-from artifacts.files import read_text
-from artifacts.progress import Progress, no_progress
-from data.boxes import (
-    check_convention,
-    distinct_names,
-    read_sizes,
-    sizes_of,
-    table_of_boxes,
-)
-from data.crop_table import SIDES, UNLABELLED, CropTable
+from artifacts.files import read_text, write_csv
+from artifacts.progress import Progress
+from data.boxes import distinct_names
+from data.crop_table import SCHEMA, SIDES, UNLABELLED
+from data.formats.base import RAW, Annotations, Format, SourceOptions
+from data.formats.writing import Selection, rows_by_image
 from data.report import Report
 
-RAW = "CropAndWeed"  # name of the variant with all label ids
 VEGETATION = 255
 BOX_SIZE = (1920, 1088)
 CONDITIONS = {
@@ -43,8 +38,9 @@ CONDITIONS = {
     "lighting": ("sunny", "diffuse"),
     "separability": ("easy", "medium", "hard"),
 }
-_TABLES = Path(__file__).parent / "tables"
+_TABLES = Path(__file__).parent.parent / "tables"
 _IMAGES = {".jpg", ".jpeg", ".png"}
+_OWN = ("label_id", "stem_x", "stem_y")
 
 
 @dataclass(frozen=True)
@@ -91,7 +87,7 @@ def _read_variants(path: Path) -> dict[str, Variant]:
 
 
 def _own_variants(root: Path) -> dict[str, Variant]:
-    """Variants that the data set itself states in variants.csv, as `data.export` writes
+    """Variants that the data set itself states in variants.csv, as `write` writes
     it; their boxes have their own ids.
     """
     path = root / "variants.csv"
@@ -109,13 +105,11 @@ def is_cropandweed(root: Path) -> bool:
     return (root / "bboxes").is_dir()
 
 
-def read_cropandweed(
-    root: str | Path,
-    variant: str = RAW,
-    keep_unlabeled: bool = True,
-    progress: Progress = no_progress,
-) -> tuple[CropTable, Report]:
-    """Reads the dataset as a crop table.
+def read(
+    data: str, options: SourceOptions, report: Report, progress: Progress
+) -> Annotations:
+    """Reads the data set: a folder with images/ and bboxes/, and labelIds/ and params/
+    where they are wanted.
 
     Columns beyond `data.crop_table.SCHEMA`: label_id (as on disk), stem_x, stem_y,
     box_width, box_height, touches_border, moisture, soil, lighting, separability (by
@@ -123,34 +117,85 @@ def read_cropandweed(
     plant; null without a mask), and the columns of attributes.csv where there is one,
     as the sample field has.
 
-    Args:
-        root: folder with images/ and bboxes/, and labelIds/ and params/ where they are
-            wanted.
-        variant: see `variants`, or one that variants.csv in the root states.
-        keep_unlabeled: whether boxes of no class stay, unlabelled: id 255 (tiny,
-            excluded or ambiguous plants), and label ids that the variant leaves out.
-            They can be found and marked, but no figure counts them as a class.
-        progress: wraps the iteration over images, for a progress bar.
-
-    Returns:
-        The table, and what was left out or mended.
+    `options.variant` chooses the classes: see `variants`, or one that variants.csv in
+    the root states. Boxes of no class (id 255: tiny, excluded or ambiguous plants, and
+    label ids that the variant leaves out) stay as unlabelled ones where
+    `options.keep_unlabeled` says so: they can be found and marked, but no figure counts
+    them as a class.
 
     Raises:
-        ValueError: unknown variant, missing folders, no box at all, or images of
-            another size than their boxes were drawn on.
+        ValueError: unknown variant, missing folders, or no box at all.
     """
-    root = Path(root)
+    root = Path(data)
     own = _own_variants(root)
     known = variants() | own
-    if variant not in known:
-        raise ValueError(f"variant must be one of {', '.join(known)}; got {variant!r}")
+    if options.variant not in known:
+        raise ValueError(
+            f"variant must be one of {', '.join(known)}; got {options.variant!r}"
+        )
     if not (root / "images").is_dir() or not (root / "bboxes").is_dir():
         raise ValueError(
             "data must be the folder that holds images/ and bboxes/ of CropAndWeed; "
             f"{str(root)!r} doesn't"
         )
-    report = Report()
-    folder, mapping = _boxes_folder(root, known[variant], variant in own)
+    variant = known[options.variant]
+    folder, mapping = _boxes_folder(root, variant, options.variant in own)
+    pairs = _pairs(root, folder, report)
+    images: list[str] = []
+    rows: list[tuple[float, ...]] = []
+    labels: list[int] = []
+    for image, path in pairs.items():
+        for row in _read_boxes(path, report):
+            target = mapping.get(int(row[4]), UNLABELLED)
+            if target == UNLABELLED and not options.keep_unlabeled:
+                report.count("boxes of no class of the variant, left out")
+                continue
+            images.append(image)
+            rows.append(row)
+            labels.append(target)
+    if not rows:
+        found = "; ".join(
+            [
+                f"{len(pairs)} annotation files with an image in {str(folder)!r}",
+                *report.lines(),
+            ]
+        )
+        raise ValueError(
+            f"data must hold boxes of variant {options.variant} on images in images/; "
+            f"there is none ({found})"
+        )
+    numbers = np.array(rows)
+
+    def derive(
+        images: list[str], corners: np.ndarray, sizes: Mapping[str, tuple[int, int]]
+    ) -> dict[str, list[Any]]:
+        columns: dict[str, list[Any]] = {**_conditions(root, images, report)}
+        columns["vegetation"] = _vegetation(
+            root, images, corners, sizes=sizes, report=report, progress=progress
+        )
+        return columns | _attributes(root, images, corners, columns, report)
+
+    return Annotations(
+        root=root,
+        source=str(folder),
+        images=images,
+        names=[variant.names.get(label, "") for label in labels],
+        splits=[""] * len(images),
+        boxes=numbers[:, :4],
+        labels=labels,
+        columns={
+            "label_id": numbers[:, 4].astype(int).tolist(),
+            "stem_x": numbers[:, 5].tolist(),
+            "stem_y": numbers[:, 6].tolist(),
+        },
+        correctable=False,
+        check_sizes=_check_size,
+        derive=derive,
+    )
+
+
+def _pairs(root: Path, folder: Path, report: Report) -> dict[str, Path]:
+    """Image -> its annotation file, where there is one."""
     annotations = {
         path.stem: path
         for path in folder.glob("*.csv")
@@ -161,76 +206,11 @@ def read_cropandweed(
         for path in (root / "images").iterdir()
         if path.suffix.lower() in _IMAGES and not path.name.startswith(".")
     )
-    stems = {path.stem for path in files}
-    report.count(
-        "images without annotations",
-        sum(path.stem not in annotations for path in files),
-    )
-    report.count("annotation files without an image", len(set(annotations) - stems))
     annotated = [path for path in files if path.stem in annotations]
-    images = [f"images/{path.name}" for path in annotated]
-    sizes = read_sizes(root, images, report, progress)
-    _check_size(sizes)
-
-    columns: dict[str, list[Any]] = {
-        name: []
-        for name in (
-            "image",
-            "label",
-            "label_name",
-            "split",
-            "label_id",
-            "stem_x",
-            "stem_y",
-        )
-    }
-    boxes: list[list[float]] = []
-    readable = [image for image in images if image in sizes]
-    for image in readable:
-        for *box, label, stem_x, stem_y in _read_boxes(
-            annotations[Path(image).stem], report
-        ):
-            target = mapping.get(int(label), UNLABELLED)
-            if target == UNLABELLED and not keep_unlabeled:
-                report.count("boxes of no class of the variant, left out")
-                continue
-            row = (
-                image,
-                target,
-                known[variant].names.get(target, ""),
-                "",
-                int(label),
-                stem_x,
-                stem_y,
-            )
-            for name, value in zip(columns, row, strict=True):
-                columns[name].append(value)
-            boxes.append(box)
-    if not columns["image"]:
-        found = "; ".join(
-            [
-                f"{len(annotations)} annotation files in {str(folder)!r}",
-                f"{len(readable)} of them with an image",
-                *report.lines(),
-            ]
-        )
-        raise ValueError(
-            f"data must hold boxes of variant {variant} on images in images/; there is "
-            f"none ({found})"
-        )
-    corners = check_convention(
-        np.array(boxes),
-        "xyxy",
-        sizes_of(columns["image"], sizes),
-        str(folder),
-        flag=False,
-    )
-    columns |= _conditions(root, columns["image"], report)
-    columns["vegetation"] = _vegetation(
-        root, columns["image"], corners, sizes, report, progress
-    )
-    columns |= _attributes(root, columns, corners, report)
-    return table_of_boxes(root, corners, columns, sizes, report), report
+    report.count("images without annotations", len(files) - len(annotated))
+    stems = {path.stem for path in files}
+    report.count("annotation files without an image", len(set(annotations) - stems))
+    return {f"images/{path.name}": annotations[path.stem] for path in annotated}
 
 
 def _boxes_folder(
@@ -264,7 +244,7 @@ def _boxes_folder(
     )
 
 
-def _check_size(sizes: dict[str, tuple[int, int]]) -> None:
+def _check_size(sizes: Mapping[str, tuple[int, int]]) -> None:
     smaller = [image for image, size in sizes.items() if size != BOX_SIZE]
     if len(smaller) > 0.1 * len(sizes):
         width, height = sizes[smaller[0]]
@@ -374,7 +354,8 @@ def _vegetation(
     root: Path,
     images: Sequence[str],
     corners: np.ndarray,
-    sizes: dict[str, tuple[int, int]],
+    *,
+    sizes: Mapping[str, tuple[int, int]],
     report: Report,
     progress: Progress,
 ) -> list[float | None]:
@@ -422,7 +403,11 @@ def _vegetation(
 
 
 def _attributes(
-    root: Path, columns: dict[str, list[Any]], corners: np.ndarray, report: Report
+    root: Path,
+    images: Sequence[str],
+    corners: np.ndarray,
+    columns: Mapping[str, Any],
+    report: Report,
 ) -> dict[str, list[Any]]:
     """Further columns from attributes.csv, joined by image and box."""
     path = root / "attributes.csv"
@@ -447,11 +432,88 @@ def _attributes(
     boxes = corners.astype(int).tolist()
     rows = [
         place.get((Path(image).name, *box))
-        for image, box in zip(columns["image"], boxes, strict=True)
+        for image, box in zip(images, boxes, strict=True)
     ]
     report.count("boxes without a row in attributes.csv", rows.count(None))
-    extra = [name for name in stated if name not in ("image", *SIDES, *columns)]
+    taken = {*SCHEMA.names, *_OWN, *columns} - {"session"}
+    extra = [name for name in stated if name not in taken]
     return {
         name: [None if row is None else stated[name][row] for row in rows]
         for name in extra
     }
+
+
+def write(
+    selection: Selection, folder: Path, report: Report, progress: Progress
+) -> None:
+    """bboxes/<Variant>/<image>.csv, and variants.csv, which `--variant` reads once both
+    lie in the data set's folder.
+    """
+    table = selection.table
+    if "label_id" not in table.rows.column_names:
+        raise ValueError(
+            "format cropandweed must have a source with CropAndWeed's label ids; this "
+            "crop table has no label_id"
+        )
+    names = dict(variants()[RAW].names)
+    known = {name: label for label, name in names.items()}
+    used = {int(label) for label in table.column("label_id")} | set(names)
+    new = known.get(selection.class_name, max(used - {VEGETATION}) + 1)
+    new += new == VEGETATION
+    labels = table.column("label_id").copy()
+    labels[selection.rows] = new
+    variant = (
+        re.sub(r"\W+", "", selection.class_name.title(), flags=re.ASCII) or "NewClass"
+    )
+    if variant in variants():
+        variant += "New"
+    (folder / "bboxes" / variant).mkdir(parents=True)
+    stems = {"stem_x", "stem_y"} <= set(table.rows.column_names)
+    for image, rows in progress(
+        rows_by_image(table).items(), unit="image", desc="export"
+    ):
+        lines = []
+        for row in rows:
+            line: list[Any] = [*table.boxes[row].tolist(), int(labels[row])]
+            if stems:
+                places = [table.column(name)[row] for name in ("stem_x", "stem_y")]
+                line += [
+                    ""
+                    if np.isnan(place)
+                    else int(place)
+                    if place == int(place)
+                    else place
+                    for place in places
+                ]
+            lines.append(line)
+        write_csv(folder / "bboxes" / variant / f"{Path(image).stem}.csv", lines)
+    used_names = {
+        label: names.get(label, f"label {label}")
+        for label in sorted({int(label) for label in labels} - {VEGETATION})
+    }
+    used_names[new] = selection.class_name
+    header = ["variant", "label_id", "name", "color_rgb_hex", "source_label_ids"]
+    sources = {
+        label: "" if label == new and new not in names else label
+        for label in used_names
+    }
+    write_csv(
+        folder / "variants.csv",
+        [
+            header,
+            *(
+                [variant, label, name, "", sources[label]]
+                for label, name in used_names.items()
+            ),
+        ],
+    )
+
+
+FORMAT = Format(
+    name="cropandweed",
+    keeps="bboxes/<Variant>/ and variants.csv: laid into the data set, a --variant",
+    read=read,
+    write=write,
+    detect=lambda path: path.is_dir() and is_cropandweed(path),
+    options=frozenset({"variant", "keep_unlabeled"}),
+)

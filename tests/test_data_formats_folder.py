@@ -3,7 +3,7 @@ import os
 import pytest
 from PIL import Image
 
-from data.image_folder import read_image_folder
+from tests.conftest import read_image_folder
 
 
 def make(root, *names):

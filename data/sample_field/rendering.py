@@ -27,15 +27,15 @@ from PIL import Image
 
 from artifacts.files import check_writable, write_atomically, write_csv, write_json
 from artifacts.progress import progress_bar
-from data.field_painting import (
+from data.sample_field.painting import (
     MOST_PLANTS,
     Conditions,
     draw_conditions,
     full_area,
     paint,
 )
-from data.field_plants import Plant, grow
-from data.field_species import BY_NAME, SPECIES, Species
+from data.sample_field.plants import Plant, grow
+from data.sample_field.species import BY_NAME, SPECIES, Species
 
 WIDTH, HEIGHT = 1920, 1088
 FRAMES_PER_SESSION = 5
@@ -166,8 +166,8 @@ class Annotation:
 
 
 def annotate(plants: list[Plant], index: np.ndarray) -> Iterator[Annotation]:
-    """Boxes and labels from the index image (see `data.field_painting.paint`), for
-    plants that can be seen at all.
+    """Boxes and labels from the index image (see `painting.paint`), for plants that can
+    be seen at all.
     """
     for number, plant in enumerate(plants, 1):
         area, (left, top, right, bottom) = full_area(plant)
@@ -340,7 +340,3 @@ def main() -> None:
         print(draw_field(args.dir, args.images, args.seed, args.processes))
     except (ValueError, OSError) as error:
         sys.exit(f"sample_field: {error}")
-
-
-if __name__ == "__main__":
-    main()

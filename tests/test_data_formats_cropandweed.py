@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import data.cropandweed
-from data.cropandweed import read_cropandweed, variants
+from data.formats.cropandweed import variants
 from data.splits import split_mask
+from tests.conftest import read_cropandweed
 
-TABLES = Path(data.cropandweed.__file__).parent / "tables"
+TABLES = Path(__file__).parent.parent / "data" / "tables"
 ROWS = {
     "ave-0506-0007": [
         "100,200,160,290,10,130,245",

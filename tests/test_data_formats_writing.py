@@ -18,14 +18,12 @@ from pycocotools.coco import COCO
 from curation.card import Card
 from curation.export import export
 from curation.selection import choose
-from data.box_csv import read_box_csv
-from data.class_writers import FORMATS, Selection, safe_name
 from data.crop_table import CropTable
-from data.cropandweed import read_cropandweed
-from data.sources import SourceOptions, read_source
-from data.yolo import read_yolo
+from data.formats.base import SourceOptions
+from data.formats.registry import WRITABLE, read_source
+from data.formats.writing import Selection, safe_name
 from probe.methods import LinearRanker
-from tests.conftest import read_card
+from tests.conftest import read_box_csv, read_card, read_cropandweed, read_yolo
 
 NAME = "beet, 4-6 leaves"
 META = {"encoder_hash": "e", "sha256": "s", "table_hash": "t"}
@@ -82,7 +80,7 @@ def test_cropandweed_reads_the_variant_with_the_new_class_on_the_source_boxes(
     root = tmp_path / "dataset"
     shutil.copytree(field, root)
     shutil.copytree(folder, root, dirs_exist_ok=True)
-    table, _ = read_cropandweed(root, "Beet46Leaves")
+    table, _ = read_cropandweed(root, variant="Beet46Leaves")
     of_class = np.flatnonzero(table.column("label_name") == NAME)
     assert boxes(table, of_class) == boxes(selection.table, selection.rows)
     assert table.ids.tolist() == selection.table.ids.tolist()
@@ -169,7 +167,7 @@ def test_yolo_is_read_by_globox_and_by_our_reader(selection, tmp_path):
 
 
 def test_folders_hold_the_pixels_of_the_boxes(selection, tmp_path):
-    folder, _ = written(selection, "folders", tmp_path)
+    folder, _ = written(selection, "folder", tmp_path)
     row = int(selection.rows[3])
     crop = np.asarray(
         Image.open(folder / "beet_4-6_leaves" / f"{selection.table.ids[row]}.png")
@@ -194,7 +192,7 @@ def test_csv_is_read_by_pandas_and_parquet_by_duckdb_and_both_by_us(
     assert frame["score"].tolist() == pytest.approx(selection.scores.tolist())
     assert frame["relevant"].tolist()[:2] == [True, True]
     assert frame["relevant"].isna().sum() == 8
-    table, _ = read_box_csv(folder / "crops.csv", selection.table.root)
+    table, _ = read_box_csv(folder / "crops.csv", images=str(selection.table.root))
     assert boxes(table, range(10)) == boxes(selection.table, selection.rows)
     folder, _ = written(selection, "parquet", tmp_path)
     path = folder / "crops.parquet"
@@ -246,7 +244,7 @@ def test_label_studio_takes_tasks_annotations_and_predictions(selection, tmp_pat
 
 
 def test_tensorflow_datasets_reads_the_records(selection, tmp_path):
-    folder, _ = written(selection, "tfrecord", tmp_path)
+    folder, _ = written(selection, "tfds", tmp_path)
     builder = tfds.builder_from_directory(folder / "crops" / "1.0.0")
     examples = list(tfds.as_numpy(builder.as_dataset(split="train")))
     assert builder.info.features["label"].names == [NAME, f"not {NAME}"]
@@ -260,7 +258,7 @@ def test_tensorflow_datasets_reads_the_records(selection, tmp_path):
         assert np.isnan(example["score"]) == (row not in selection.rows)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind != "tfrecord"])
+@pytest.mark.parametrize("kind", [kind for kind in WRITABLE if kind != "tfds"])
 def test_every_export_is_whole_with_a_card_or_not_there(
     selection, tmp_path, kind, monkeypatch
 ):
@@ -329,7 +327,7 @@ def test_hostile_names_stay_names(field, tmp_path):
     table, _ = read_cropandweed(field)
     hostile = '../../x"><script>alert(1)</script>'
     selection = Selection(table, np.array([0]), np.array([1.0]), hostile, {1: False})
-    folder, _ = written(selection, "folders", tmp_path)
+    folder, _ = written(selection, "folder", tmp_path)
     assert all(
         path.resolve().is_relative_to(folder.resolve()) for path in folder.rglob("*")
     )
@@ -357,7 +355,7 @@ def test_hostile_names_stay_names(field, tmp_path):
 def test_an_image_that_cannot_be_read_is_left_out_and_reported(selection, tmp_path):
     moved = CropTable(tmp_path / "elsewhere", selection.table.rows)
     lost = Selection(moved, selection.rows, selection.scores, NAME, {})
-    folder, report = written(lost, "folders", tmp_path)
+    folder, report = written(lost, "folder", tmp_path)
     assert len(report.skipped) == 10
     assert "no such file" in json.dumps(read_card(folder)["left_out"])
     with pytest.raises(

@@ -1,12 +1,21 @@
 import pytest
 from PIL import Image
 
-from data.sources import SourceOptions, detect_format, read_source
-from tests.test_data_box_csv import make as make_csv
-from tests.test_data_coco import make as make_coco
-from tests.test_data_cropandweed import make as make_cropandweed
-from tests.test_data_yolo import BEET
-from tests.test_data_yolo import make as make_yolo
+from data.formats.base import SourceOptions
+from data.formats.registry import (
+    FORMATS,
+    READABLE,
+    WRITABLE,
+    detect_format,
+    named,
+    read_source,
+    spellings,
+)
+from tests.test_data_formats_coco import make as make_coco
+from tests.test_data_formats_cropandweed import make as make_cropandweed
+from tests.test_data_formats_csv import make as make_csv
+from tests.test_data_formats_yolo import BEET
+from tests.test_data_formats_yolo import make as make_yolo
 
 
 @pytest.fixture
@@ -57,12 +66,12 @@ def test_a_crop_table_is_a_source(sources, tmp_path):
         (
             "yolo",
             SourceOptions(box_size="10x10"),
-            "box_size applies to coco, csv; .* is read as yolo",
+            "box_size applies to csv, coco; .* is read as yolo",
         ),
         (
             "cropandweed",
             SourceOptions(boxes="xywh"),
-            "boxes applies to coco, csv, yolo",
+            "boxes applies to csv, coco, yolo",
         ),
         ("csv", SourceOptions(box_size="big"), "box_size must be WIDTHxHEIGHT"),
         (
@@ -86,7 +95,7 @@ def test_options_that_do_not_apply_are_refused(sources, kind, options, message):
 def test_a_folder_that_contains_a_data_set_further_down_is_refused(sources, tmp_path):
     (tmp_path / "outer").mkdir()
     sources["cropandweed"].rename(tmp_path / "outer" / "field")
-    with pytest.raises(ValueError, match=r"outer/field' has CropAndWeed's layout"):
+    with pytest.raises(ValueError, match=r"outer/field' has the layout of cropandweed"):
         read_source(str(tmp_path / "outer"))
     assert read_source(str(tmp_path / "outer"), SourceOptions(format="folder"))[
         0
@@ -102,3 +111,20 @@ def test_boxes_that_all_fall_away_are_an_error(sources, tmp_path):
         ValueError, match=r"must hold (boxes that lie in their images|numbers)"
     ):
         read_source(str(path))
+
+
+def test_names_of_0_5_0_are_understood():
+    assert named("folders") is FORMATS["folder"]
+    assert named("tfrecord") is FORMATS["tfds"]
+    assert named("table") is FORMATS["parquet"]
+    assert spellings(("parquet", "coco")) == ["parquet", "coco", "table"]
+
+
+def test_every_format_says_what_it_keeps_and_reads_or_writes():
+    for name, form in FORMATS.items():
+        assert name == form.name
+        assert form.keeps
+        assert form.read or form.write
+        assert form.reads in ("file", "folder", "name")
+    assert set(WRITABLE) == set(FORMATS)
+    assert set(READABLE) == {"auto", *FORMATS} - {"label_studio"}

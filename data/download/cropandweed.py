@@ -1,7 +1,7 @@
 """Downloads the CropAndWeed dataset from its authors' server and unpacks it, ready for
 run_finetune.py.
 
-    python -m data.download_cropandweed --dir=cropandweed --accept_licence
+    python -m data.download.cropandweed --dir=cropandweed --accept_licence
 
 Five archives, with progress and time left. A call that was cut off goes on where it
 stopped. The authors publish no checksums, so sizes and SHA-256 are recorded on the
@@ -21,7 +21,7 @@ from artifacts.files import check_writable, exclusive, sha256_of_file, write_jso
 from artifacts.http import DownloadError, ask, check_disk, fetch
 from artifacts.progress import progress_bar
 from artifacts.provenance import now
-from data.archives import unpack
+from data.download.archives import unpack
 
 BASE_URL = "https://vitro-testing.com/wp-content/uploads/2022/12"
 ARCHIVES = (
@@ -178,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         folder = download(args.dir, args.base_url, args.delete_archives)
     except (DownloadError, ValueError, OSError) as error:
-        sys.exit(f"download_cropandweed: {error}")
+        sys.exit(f"data.download.cropandweed: {error}")
     print(
         f"\nNext: python run_finetune.py --data={folder} --epochs=0 --image_size=224 "
         "--run_dir=runs/cropandweed"

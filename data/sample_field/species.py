@@ -1,7 +1,7 @@
 """Species of the sample field, in a botanist's terms: leaf shape, margin, arrangement,
 cotyledons, colour.
 
-`data.field_plants` grows them.
+`data.sample_field.plants` grows them.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Any tensorflow-datasets image set as a source: `--data=tfds:NAME`, classification or
-detection.
+"""Any tensorflow-datasets image set, classification or detection: `--data=tfds:NAME`;
+and a class as such a set.
 
 The images are taken out of the data set's records once, byte for byte, into a folder
 beside it, since everything after the crop table works on image files: each is decoded
@@ -9,6 +9,7 @@ once however many boxes it holds, and can be looked at.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,30 +17,27 @@ from typing import Any
 import numpy as np
 
 from artifacts.files import check_writable, whole_file, write_json
-from artifacts.progress import Progress, no_progress
-from data.boxes import ADDED_COLUMNS, check_convention, sizes_of, table_of_boxes
-from data.crop_table import SCHEMA, UNLABELLED, CropTable
-from data.image_folder import SPLITS
-from data.images import ImageError, read_size
+from artifacts.progress import Progress
+from data.boxes import ADDED_COLUMNS
+from data.crop_table import SCHEMA, SIDES, UNLABELLED
+from data.formats.base import SPLITS, Annotations, Format, SourceOptions
+from data.formats.writing import Selection, examples_of
 from data.report import Report
 
+_PREFIX = "tfds:"
 _PNG = b"\x89PNG"
 
 
-def read_tfds(
-    name: str, data_dir: str | Path | None = None, progress: Progress = no_progress
-) -> tuple[CropTable, Report]:
-    """Reads a tensorflow-datasets set as a crop table; it is downloaded and prepared
-    first where it isn't there yet.
+def read(
+    data: str, options: SourceOptions, report: Report, progress: Progress
+) -> Annotations:
+    """Reads a tensorflow-datasets set; it is downloaded and prepared first where it
+    isn't there yet.
 
     Labelled boxes become crops; without boxes the whole image is the crop. Images whose
-    split has another name than those of `data.image_folder.SPLITS` keep no split.
-
-    Args:
-        name: as `tfds.load` takes it, such as "plant_village", "coco/2017",
-            "crop_and_weed/Fine24:1.0.0".
-        data_dir: of tensorflow-datasets; default: its own, ~/tensorflow_datasets.
-        progress: wraps the iteration over images.
+    split has another name than those of `data.formats.base.SPLITS` keep no split. The
+    name is what `tfds.load` takes, such as "plant_village", "coco/2017",
+    "crop_and_weed/Fine24:1.0.0"; where sets lie is tensorflow-datasets' own setting.
 
     Raises:
         ValueError: no such set, no image in it, or it can't be prepared; the message
@@ -47,10 +45,11 @@ def read_tfds(
     """
     import tensorflow_datasets as tfds  # loads TensorFlow when examples are read
 
-    import data.crop_and_weed_tfds  # noqa: F401  registers crop_and_weed
+    from data import crop_and_weed_tfds  # noqa: F401  registers crop_and_weed
 
+    name = data_name(data)
     try:
-        builder = tfds.builder(name, data_dir=str(data_dir) if data_dir else None)
+        builder = tfds.builder(name)
         builder.download_and_prepare()
     except Exception as error:  # whatever a builder of others raises
         raise ValueError(
@@ -63,7 +62,12 @@ def read_tfds(
     index = root / "index.json"
     if not index.is_file():
         write_json(index, _extract(builder, layout, root, progress))
-    return _table(root, json.loads(index.read_text()), layout)
+    return _annotations(root, json.loads(index.read_text()), layout, report)
+
+
+def data_name(data: str) -> str:
+    """The set's name in a source."""
+    return data.removeprefix(_PREFIX)
 
 
 @dataclass(frozen=True)
@@ -222,63 +226,110 @@ def _convention(box: Any) -> str:
     )
 
 
-def _table(
-    root: Path, examples: list[dict[str, Any]], layout: _Layout
-) -> tuple[CropTable, Report]:
-    report = Report()
+def _annotations(
+    root: Path, examples: list[dict[str, Any]], layout: _Layout, report: Report
+) -> Annotations:
     report.count(
         "images without a box", sum(example["boxes"] == [] for example in examples)
     )
-    sizes: dict[str, tuple[int, int]] = {}
-    columns: dict[str, list[Any]] = {
-        "image": [],
-        "label": [],
-        "label_name": [],
-        "split": [],
-    }
-    metadata: list[dict[str, Any]] = []
+    images: list[str] = []
+    splits: list[str] = []
+    labels: list[int] = []
     boxes: list[list[float]] = []
+    metadata: list[dict[str, Any]] = []
     for example in examples:
-        try:
-            sizes[example["image"]] = read_size(root / example["image"])
-        except ImageError as error:
-            report.skip(example["image"], error.reason)
-            continue
-        whole = (
-            [0, 0, 1, 1]
-            if layout.convention.endswith("_relative")
-            else [0, 0, *sizes[example["image"]]]
-        )
         own = example.get("object_metadata", {})
+        # A classification set states no boxes, so its convention is relative.
+        found = [[0, 0, 1, 1]] if example["boxes"] is None else example["boxes"]
         for place, (box, label) in enumerate(
-            zip(
-                [whole] if example["boxes"] is None else example["boxes"],
-                example["labels"],
-                strict=True,
-            )
+            zip(found, example["labels"], strict=True)
         ):
-            metadata.append(
-                {
-                    **example["metadata"],
-                    **{key: values[place] for key, values in own.items()},
-                }
-            )
-            columns["image"].append(example["image"])
-            columns["split"].append(example["split"])
-            columns["label"].append(label)
-            columns["label_name"].append(
-                layout.names[label] if 0 <= label < len(layout.names) else ""
-            )
+            images.append(example["image"])
+            splits.append(example["split"])
+            labels.append(label)
             boxes.append(box)
-    size = sizes_of(columns["image"], sizes)
-    corners = check_convention(
-        np.array(boxes).reshape(-1, 4), layout.convention, size, str(root)
+            of_object = {key: values[place] for key, values in own.items()}
+            metadata.append({**example["metadata"], **of_object})
+    taken = {*SCHEMA.names, *ADDED_COLUMNS} - {"session"}
+    columns: dict[str, list[Any]] = {
+        key: [row.get(key) for row in metadata]
+        for key in sorted({key for row in metadata for key in row})
+        if key.lower() not in taken
+    }
+    sessions = columns.get("session", [""] * len(metadata))
+    columns["session"] = [str(name or "") for name in sessions]
+    return Annotations(
+        root=root,
+        source=str(root),
+        images=images,
+        names=[
+            layout.names[label] if 0 <= label < len(layout.names) else ""
+            for label in labels
+        ],
+        splits=splits,
+        boxes=np.array(boxes).reshape(-1, 4),
+        convention=layout.convention,
+        labels=labels,
+        columns=columns,
     )
-    taken = {*SCHEMA.names, *columns, *ADDED_COLUMNS} - {"session"}
-    for key in sorted({key for row in metadata for key in row}):
-        if key.lower() not in taken:
-            columns[key] = [row.get(key) for row in metadata]
-    columns["session"] = [
-        str(name or "") for name in columns.get("session", [""] * len(metadata))
-    ]
-    return table_of_boxes(root, corners, columns, sizes, report), report
+
+
+def write(
+    selection: Selection, folder: Path, report: Report, progress: Progress
+) -> None:
+    """A data set that `tfds.builder_from_directory` reads: image, label (the class or
+    not), crop_id, filename, box, score.
+    """
+    import tensorflow_datasets as tfds  # loads TensorFlow
+
+    tfds.disable_progress_bar()  # there is one of ours
+    names = [selection.class_name, f"not {selection.class_name}"]
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
+            "label": tfds.features.ClassLabel(names=names),
+            "crop_id": tfds.features.Text(),
+            "filename": tfds.features.Text(),
+            "box": tfds.features.Tensor(shape=(4,), dtype=np.int32),
+            "score": tfds.features.Scalar(np.float32),  # NaN for counter-examples
+        }
+    )
+
+    def examples() -> Iterator[tuple[str, dict[str, Any]]]:
+        for row, name, score, image in examples_of(
+            selection, report, progress, against=True
+        ):
+            yield (
+                str(selection.table.ids[row]),
+                {
+                    "image": np.asarray(image),
+                    "label": name,
+                    "crop_id": str(selection.table.ids[row]),
+                    "filename": str(selection.table.column("image")[row]),
+                    "box": selection.table.boxes[row].astype(np.int32),
+                    "score": np.float32(np.nan if score is None else score),
+                },
+            )
+
+    tfds.dataset_builders.store_as_tfds_dataset(
+        "crops",
+        "1.0.0",
+        features,
+        {"train": examples()},
+        data_dir=folder,
+        description=(
+            f"Crops of the class {selection.class_name!r}, found by example. Boxes: "
+            f"{', '.join(SIDES)} in pixels."
+        ),
+    )
+
+
+FORMAT = Format(
+    name="tfds",
+    keeps='TFRecords that tfds.builder_from_directory("crops/1.0.0") reads',
+    read=read,
+    write=write,
+    reads="name",
+    detect=lambda path: str(path).startswith(_PREFIX),
+    old_names=("tfrecord",),
+)

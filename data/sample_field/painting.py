@@ -16,7 +16,7 @@ import aggdraw
 import numpy as np
 from PIL import Image, ImageFilter
 
-from data.field_plants import Leaf, Plant
+from data.sample_field.plants import Leaf, Plant
 
 SOILS, MOISTURES, LIGHTINGS = (
     ("fine", "medium", "coarse"),

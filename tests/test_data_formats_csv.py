@@ -1,7 +1,7 @@
 import pytest
 from PIL import Image
 
-from data.box_csv import read_box_csv
+from tests.conftest import read_box_csv
 
 
 def make(root, text, size=(100, 80)):
@@ -42,7 +42,7 @@ def test_misleading_names_are_refused_and_can_be_overridden(tmp_path):
     path = make(tmp_path, "image,left,top,right,bottom\n" + rows)
     with pytest.raises(ValueError, match=r"They fit as .*xywh"):
         read_box_csv(path)
-    assert read_box_csv(path, convention="xywh")[0].boxes[0].tolist() == [
+    assert read_box_csv(path, boxes="xywh")[0].boxes[0].tolist() == [
         50,
         40,
         70,
@@ -58,7 +58,7 @@ def test_boxes_of_full_size_images_on_resized_ones(tmp_path):
     )
     with pytest.raises(ValueError, match="drawn on larger images"):
         read_box_csv(path)
-    assert read_box_csv(path, box_size=(1920, 1088))[0].boxes.tolist() == [
+    assert read_box_csv(path, box_size="1920x1088")[0].boxes.tolist() == [
         [96, 54, 192, 109],
         [19, 0, 100, 55],
     ]

@@ -1,0 +1,1 @@
+"""Data sets that are downloaded from their authors, verified and unpacked."""

@@ -1,0 +1,201 @@
+"""What is taken home, and what writers of formats share.
+
+Formats about boxes (cropandweed, coco, yolo) hold all boxes of the crop table, the
+selected ones under the new class. Formats about crops (folder, csv, parquet,
+label_studio, tfds) hold the selected crops, and those marked as not relevant as
+counter-examples where the format has a place for them.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from artifacts.progress import Progress
+from data.crop_table import CropTable
+from data.images import (
+    STRETCHED,
+    CropWindow,
+    ImageError,
+    cut_at_most,
+    read_image,
+)
+from data.report import Report
+
+LONGEST_NAME = 100  # of a class; it becomes a file name
+_LONGEST = 4096  # of an exported crop, in pixels
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is taken home.
+
+    Attributes:
+        table: all crops.
+        rows: [n] int, the crops of the class, best first.
+        scores: [n] float, their scores.
+        class_name: what the class is called; the name of a class that exists adds to
+            it.
+        marks: row -> relevant, as marked by a person.
+        window: what of a box an exported picture shows, as the encoder saw it.
+    """
+
+    table: CropTable
+    rows: np.ndarray
+    scores: np.ndarray
+    class_name: str
+    marks: Mapping[int, bool]
+    window: CropWindow = STRETCHED
+
+    def __post_init__(self) -> None:
+        if not len(self.rows):
+            raise ValueError(
+                "selection must hold at least one crop; no crop is marked as relevant "
+                "or reaches the threshold"
+            )
+        if not 0 < len(self.class_name.strip()) <= LONGEST_NAME or any(
+            ord(letter) < 32 for letter in self.class_name
+        ):
+            most = f"of at most {LONGEST_NAME} letters, without line breaks"
+            raise ValueError(
+                f"class_name must be a name {most}; got {self.class_name!r}"
+            )
+
+    @property
+    def against(self) -> list[int]:
+        """Rows marked as not relevant."""
+        return [row for row, answer in self.marks.items() if not answer]
+
+    def class_of_all(self) -> list[str]:
+        """The class of every crop of the table: the new one for the selected, otherwise
+        what it was.
+        """
+        names = self.table.column("label_name").tolist()
+        for row in self.rows.tolist():
+            names[row] = self.class_name
+        return names
+
+
+def safe_name(text: str) -> str:
+    """A file name from any text: letters, digits, dot, hyphen and underscore; never
+    hidden, empty or a path.
+    """
+    return re.sub(r"[^\w.-]+", "_", text, flags=re.ASCII).strip("._") or "unnamed"
+
+
+def distinct_file_names(texts: list[str]) -> dict[str, str]:
+    """A distinct file name for each text, also where file systems don't tell capital
+    letters from small ones.
+    """
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for text in dict.fromkeys(texts):
+        stem, dot, ending = safe_name(text).rpartition(".")
+        name, number = safe_name(text), 2
+        while name.lower() in taken:
+            name, number = (
+                f"{stem or ending}-{number}{dot + ending if stem else ''}",
+                number + 1,
+            )
+        taken.add(name.lower())
+        names[text] = name
+    return names
+
+
+def rows_by_image(table: CropTable) -> dict[str, list[int]]:
+    """Image -> its rows."""
+    rows: dict[str, list[int]] = {}
+    for row, image in enumerate(table.column("image")):
+        rows.setdefault(str(image), []).append(row)
+    return rows
+
+
+def image_sizes(table: CropTable) -> dict[str, tuple[int, int]]:
+    """Image -> width and height: as the table says, otherwise the box of a
+    whole image.
+    """
+    if "image_width" in table.rows.column_names:
+        sizes = zip(
+            table.column("image"),
+            table.column("image_width"),
+            table.column("image_height"),
+            strict=True,
+        )
+        return {image: (int(width), int(height)) for image, width, height in sizes}
+    reach: dict[str, tuple[int, int]] = {}
+    for image, (_, _, right, bottom) in zip(
+        table.column("image"), table.boxes.tolist(), strict=True
+    ):
+        width, height = reach.get(image, (0, 0))
+        reach[image] = (max(width, right), max(height, bottom))
+    return reach
+
+
+def link(source: Path, target: Path) -> None:
+    """Links to an image, or copies it where links aren't possible."""
+    try:
+        target.symlink_to(source.resolve())
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def examples_of(
+    selection: Selection, report: Report, progress: Progress, against: bool
+) -> Iterator[tuple[int, str, float | None, Any]]:
+    """(row, class, score, PIL image of the box) of the selected crops and, where asked
+    for, of the counter-examples.
+    """
+    score = dict(zip(selection.rows.tolist(), selection.scores.tolist(), strict=True))
+    rows = [*selection.rows.tolist(), *(selection.against if against else [])]
+    for row in progress(sorted(rows), unit="crop", desc="export"):
+        try:
+            image = read_image(selection.table.path(row))
+        except ImageError as error:
+            report.skip(
+                f"{selection.table.column('image')[row]} ({selection.table.ids[row]})",
+                error.reason,
+            )
+            continue
+        name = selection.class_name if row in score else f"not {selection.class_name}"
+        yield (
+            row,
+            name,
+            score.get(row),
+            cut_at_most(
+                image, selection.table.boxes[row].tolist(), _LONGEST, selection.window
+            ),
+        )
+
+
+def selected_columns(selection: Selection) -> pa.Table:
+    """The selected crops under their new class, as `label_name`, with the class that
+    the source gave them, score and relevant (null where nobody marked).
+    """
+    chosen = selection.table.take(selection.rows)
+    rows = chosen.rows
+    names = pa.array([selection.class_name] * len(selection.rows), pa.string())
+    added = {
+        "label": pa.array([0] * len(selection.rows), pa.int32()),
+        "label_name": names,
+        "class": names,
+        "previous_label": rows.column("label_name").combine_chunks(),
+        "score": pa.array(np.asarray(selection.scores, np.float64)),
+        "relevant": pa.array(
+            [selection.marks.get(row) for row in selection.rows.tolist()], pa.bool_()
+        ),
+    }
+    for name, values in added.items():
+        place = rows.column_names.index(name) if name in rows.column_names else None
+        rows = (
+            rows.append_column(name, values)
+            if place is None
+            else rows.set_column(place, name, values)
+        )
+    return rows
