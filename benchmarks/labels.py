@@ -50,7 +50,9 @@ from data.sample_field import draw_field
 from data.splits import labelled_fraction
 from probe.metrics import macro, retrieval_quality
 from simclr_tf2.augment import AugmentConfig
-from simclr_tf2.encoders import Encoder, EncoderConfig, make_encoder
+from simclr_tf2.config import EncoderConfig
+from simclr_tf2.encoders.base import Encoder
+from simclr_tf2.encoders.registry import make_encoder
 from simclr_tf2.heads import HeadConfig
 from simclr_tf2.objectives import ObjectiveConfig, make_objective
 from simclr_tf2.trainer import Trainer, TrainerConfig

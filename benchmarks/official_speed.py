@@ -57,7 +57,8 @@ def our_steps(precision: str) -> None:
     import tensorflow as tf
 
     from simclr_tf2.augment import AugmentConfig
-    from simclr_tf2.encoders import EncoderConfig, make_encoder
+    from simclr_tf2.config import EncoderConfig
+    from simclr_tf2.encoders.registry import make_encoder
     from simclr_tf2.heads import HeadConfig
     from simclr_tf2.objectives import ObjectiveConfig, make_objective
     from simclr_tf2.trainer import Trainer, TrainerConfig

@@ -33,10 +33,12 @@ from artifacts.progress import progress_bar
 from artifacts.provenance import provenance
 from curation.config import FinetuneConfig, overlay
 from curation.presets import PRESETS
-from data.remote_model import is_remote, local_saved_model
 from simclr_tf2.augment import evaluation_view
+from simclr_tf2.checkpoints.download import is_remote, local_saved_model
+from simclr_tf2.config import EncoderConfig
 from simclr_tf2.distribute import STRATEGIES, make_strategy, worker_of
-from simclr_tf2.encoders import Encoder, EncoderConfig, make_encoder
+from simclr_tf2.encoders.base import Encoder
+from simclr_tf2.encoders.registry import make_encoder
 from simclr_tf2.objectives import Objective, make_objective
 from simclr_tf2.trainer import Trainer
 

@@ -31,7 +31,8 @@ from data.crop_table import CropTable
 from data.formats.registry import read_source
 from data.images import CropWindow, cut_at_most, read_image
 from data.pipeline import SOURCE_SCALE, Unreadable, embed_crops, embedding_batches
-from simclr_tf2.encoders import EncoderConfig, make_encoder
+from simclr_tf2.config import EncoderConfig
+from simclr_tf2.encoders.registry import make_encoder
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(

@@ -22,7 +22,8 @@ import tensorflow as tf
 from data.formats.registry import read_source
 from data.images import CropWindow
 from data.pipeline import Unreadable, embed_crops
-from simclr_tf2.encoders import EncoderConfig, make_encoder
+from simclr_tf2.config import EncoderConfig
+from simclr_tf2.encoders.registry import make_encoder
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(

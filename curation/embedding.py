@@ -23,7 +23,7 @@ from data.images import ImageError, read_image
 from data.pipeline import Unreadable, embed_crops
 from simclr_tf2.config import RANDOM, EncoderConfig
 from simclr_tf2.distribute import embed_on_all_devices, make_strategy, worker_of
-from simclr_tf2.encoders import Encoder
+from simclr_tf2.encoders.base import Encoder
 
 _log = logging.getLogger(__name__)
 

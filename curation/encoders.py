@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.embeddings import EmbeddingSet
-from data.remote_model import is_remote, local_saved_model
+from simclr_tf2.checkpoints.download import is_remote, local_saved_model
 from simclr_tf2.config import EncoderConfig
 
 if TYPE_CHECKING:
-    from simclr_tf2.encoders import Encoder
+    from simclr_tf2.encoders.base import Encoder
 
 
 def start_encoder(config: EncoderConfig) -> Encoder:
@@ -24,7 +24,7 @@ def start_encoder(config: EncoderConfig) -> Encoder:
         ValueError, OSError: there is none of that name, or its weights can't be had.
         DownloadError: they can't be downloaded.
     """
-    from simclr_tf2.encoders import make_encoder
+    from simclr_tf2.encoders.registry import make_encoder
 
     weights = config.weights
     if is_remote(weights):

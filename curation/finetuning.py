@@ -38,10 +38,10 @@ from data.pipeline import SOURCE_SCALE, Unreadable, embed_readable, training_bat
 from data.splits import labelled_fraction, split_mask
 from probe.metrics import macro, retrieval_quality
 from simclr_tf2.batch_norm import synchronize
+from simclr_tf2.checkpoints.exporting import export_saved_model
 from simclr_tf2.config import RANDOM, EncoderConfig
 from simclr_tf2.distribute import worker_of
-from simclr_tf2.encoders import Encoder
-from simclr_tf2.export import export_saved_model
+from simclr_tf2.encoders.base import Encoder
 from simclr_tf2.objectives import Objective, make_objective
 from simclr_tf2.trainer import Trainer, TrainingResult
 

@@ -16,14 +16,14 @@ import tensorflow as tf
 
 from simclr_tf2.augment import crop_and_flip, two_views
 from simclr_tf2.config import NOTHING_FROZEN, ObjectiveConfig
-from simclr_tf2.encoders import Encoder
+from simclr_tf2.encoders.base import Encoder
+from simclr_tf2.encoders.resnet import group_of
 from simclr_tf2.heads import (
     build_classifier,
     build_projection_head,
     projections,
 )
 from simclr_tf2.nt_xent import nt_xent
-from simclr_tf2.resnet import group_of
 
 
 class Objective(abc.ABC):
@@ -50,7 +50,7 @@ class Objective(abc.ABC):
 
     def _freeze(self) -> None:
         last = self.config.freeze_through_block
-        if not 0 <= last <= 4 or not self.encoder.has_block_groups:
+        if not 0 <= last <= 4 or self.encoder.architecture is None:
             raise ValueError(
                 f"freeze_through_block must be {NOTHING_FROZEN} (all weights train) "
                 "or, with a "

@@ -33,8 +33,9 @@ from data.report import Report
 from data.sample_field import draw_field
 from data.where import rows_where
 from probe.transforms import l2_normalize
+from simclr_tf2.config import EncoderConfig
 from simclr_tf2.distribute import make_strategy
-from simclr_tf2.encoders import EncoderConfig, make_encoder
+from simclr_tf2.encoders.registry import make_encoder
 
 # Two devices on one machine, before anything else runs, so that distribution can be
 # tested.

@@ -9,14 +9,20 @@ import json
 import keras
 import numpy as np
 
+from simclr_tf2.checkpoints.official_names import (
+    OfficialVariable,
+    official_variables,
+    path_of,
+)
+from simclr_tf2.config import EncoderConfig
+from simclr_tf2.encoders.base import Encoder
+from simclr_tf2.encoders.resnet import ResNetConfig, build_resnet
 from simclr_tf2.heads import (
     HeadConfig,
     build_classifier,
     build_projection_head,
     projections,
 )
-from simclr_tf2.official_names import OfficialVariable, official_variables, path_of
-from simclr_tf2.resnet import ResNetConfig, build_resnet
 from tests.conftest import GOLDEN
 
 ARCHITECTURES = np.load(GOLDEN / "resnet.npz")
@@ -96,3 +102,14 @@ def relative(ours, theirs) -> float:
     """Largest difference over the largest value."""
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     return float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-30))
+
+
+def simclr_encoder(name, network, projection_head=None):
+    """The encoder of a network that was built apart from it."""
+    return Encoder(
+        EncoderConfig(name, "random"),
+        network,
+        "final_avg_pool",
+        projection_head=projection_head,
+        architecture=ResNetConfig.parse(name),
+    )

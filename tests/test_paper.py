@@ -14,9 +14,8 @@ from absl.testing import flagsaver
 from benchmarks import paper
 from curation.config import FinetuneConfig, flatten, overlay
 from curation.presets import PRESETS
-from simclr_tf2.encoders import Encoder, EncoderConfig
-from simclr_tf2.export import export_saved_model
-from tests.reference import Reference
+from simclr_tf2.checkpoints.exporting import export_saved_model
+from tests.reference import Reference, simclr_encoder
 
 ROOT = Path(__file__).parent.parent
 COLORS = np.array([[220, 40, 40], [40, 200, 60], [40, 60, 220]])
@@ -66,9 +65,7 @@ def test_every_protocol_runs_and_what_is_missing_is_not_run(
 ):
     keras.utils.set_random_seed(0)
     reference = Reference("r18_cifar_stem").fill()
-    encoder = Encoder(
-        EncoderConfig("r18_1x_sk0_small", "random"), reference.resnet, "final_avg_pool"
-    )
+    encoder = simclr_encoder("r18_1x_sk0_small", reference.resnet)
     export_saved_model(
         tmp_path / "checkpoint",
         encoder,

@@ -16,8 +16,9 @@ import tensorflow as tf
 
 from simclr_tf2.augment import AugmentConfig
 from simclr_tf2.batch_norm import FusedBatchNormalization, synchronize
+from simclr_tf2.config import EncoderConfig
 from simclr_tf2.distribute import embed_on_all_devices, make_strategy, worker_of
-from simclr_tf2.encoders import EncoderConfig, make_encoder
+from simclr_tf2.encoders.registry import make_encoder
 from simclr_tf2.heads import HeadConfig
 from simclr_tf2.objectives import ObjectiveConfig, make_objective
 from simclr_tf2.trainer import Trainer, TrainerConfig
@@ -163,7 +164,9 @@ def test_gradient_caching_equals_the_whole_batch_without_batch_norm(
 ):
     if objective == "supervised" and micro_batch == 16:
         micro_batch = 8
-    monkeypatch.setattr("simclr_tf2.encoders.FusedBatchNormalization", Unnormalised)
+    monkeypatch.setattr(
+        "simclr_tf2.encoders.tiny.FusedBatchNormalization", Unnormalised
+    )
     whole, weights = train(tmp_path / "whole", tf.distribute.get_strategy(), objective)
     parts, same = train(
         tmp_path / "parts",
@@ -269,8 +272,7 @@ def start_workers(photos, run_dir, log):
     arguments += [
         "--batch_size=12",
         "--epochs=40",
-        "--checkpoint_minutes=0",
-        "--strategy=multiworker",
+        '--config={"checkpoint_minutes": 0, "strategy": "multiworker"}',
     ]
     processes = []
     for index in range(2):

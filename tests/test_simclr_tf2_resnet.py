@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from simclr_tf2.official_names import canonical, official_variables, path_of
-from simclr_tf2.resnet import ENDPOINTS, ResNetConfig, build_resnet
+from simclr_tf2.checkpoints.official_names import canonical, official_variables, path_of
+from simclr_tf2.encoders.resnet import ENDPOINTS, ResNetConfig, build_resnet
 from tests.conftest import GOLDEN
 from tests.reference import ARCHITECTURES, NAMES, Reference, config_of, relative
 

@@ -15,11 +15,12 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from simclr_tf2.augment import AugmentConfig
-from simclr_tf2.encoders import EncoderConfig, make_encoder
-from simclr_tf2.export import export_saved_model
+from simclr_tf2.checkpoints.exporting import export_saved_model
+from simclr_tf2.config import EncoderConfig
+from simclr_tf2.encoders.registry import make_encoder
+from simclr_tf2.encoders.saved_model import load_saved_model
 from simclr_tf2.heads import HeadConfig
 from simclr_tf2.objectives import ObjectiveConfig, make_objective
-from simclr_tf2.saved_model import load_saved_model
 from simclr_tf2.trainer import Trainer, TrainerConfig
 from tests.reference import relative
 

@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 
-from simclr_tf2.torch_pickle import load_state_dict
+from simclr_tf2.checkpoints.torch_pickle import load_state_dict
 
 
 class Global:

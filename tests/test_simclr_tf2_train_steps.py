@@ -21,12 +21,11 @@ import tensorflow as tf
 
 from simclr_tf2.augment import AugmentConfig
 from simclr_tf2.batch_norm import FusedBatchNormalization
-from simclr_tf2.encoders import Encoder, EncoderConfig
 from simclr_tf2.heads import HeadConfig
 from simclr_tf2.objectives import ObjectiveConfig, make_objective
 from simclr_tf2.trainer import Trainer, TrainerConfig
 from tests.conftest import GOLDEN, two_devices
-from tests.reference import Reference, variables_by_path
+from tests.reference import Reference, simclr_encoder, variables_by_path
 
 NUMBERS = np.load(GOLDEN / "train_steps.npz")
 BATCH, STEPS = 8, 5
@@ -42,11 +41,8 @@ def trainer_of(case, folder):
     flags = facts["flags"]
     pretrain = flags["train_mode"] == "pretrain"
     reference = Reference("r18_cifar_stem").fill()
-    encoder = Encoder(
-        EncoderConfig("r18_1x_sk0_small", "random"),
-        reference.resnet,
-        "final_avg_pool",
-        reference.projection_head,
+    encoder = simclr_encoder(
+        "r18_1x_sk0_small", reference.resnet, reference.projection_head
     )
     config = ObjectiveConfig(
         AugmentConfig(32),
@@ -235,9 +231,7 @@ def check_final(case, objective, before, fused):
 
 def test_frozen_blocks_keep_their_statistics_by_default(tmp_path):
     reference = Reference("r18_cifar_stem").fill()
-    encoder = Encoder(
-        EncoderConfig("r18_1x_sk0_small", "random"), reference.resnet, "final_avg_pool"
-    )
+    encoder = simclr_encoder("r18_1x_sk0_small", reference.resnet)
     before = {
         path: variable.numpy()
         for path, variable in variables_by_path(reference.resnet).items()

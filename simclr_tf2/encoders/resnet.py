@@ -7,7 +7,7 @@ He et al. 2016 (arXiv 1512.03385) in the form of Chen et al. 2020 (arXiv 2002.05
 code to float32 rounding (tests/test_simclr_tf2_resnet.py).
 
 Layers are named by where they stand, with dots for levels ("group1.block0.main.conv0");
-`simclr_tf2.official_names` says what the official code calls their variables.
+`checkpoints.official_names` says what the official code calls their variables.
 """
 
 from __future__ import annotations

@@ -16,6 +16,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
+from simclr_tf2.checkpoints.official_names import canonical, official_variables, path_of
+from simclr_tf2.encoders.resnet import GROUPS, SK_RATIO, ResNetConfig, build_resnet
+from simclr_tf2.encoders.saved_model import check_saved_model
 from simclr_tf2.heads import (
     CLASSIFIER,
     PROJECTION,
@@ -23,9 +26,6 @@ from simclr_tf2.heads import (
     build_classifier,
     build_projection_head,
 )
-from simclr_tf2.official_names import canonical, official_variables, path_of
-from simclr_tf2.resnet import GROUPS, SK_RATIO, ResNetConfig, build_resnet
-from simclr_tf2.saved_model import check_saved_model
 
 _STEM = "resnet/conv2d_fixed_padding/conv2d/kernel"
 
@@ -36,8 +36,8 @@ def import_weights(
     """Builds the network of a SavedModel from its variables.
 
     Args:
-        folder: of a SavedModel by the official code, or by `simclr_tf2.export` from one
-            of this project's ResNets.
+        folder: of a SavedModel by the official code, or by `checkpoints.exporting` from
+            one of this project's ResNets.
         expected: refuse any other network.
 
     Returns:

@@ -19,8 +19,8 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
+from simclr_tf2.encoders.resnet import GROUPS, ResNetConfig
 from simclr_tf2.heads import CLASSIFIER, PROJECTION
-from simclr_tf2.resnet import GROUPS, ResNetConfig
 
 BACKBONE = "resnet"
 PARTS = (BACKBONE, PROJECTION, CLASSIFIER)

@@ -18,11 +18,16 @@ import keras
 import tensorflow as tf
 
 from artifacts.files import whole_folder
-from simclr_tf2.encoders import Encoder
+from simclr_tf2.checkpoints.importing import infer_architecture
+from simclr_tf2.checkpoints.official_names import (
+    STATISTICS,
+    canonical,
+    official_variables,
+    path_of,
+)
+from simclr_tf2.encoders.base import Encoder
+from simclr_tf2.encoders.resnet import FEATURES, ResNetConfig
 from simclr_tf2.heads import CLASSIFIER, PROJECTION, projections
-from simclr_tf2.import_official import infer_architecture
-from simclr_tf2.official_names import STATISTICS, canonical, official_variables, path_of
-from simclr_tf2.resnet import FEATURES, ResNetConfig
 
 PROJECTION_INPUT, PROJECTED, LOGITS = (
     "proj_head_input",
@@ -165,7 +170,7 @@ def _names(
     """Path -> official name, in the official order; heads have theirs on any
     encoder.
     """
-    config = ResNetConfig.parse(encoder.config.name) or _architecture_of(encoder)
+    config = encoder.architecture or _architecture_of(encoder)
     layers = (
         sum(layer.name.endswith(".dense") for layer in projection_head.layers)
         if projection_head

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from artifacts.http import DownloadError
-from data.remote_model import cache_folder, is_remote, local_saved_model
+from simclr_tf2.checkpoints.download import cache_folder, is_remote, local_saved_model
 
 FILES = {
     "saved_model.pb": b"\x08\x01" + b"graph" * 100,

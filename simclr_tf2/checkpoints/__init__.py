@@ -1,0 +1,1 @@
+"""Checkpoints: official names, importing, exporting, download."""

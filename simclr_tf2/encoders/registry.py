@@ -1,0 +1,58 @@
+"""Every encoder by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from simclr_tf2.config import IMAGENET, RANDOM, EncoderConfig
+from simclr_tf2.encoders import (
+    efficientnet_lite,
+    resnet50,
+    saved_model,
+    simclr_resnet,
+    tiny,
+)
+from simclr_tf2.encoders.base import Encoder
+from simclr_tf2.encoders.resnet import ResNetConfig
+
+# Weights of the first are files, of the others also folders (SavedModels).
+_OF_FILES: dict[str, Callable[[EncoderConfig], Encoder]] = {
+    "efficientnet_lite0": efficientnet_lite.make,
+    "resnet50": resnet50.make,
+    "tiny": tiny.make,
+}
+ENCODERS = {**_OF_FILES, "saved_model": saved_model.make}
+
+
+def make_encoder(config: EncoderConfig) -> Encoder:
+    """Builds an encoder and loads its weights, strictly.
+
+    Example:
+        >>> encoder = make_encoder(EncoderConfig("tiny", weights="random"))
+
+    Raises:
+        ValueError: unknown name, or weights that don't fit; the message says what
+            would.
+        OSError: the weights can't be had (no such file, no network).
+    """
+    make = ENCODERS.get(config.name)
+    if make is None and ResNetConfig.parse(config.name):
+        make = simclr_resnet.make
+    if make is None:
+        raise ValueError(
+            f"encoder must be one of {', '.join(ENCODERS)}, or a SimCLR ResNet such as "
+            f"r50_1x_sk0; got {config.name!r}"
+        )
+    here = Path(config.weights)
+    if config.weights not in (IMAGENET, RANDOM) and not here.exists():
+        raise OSError(
+            f"weights must be '{IMAGENET}', '{RANDOM}' or a file; there is no file "
+            f"{config.weights!r}"
+        )
+    if config.name in _OF_FILES and here.is_dir():
+        raise OSError(
+            f"weights of {config.name} must be '{IMAGENET}', '{RANDOM}' or a file; "
+            f"{config.weights!r} is a folder"
+        )
+    return make(config)

@@ -1,0 +1,70 @@
+"""ResNet-50 of keras.applications, with its ImageNet weights."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from simclr_tf2.batch_norm import FusedBatchNormalization
+from simclr_tf2.config import IMAGENET, RANDOM, EncoderConfig
+from simclr_tf2.encoders.base import Encoder, load_keras_weights
+
+
+@keras.saving.register_keras_serializable("simclr_tf2")
+class CaffePreprocessing(keras.layers.Layer):
+    """RGB in [0, 1] -> BGR in [0, 255] with ImageNet's mean taken off, as
+    keras.applications' ResNet-50 expects.
+    """
+
+    def call(self, images):
+        return tf.reverse(images * 255.0, [-1]) - tf.constant(
+            [103.939, 116.779, 123.68], images.dtype
+        )
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+def make(config: EncoderConfig) -> Encoder:
+    """The encoder: ImageNet weights by download, from a file, or random."""
+    weights = config.weights
+    network = keras.applications.ResNet50(
+        weights=None, include_top=False, pooling="avg"
+    )
+    if weights == IMAGENET:
+        try:
+            trained = keras.applications.ResNet50(
+                weights="imagenet", include_top=False, pooling="avg"
+            )
+        except (
+            Exception
+        ) as error:  # Keras raises a bare Exception when a download fails
+            raise OSError(
+                f"the ImageNet weights of resnet50 couldn't be downloaded ({error}). "
+                "Without a network use "
+                "--encoder=efficientnet_lite0, whose weights come with its package, or "
+                "--weights=<file> with the file "
+                "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5 of "
+                "keras.applications."
+            ) from None
+        network.set_weights(trained.get_weights())
+    elif weights != RANDOM and not weights.endswith(".weights.h5"):
+        load_keras_weights(network, weights, "resnet50 (include_top=False)")
+    fused = keras.models.clone_model(network, clone_function=_fuse_batch_norm)
+    fused.set_weights(network.get_weights())
+    inputs = keras.Input((None, None, 3), name="image")
+    model = keras.Model(
+        inputs, fused(CaffePreprocessing(name="preprocess")(inputs)), name="resnet50"
+    )
+    if weights.endswith(".weights.h5"):
+        load_keras_weights(model, weights, "resnet50")
+    return Encoder(config, model, "avg_pool")
+
+
+def _fuse_batch_norm(layer: keras.Layer) -> keras.Layer:
+    config = layer.get_config()
+    if type(layer) is keras.layers.BatchNormalization:
+        return FusedBatchNormalization.from_config(
+            {**config, "momentum": 0.9, "synchronized": True}
+        )
+    return type(layer).from_config(config)
