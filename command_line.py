@@ -129,7 +129,10 @@ def _unknown(
     name = str(error.flagname)
     near = difflib.get_close_matches(name, list(values), 3)
     hint = f"; close to it: {', '.join(f'--{one}' for one in near)}" if near else ""
-    return f"there is no flag --{name}{hint}. --help lists all"
+    return (
+        f"there is no flag --{name}{hint}. --help lists all; what it calls settings "
+        "goes into --config"
+    )
 
 
 def help_text(doc: str, values: flags.FlagValues) -> str:

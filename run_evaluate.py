@@ -7,11 +7,11 @@
     $E --probe=beets --audit=audit.csv                   # ... and says what they say
     $E --predictions=predictions.csv                     # what is confused with what
 
-An audit is a random sample of a saved probe's ranking: mark all of it (1 or 0 in the
-column `relevant`) and give the same command again. It tells precision, class size, rate
+An audit is a random sample of a saved probe's ranking, with a picture of each crop and
+nothing that tells the answer: mark all of it (1 or 0 in the column `relevant`) and give
+the same command again. It tells precision, class size, rate
 and recall with intervals, and sets the probe's threshold. With --predictions and
---where it tells how often a model fails. --config takes the rest: transform, method,
-rounds, per_round, query_strategy, split.
+--where it tells how often a model fails. --config takes the rest: transform, method.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import csv
 import errno
 import hashlib
 import io
+import itertools
 import json
 import os
 import shutil
@@ -175,7 +176,10 @@ def check_writable(folder: str | Path, argument: str, free_bytes: int = 0) -> No
 
 @contextlib.contextmanager
 def exclusive(
-    folder: str | Path, argument: str, lock_name: str = ".lock"
+    folder: str | Path,
+    argument: str,
+    lock_name: str = ".lock",
+    holder: str | Path = "",
 ) -> Iterator[None]:
     """Holds a folder for this process alone. The lock goes with the process, also when
     it is killed.
@@ -184,6 +188,7 @@ def exclusive(
         folder: what to hold; it exists.
         argument: the name to use in errors.
         lock_name: of the lock's file in it, where only a part of the folder is held.
+        holder: what errors call that part.
 
     Raises:
         RuntimeError: another process holds the folder.
@@ -193,7 +198,7 @@ def exclusive(
         lock.acquire()
     except filelock.Timeout:
         raise RuntimeError(
-            f"{argument} is in use by another process: {folder}"
+            f"{argument} is in use by another process: {holder or folder}"
         ) from None
     try:
         yield
@@ -201,14 +206,15 @@ def exclusive(
         lock.release()
 
 
-def back_up(folder: Path) -> None:
-    """Moves a folder to `<folder>.old-N`, where there is one, so that nothing is
-    overwritten.
+def back_up(path: Path) -> Path | None:
+    """Moves a file or folder to `<path>.old-N`, so that nothing is overwritten.
+
+    Returns:
+        Where it is now; None where there was none.
     """
-    if folder.exists():
-        number = next(
-            n
-            for n in range(1, 10_000)
-            if not folder.with_name(f"{folder.name}.old-{n}").exists()
-        )
-        folder.rename(folder.with_name(f"{folder.name}.old-{number}"))
+    if not path.exists():
+        return None
+    choices = (path.with_name(f"{path.name}.old-{n}") for n in itertools.count(1))
+    free = next(choice for choice in choices if not choice.exists())
+    path.rename(free)
+    return free

@@ -162,7 +162,7 @@ def run_embed(request: EmbedRequest) -> None:
         print("only the first worker embeds")
         return
     lock = f".{folder.absolute().name}.lock"
-    with exclusive(folder.absolute().parent, "embeddings", lock):
+    with exclusive(folder.absolute().parent, "embeddings", lock, folder):
         crops, report = read_reported(request.data, request.source, request.where)
         embeddings = _embed(crops, folder, config, strategy)
     left_out = embeddings.meta["skipped"] + len(report.skipped)

@@ -97,6 +97,11 @@ class EvaluateRequest:
             raise ValueError(
                 "where can't be combined with a simulated annotator, who sees all crops"
             )
+        if not 0 < self.target_precision <= 1:
+            raise ValueError(
+                "target_precision must be above 0 and at most 1; got "
+                f"{self.target_precision}"
+            )
         if self.size < 1 or self.rounds < 1 or self.per_round < 1:
             raise ValueError("size, rounds and per_round must be at least 1")
 
@@ -257,11 +262,12 @@ def audit(request: EvaluateRequest, embeddings: EmbeddingSet) -> None:
         ids = session.audit(request.size)
         origin = {"provenance": provenance(request.seed)}
         write_json(note, {**facts, "rows": ids, **origin})
-        write_audit(request.audit, pool.table, ids)
+        pictures = write_audit(request.audit, pool.table, ids, embeddings.window)
+        fewer = ", all that nobody marked" if len(ids) < request.size else ""
         print(
-            f"{len(ids)} crops, drawn at random -> {request.audit}. Mark all of them "
-            "and "
-            "give the same command again."
+            f"{len(ids)} crops{fewer}, drawn at random -> {request.audit}, their "
+            f"pictures in {pictures}. Mark all of them, blindly, and give the same "
+            "command again."
         )
         return
     _take_up_answers(request, session, note, facts)
@@ -298,6 +304,7 @@ def _take_up_answers(
             "which it wrote too, is missing"
         )
     drawn = json.loads(note.read_text(encoding="utf-8"))
+    print(f"{request.audit} was drawn before, {len(drawn['rows'])} crops")
     if "ranking" in drawn:  # of version 0.5.0
         known = {**facts, "ranking": _old_ranking(session)}
         known.pop("ranked")
@@ -357,14 +364,21 @@ def _report_audit(
         f"at {target:.0%} estimated precision: the best {estimated} unmarked crops; "
         f"certain of it, with 95 % confidence: {certain}"
     )
-    if not estimated:
+    if estimated:
+        threshold = float(learned.decision[result.order[estimated - 1]])
+    elif saved.threshold is None:
         answers = {**saved.answers, **session.state.answers}
         dataclasses.replace(saved, answers=answers).save(request.probe)
-        print(f"answers -> {request.probe}")
+        print(f"no threshold is that precise; answers -> {request.probe}")
         return
+    else:
+        threshold = saved.threshold
+        tolerance = session.pool.index.tolerance(learned.ranker)
+        above = learned.decision[result.order] >= threshold - tolerance
+        estimated = max(1, int(above.sum()))
+        print("no threshold is that precise: the probe's own stays. From it on")
     precision, recall = result.precision(estimated), result.recall(estimated)
     print(f"  their precision      {precision}, recall {recall}")
-    threshold = float(learned.decision[result.order[estimated - 1]])
     intervals = {"precision": precision, "recall": recall, "size": size, "rate": rate}
     found: dict[str, Any] = {
         name: dataclasses.asdict(interval) for name, interval in intervals.items()

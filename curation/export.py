@@ -47,11 +47,18 @@ def export(
         raise ValueError(f"export must go to a new folder; {str(folder)!r} exists")
     report = Report()
     with whole_folder(folder) as partial:
+        report.written = len(selection.rows)
         write(selection, partial, report, progress)
+        if not report.written:
+            raise ValueError(
+                f"images must be given: none of the {len(selection.rows)} crops' "
+                f"images can be read below {selection.table.root}. Where they have "
+                "moved, say where with --images_root"
+            )
         facts = {
             "class": selection.class_name,
             "format": format,
-            "crops": len(selection.rows),
+            "crops": report.written,
             **card.as_facts(),
             "left_out": report.left_out(),
         }

@@ -10,6 +10,7 @@ from pathlib import Path
 from artifacts.progress import progress_bar
 from curation.card import MARKED, THRESHOLD
 from curation.export import export
+from curation.journal import SESSION
 from curation.pool import Pool
 from curation.query import query_of_probe
 from curation.searching import load
@@ -43,6 +44,11 @@ class ExportRequest:
             raise ValueError(f"folder must be a new one; {self.folder!r} exists")
         if self.probe and not self.class_name.strip():
             raise ValueError("class_name must be given")
+        if self.session and not (Path(self.session) / SESSION).is_file():
+            raise ValueError(
+                f"session must be the folder of one session, with {SESSION}; got "
+                f"{self.session!r}"
+            )
         if self.session and self.where:
             raise ValueError("where goes with probe; a session has its own")
 
@@ -85,9 +91,15 @@ def run_export(request: ExportRequest) -> None:
         )
     finally:
         session.close()
+    lost = len(selection.rows) - report.written
+    if lost:
+        print(
+            f"{lost} crops of the class are left out, since their images can't be "
+            "read; where they have moved, say where with --images_root"
+        )
     for line in report.left_out():
         print(f"left out: {line}")
     print(
-        f"{len(selection.rows)} crops of {name!r} as {request.format} -> "
+        f"{report.written} crops of {name!r} as {request.format} -> "
         f"{request.folder} (with card.md)"
     )

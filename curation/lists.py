@@ -10,6 +10,8 @@ from typing import Any
 
 from artifacts.files import back_up, write_csv
 from data.crop_table import CropTable
+from data.formats.writing import LONGEST_CROP, safe_name
+from data.images import CropWindow, ImageError, cut_at_most, read_image, write_png
 from probe.marks import Marks
 
 _COPIED = ("label_name", "image", "left", "top", "right", "bottom")
@@ -57,15 +59,31 @@ def write_marks(path: str | Path, marks: Mapping[str, bool]) -> None:
     write_csv(path, [["crop_id", "relevant"], *lines])
 
 
-def write_audit(path: str | Path, table: CropTable, ids: Sequence[str]) -> None:
-    """Writes an audit's questions as CSV: no score, no class, in the order given, so
-    that nothing tells what the answer should be.
+def write_audit(
+    path: str | Path, table: CropTable, ids: Sequence[str], window: CropWindow
+) -> Path:
+    """Writes an audit's questions as CSV, in the order given, and a picture of each
+    crop: no score, no class, no path, which may name one, so that nothing tells what
+    the answer should be.
+
+    Returns:
+        The folder of the pictures.
     """
-    columns = ("image", "left", "top", "right", "bottom")
-    lines: list[list[Any]] = [["crop_id", "relevant", *columns]]
+    folder = Path(path).with_suffix(".crops")
+    folder.mkdir(exist_ok=True)
+    lines: list[list[Any]] = [["crop_id", "relevant", "picture"]]
     for crop_id, row in zip(ids, table.rows_of(ids), strict=True):
-        lines.append([crop_id, "", *(table.column(name)[row] for name in columns)])
+        picture = folder / f"{safe_name(crop_id)}.png"
+        try:
+            image = read_image(table.path(row))
+        except ImageError:
+            lines.append([crop_id, "", ""])
+            continue
+        box = table.boxes[row].tolist()
+        write_png(picture, cut_at_most(image, box, LONGEST_CROP, window))
+        lines.append([crop_id, "", f"{folder.name}/{picture.name}"])
     write_csv(path, lines)
+    return folder
 
 
 def keep_marked_list(path: str | Path, marks: Mapping[str, bool]) -> None:
@@ -77,5 +95,12 @@ def keep_marked_list(path: str | Path, marks: Mapping[str, bool]) -> None:
     except ValueError:
         stated = {}  # nothing is marked in it
     if any(marks.get(crop_id) != mark for crop_id, mark in stated.items()):
-        back_up(Path(path))
-        print(f"{path} held other marks: kept as {path}.old-N")
+        print(f"{path} held other marks: kept as {back_up(Path(path))}")
+    elif Path(path).is_file() and not _is_list(Path(path)):
+        print(f"{path} held something else: kept as {back_up(Path(path))}")
+
+
+def _is_list(path: Path) -> bool:
+    """Whether a file is a list of crops, which can be made again."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return "crop_id" in file.readline()

@@ -108,8 +108,11 @@ def find_examples(
                     f"{argument} {name!r} must be a point in a crop; that image has "
                     f"{len(image)} crops, none of them there"
                 )
-            pool.table.rows_of(
-                [name], f"{argument} (a crop id, or the path of an image)"
+            raise ValueError(
+                f"{argument} must be a crop id of this set or the path of an image; "
+                f"{name!r} is neither, and there is "
+                + ("a folder" if Path(name).is_dir() else "no file")
+                + " of that name"
             )
         rows += found
     vectors = None

@@ -31,6 +31,7 @@ from data.predictions import with_predictions
 from probe.clusters import propose_clusters
 from probe.estimate import STABLE, cohen_kappa
 from probe.index import CosineIndex
+from probe.marks import Marks
 from probe.ranking import Ranking
 from probe.saved_probe import SavedProbe
 
@@ -85,6 +86,12 @@ class SearchRequest:
             raise ValueError("query must be given with compare")
         if self.negative and not self.query:
             raise ValueError("query must be given with negative")
+        if self.suggest_count < 1:
+            raise ValueError(
+                f"suggest_count must be at least 1; got {self.suggest_count}"
+            )
+        if set(self.query) & set(self.negative):
+            raise ValueError("query and negative must be different crops")
         if self.clusters == 1 or self.clusters < 0:
             raise ValueError(f"clusters must be at least 2; got {self.clusters}")
 
@@ -199,6 +206,12 @@ def _search(request: SearchRequest, pool: Pool) -> None:
     if request.marks:
         if marks is None:
             session.import_marks(request.marks)
+            changed = Marks.read(request.marks).changed
+            if changed:
+                print(
+                    f"{len(changed)} crops are marked both ways in {request.marks}, "
+                    f"such as {changed[0]}; the last mark counts"
+                )
         elif marks:
             session.mark(marks)
         lists.append(list_of(session, k, ascending=ascending))
@@ -221,6 +234,8 @@ def _search(request: SearchRequest, pool: Pool) -> None:
 def choose_k(k: int | None, session: Session) -> int:
     """How many results: as asked for, otherwise 50 or as many as there are."""
     available = int(session.searched.sum())
+    if session.journal.facts["pool"] and not available:
+        raise ValueError("where must leave crops to search besides the query; got none")
     if session.journal.facts["pool"] and not 1 <= (k or 1) <= available:
         raise ValueError(
             f"k must be at most the {available} crops that --where leaves besides the "
@@ -327,34 +342,44 @@ def _write(request: SearchRequest, listed: Listed, *, keep_marks: bool) -> None:
 
 def _save_probe(folder: str, session: Session, title: str) -> None:
     saved = session.saved_probe(title=title)
-    _compare_with_earlier(folder, session, saved)
-    back_up(Path(folder))
+    earlier = _compare_with_earlier(folder, session, saved)
+    moved = back_up(Path(folder))
     saved.save(folder)
-    print(f"probe -> {folder}")
+    print(f"probe -> {folder}" + (f" (the one before: {moved})" if moved else ""))
+    if earlier and earlier.answers:
+        print(
+            f"the probe before had {len(earlier.answers)} answers of an audit, which "
+            f"are about its own ranking and stay in {moved}: audit this one anew"
+        )
 
 
-def _compare_with_earlier(folder: str, session: Session, saved: SavedProbe) -> None:
-    """Prints how far a probe agrees with the one that was saved under its name before:
-    the stop signal.
+def _compare_with_earlier(
+    folder: str, session: Session, saved: SavedProbe
+) -> SavedProbe | None:
+    """Prints how far a probe agrees with the one that was saved under its name before,
+    the stop signal, and returns that one.
     """
     if not (Path(folder) / "probe.json").is_file():
-        return
+        return None
     try:
         earlier = SavedProbe.load(folder)
         earlier.check(session.pool.embeddings.meta)
     except ValueError as error:
         print(f"not compared with the probe saved there before: {error}")
-        return
+        return None
+    if earlier.marks == saved.marks:
+        print("no new marks since the probe saved there before: nothing to compare")
+        return earlier
     if not (earlier.ranker.has_boundary and saved.ranker.has_boundary):
-        return
+        return earlier
     index = CosineIndex(session.pool.embeddings, transform=earlier.transform)
     before = index.decision(earlier.ranker) > 0
     kappa = cohen_kappa(before, session.learned().decision > 0)
     print(
         f"agrees with the probe saved there before: kappa {kappa:.2f} ({STABLE} or "
-        "more "
-        "twice in a row: marking can stop)"
+        "more twice in a row: marking can stop)"
     )
+    return earlier
 
 
 def _suggest(request: SearchRequest, session: Session) -> None:

@@ -15,6 +15,7 @@ def choose(
     said: Mapping[int, bool],
     examples: Sequence[int],
     mask: np.ndarray,
+    members: np.ndarray,
     tolerance: float = 0.0,
 ) -> np.ndarray:
     """Which crops make the class: those from a threshold on, overruled by what a person
@@ -26,6 +27,7 @@ def choose(
         said: row -> relevant: marks, and answers to an audit, which count more.
         examples: rows of the query, which are relevant unless said otherwise.
         mask: [N] bool, crops that the threshold may choose.
+        members: [N] bool, crops that the class may have at all.
         tolerance: what a score can be off by: so far below it a crop still reaches the
             threshold that was set by its own score.
 
@@ -37,7 +39,7 @@ def choose(
         chosen = mask & (scores >= threshold - tolerance)
     chosen[list(examples)] = True
     chosen[np.array(list(said), np.int64)] = list(said.values())
-    rows = np.flatnonzero(chosen)
+    rows = np.flatnonzero(chosen & members)
     return rows[np.argsort(-scores[rows], kind="stable")]
 
 

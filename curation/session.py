@@ -225,6 +225,7 @@ class Session:
             The line's number, once it is on the disk, and the crops that were left out:
             those of an audit that isn't learned from are answered in its own list.
         """
+        _check_marks(changes)
         rows = self.pool.rows(list(changes))
         state = self.state
         if sort == "audit":
@@ -361,6 +362,8 @@ class Session:
             unmarked: leave out what was marked or answered.
             ascending: the k worst, worst first.
         """
+        if k is not None and not isinstance(k, int | np.integer):
+            raise ValueError(f"k must be a number of crops; got {k!r}")
         mask = self.searched
         if unmarked:
             mask = mask.copy()
@@ -529,7 +532,8 @@ class Session:
             self.said(),
             self.query.examples.rows,
             self.searched,
-            self.pool.index.tolerance(learned.ranker),
+            members=self.members,
+            tolerance=self.pool.index.tolerance(learned.ranker),
         )
 
     def select(
@@ -606,3 +610,11 @@ class Session:
                 "provenance": provenance(self.seed),
             },
         )
+
+
+def _check_marks(changes: Mapping[str, bool | None]) -> None:
+    for crop_id, mark in changes.items():
+        if mark is not None and not isinstance(mark, bool | np.bool_):
+            raise ValueError(
+                f"a mark must be True, False or None; got {mark!r} for {crop_id}"
+            )

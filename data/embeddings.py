@@ -12,6 +12,7 @@ import contextlib
 import csv
 import dataclasses
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -37,6 +38,7 @@ EMBEDDINGS, CROPS, META = "embeddings.npy", "crops.parquet", "meta.json"
 SKIPPED, DERIVED = "skipped.csv", ".derived.npz"
 ROWS_PER_PART = 1024
 _ROWS_PER_CHECK = 16384
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -406,5 +408,6 @@ def reusable(folder: str | Path, table: CropTable, identity: Mapping[str, Any]) 
     wanted = {**identity, "source_table_hash": table.content_hash}
     if all(meta.get(key) == value for key, value in wanted.items()):
         return True
-    back_up(folder)
+    moved = back_up(folder)
+    _log.warning("%s held another embedding set, which is %s now", folder, moved)
     return False

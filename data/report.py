@@ -22,10 +22,12 @@ class Report:
         skipped: images that were left out.
         counts: what else was noticed -> how often, such as "boxes clipped at the
             border".
+        written: crops of the class that an export holds.
     """
 
     skipped: list[Skipped] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    written: int = 0
 
     def skip(self, image: str, reason: str) -> None:
         self.skipped.append(Skipped(image, reason))

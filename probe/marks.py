@@ -30,9 +30,15 @@ _SEPARATORS = ",;\t"
 
 @dataclass(frozen=True)
 class Marks:
-    """Crop id -> relevant, in the order of marking."""
+    """Crop id -> relevant, in the order of marking.
+
+    Attributes:
+        relevant: the last mark of each crop.
+        changed: crops that were marked one way and then the other.
+    """
 
     relevant: Mapping[str, bool]
+    changed: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.relevant)
@@ -56,6 +62,7 @@ class Marks:
                 f"marks must be a CSV file; there is no file {str(path)!r}"
             )
         relevant: dict[str, bool] = {}
+        changed: list[str] = []
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
@@ -84,14 +91,15 @@ class Marks:
                     f"{path} line {reader.line_num}: relevant must be 1 or 0; got "
                     f"{row['relevant']!r}"
                 )
-            relevant.pop(crop_id, None)
+            if relevant.pop(crop_id, RELEVANT[answer]) != RELEVANT[answer]:
+                changed.append(crop_id)
             relevant[crop_id] = RELEVANT[answer]
         if not relevant:
             raise ValueError(
                 f"marks must hold at least one mark; every row of {str(path)!r} is "
                 "empty in the column relevant"
             )
-        return cls(relevant)
+        return cls(relevant, tuple(changed))
 
 
 def _rows(reader: csv.DictReader, path: Path) -> Iterator[dict[str, str]]:

@@ -55,20 +55,31 @@ class Ranking:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def __repr__(self) -> str:
+        first = self.page(0, 3)
+        best = ", ".join(
+            f"{row}: {score:.4f}"
+            for row, score in zip(first.rows, first.scores, strict=True)
+        )
+        return f"<Ranking of {len(self)} rows by {self.kind}, best first: {best}>"
+
     def page(self, start: int, count: int) -> Ranking:
         """The part from place `start` on, `count` long at most.
 
         Raises:
             ValueError: start or count is negative.
         """
-        if start < 0 or count < 0:
-            raise ValueError(
-                f"start and count must be at least 0; got {start}, {count}"
-            )
+        _check_page(start, count)
         part = slice(start, start + count)
         return Ranking(
             self.rows[part], self.scores[part], kind=self.kind, excluded=self.excluded
         )
+
+
+def _check_page(start: int, count: int) -> None:
+    for name, value in (("start", start), ("count", count)):
+        if not isinstance(value, int | np.integer) or value < 0:
+            raise ValueError(f"{name} must be a number, at least 0; got {value!r}")
 
 
 class FullRanking(Ranking):
@@ -115,10 +126,7 @@ class FullRanking(Ranking):
 
     def page(self, start: int, count: int) -> Ranking:
         """See `Ranking.page`; costs no more than the page and its near-ties."""
-        if start < 0 or count < 0:
-            raise ValueError(
-                f"start and count must be at least 0; got {start}, {count}"
-            )
+        _check_page(start, count)
         end = min(start + count, len(self._rough))
         if start >= end or "_all" in self.__dict__:
             rows, scores = (part[start:end] for part in self._all)

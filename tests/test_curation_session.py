@@ -478,3 +478,24 @@ def test_a_journal_of_thousands_of_lines_is_not_replayed_for_each_look(
     session.undo()
     assert len(session.state.marks) == 199
     assert session.state == real(session.journal.lines)
+
+
+@pytest.mark.parametrize("mark", ["yes", 2, 1, 0.0])
+def test_a_mark_is_true_false_or_none(start, pool, mark):
+    session, row = start()
+    crop = str(pool.ids[row - 1])
+    with pytest.raises(ValueError, match="a mark must be True, False or None; got"):
+        session.mark({crop: mark})
+    assert not session.state.marks
+
+
+@pytest.mark.parametrize("k", ["3", 0, -1, 2.5])
+def test_the_number_of_results_is_checked(start, k):
+    with pytest.raises(ValueError, match="k must be"):
+        start()[0].rank(k)
+
+
+def test_a_ranking_shows_its_best(start):
+    ranking = start()[0].rank(5)
+    first = f"{ranking.rows[0]}: {ranking.scores[0]:.4f}"
+    assert f"<Ranking of 5 rows by cosine, best first: {first}" in repr(ranking)

@@ -314,13 +314,16 @@ def test_what_a_person_said_overrules_the_threshold():
         np.array([0.9, 0.8, 0.7, 0.2, 0.1]),
         np.array([True, True, False, True, True]),
     )
-    assert choose(scores, 0.5, {0: False, 4: True}, [3], among).tolist() == [
-        1,
-        3,
-        4,
-    ]  # 2 isn't among them
-    assert choose(scores, None, {0: False, 4: True}, [3], among).tolist() == [3, 4]
-    assert choose(scores, 0.5, {3: False}, [3], among).tolist() == [0, 1]
+    everything = np.ones(5, bool)
+
+    def chosen(threshold, said, members=everything):
+        return choose(scores, threshold, said, [3], among, members).tolist()
+
+    assert chosen(0.5, {0: False, 4: True}) == [1, 3, 4]  # 2 isn't among them
+    assert chosen(None, {0: False, 4: True}) == [3, 4]
+    assert chosen(0.5, {3: False}) == [0, 1]
+    # Nothing outside of the pool's part, whatever was said of it.
+    assert chosen(0.5, {4: True}, np.arange(5) < 3) == [0, 1]
 
 
 def test_hostile_names_stay_names(field, tmp_path):
@@ -355,8 +358,19 @@ def test_hostile_names_stay_names(field, tmp_path):
 def test_an_image_that_cannot_be_read_is_left_out_and_reported(selection, tmp_path):
     moved = CropTable(tmp_path / "elsewhere", selection.table.rows)
     lost = Selection(moved, selection.rows, selection.scores, NAME, {})
-    folder, report = written(lost, "folder", tmp_path)
-    assert len(report.skipped) == 10
+    for kind in ("folder", "yolo", "tfds"):  # nothing to announce, nothing there
+        with pytest.raises(ValueError, match="none of the 10 crops' images can be"):
+            written(lost, kind, tmp_path)
+        assert not (tmp_path / kind).exists()
+    first = selection.table.column("image")[selection.rows[0]]
+    (moved.root / first).parent.mkdir(parents=True)
+    (moved.root / first).symlink_to(selection.table.root / first)
+    there = int((selection.table.column("image")[selection.rows] == first).sum())
+    for kind in ("folder", "yolo"):
+        folder, report = written(lost, kind, tmp_path)
+        assert report.written == read_card(folder)["crops"] == there < 10
+    folder = tmp_path / "folder"
+    assert len(list(folder.glob("*/*.png"))) == there
     assert "no such file" in json.dumps(read_card(folder)["left_out"])
     with pytest.raises(
         ValueError,

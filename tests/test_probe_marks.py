@@ -30,6 +30,14 @@ def test_another_encoding_is_named(tmp_path):
         Marks.read(tmp_path / "marks.csv")
 
 
+def test_marks_both_ways_are_named(tmp_path):
+    path = tmp_path / "marks.csv"
+    path.write_text("crop_id,relevant\na,1\nb,1\nb,1\na,0\n")
+    marks = Marks.read(path)
+    assert dict(marks.relevant) == {"b": True, "a": False}
+    assert marks.changed == ("a",)
+
+
 def test_the_last_mark_of_a_crop_counts(tmp_path):
     marks = Marks.read(write(tmp_path, "crop_id,relevant\na,1\nb,1\na,0\n"))
     assert list(marks.relevant.items()) == [("b", True), ("a", False)]

@@ -18,6 +18,7 @@ from PIL import Image
 
 from curation.pool import Pool
 from data.embeddings import EmbeddingSet
+from data.images import cut_at_most, read_image
 from probe.transforms import l2_normalize
 from tests.conftest import COLORS, TINY, call, failure, noisy
 
@@ -231,10 +232,35 @@ def test_a_simulated_annotator_and_retrieval(run_dir, tmp_path):
         (
             "search",
             ["--query=nobody"],
-            "query (a crop id, or the path of an image) must name crops of this "
-            "embedding set; unknown: 'nobody'",
+            "query must be a crop id of this set or the path of an image; 'nobody' is "
+            "neither, and there is no file of that name",
         ),
         ("search", [], "query must be given"),
+        (
+            "search",
+            ["--query=red/02.png", "--negative=red/02.png"],
+            "query and negative must be different",
+        ),
+        (
+            "search",
+            ["--query=red/02.png", '--config={"suggest_count": 0}'],
+            "suggest_count must be at least 1; got 0",
+        ),
+        (
+            "search",
+            ["--query=red/02.png", "--where=label_name = 'none'"],
+            "where must leave crops",
+        ),
+        (
+            "evaluate",
+            ["--probe=x", "--audit=a.csv", "--target_precision=1.5"],
+            "target_precision must be above 0 and at most 1; got 1.5",
+        ),
+        (
+            "export",
+            ["--session=.", "--folder=new"],
+            "session must be the folder of one",
+        ),
         (
             "search",
             ["--query=red/02.png", "--sheet=/proc/x/out.png"],
@@ -651,9 +677,18 @@ def test_a_probe_is_saved_audited_and_applied(run_dir, tmp_path, monkeypatch):
     saved = json.loads((tmp_path / "probe" / "probe.json").read_text())
     assert saved["queries"] == [query]
 
+    # The stop signal is about new marks: without any there is nothing to compare.
     again = call(*search, f"--query={query}", *learn[1:]).stdout
-    assert "kappa 1.00" in again
+    assert "no new marks" in again
+    assert "kappa" not in again
+    assert f"(the one before: {tmp_path / 'probe.old-1'})" in again
     assert (tmp_path / "probe.old-1" / "probe.json").exists()
+    one = next(name for name in labels if name not in (query, *marked))
+    with_one = [*lines, f"{one},{int(labels[one] == 'green')}"]
+    (tmp_path / "more.csv").write_text("\n".join(["crop_id,relevant", *with_one]))
+    more = [f"--query={query}", f"--marks={tmp_path / 'more.csv'}", learn[-1]]
+    assert "kappa" in call(*search, *more).stdout
+    call(*search, f"--query={query}", *learn[1:])
 
     probe = f"--probe={tmp_path / 'probe'}"
     evaluate = ["run_evaluate.py", search[1], probe]
@@ -666,8 +701,16 @@ def test_a_probe_is_saved_audited_and_applied(run_dir, tmp_path, monkeypatch):
     ids = [line["crop_id"] for line in drawn]
     assert not set(ids) & {*marked, query}
     # Blind and shuffled: nothing tells what the answer should be.
-    columns = ["crop_id", "relevant", "image", "left", "top", "right", "bottom"]
-    assert list(drawn[0]) == columns
+    assert list(drawn[0]) == ["crop_id", "relevant", "picture"]
+    for line in drawn:
+        row = embeddings.table.row_of(line["crop_id"])
+        with Image.open(tmp_path / line["picture"]) as picture:
+            shown = np.asarray(picture.convert("RGB"))
+        box = embeddings.table.boxes[row].tolist()
+        cut = cut_at_most(
+            read_image(embeddings.table.path(row)), box, 4096, embeddings.window
+        )
+        np.testing.assert_array_equal(shown, np.asarray(cut))
     assert ids != sorted(ids, key=list(labels).index)
     lines = [f"{crop_id},{int(labels[crop_id] == 'green')}" for crop_id in ids]
     (tmp_path / "audit.csv").write_text("\n".join(["crop_id,relevant", *lines[:-1]]))
@@ -699,6 +742,32 @@ def test_a_probe_is_saved_audited_and_applied(run_dir, tmp_path, monkeypatch):
     exported = read(tmp_path / "leaf" / "crops.csv")
     assert {line["crop_id"] for line in exported} == set(found)
     assert {line["label_name"] for line in exported} == {"leaf"}
+
+    # --where bounds the class, whatever was said of crops outside of it.
+    few = "--where=label_name <> 'green'"
+    none = f"--folder={tmp_path / 'none'}"
+    refused = failure(*export, "--format=csv", none, few)
+    assert "selection must hold at least one crop" in refused
+    # Images that have moved: nothing is announced that isn't there.
+    moved = [f"--images_root={tmp_path / 'nowhere'}", none]
+    for kind in ("folder", "yolo"):
+        assert "none of the" in failure(*export, f"--format={kind}", *moved)
+        assert not (tmp_path / "none").exists()
+    # A target out of reach: the probe's own threshold stays, and its precision is
+    # said here and on the card alike.
+    (tmp_path / "audit.csv").write_text(
+        "\n".join(["crop_id,relevant", *(f"{crop_id},0" for crop_id in ids)])
+    )
+    told = call(*audit).stdout
+    assert "no threshold is that precise" in told
+    call(*export, "--format=csv", f"--folder={tmp_path / 'poor'}")
+    card = json.loads((tmp_path / "poor" / "card.json").read_text())
+    assert card["estimates"]["precision"]["estimate"] == 0.0
+    # A probe saved in its place has another ranking, so the answers stay behind.
+    once = call(
+        *search, f"--query={query}", f"--marks={tmp_path / 'more.csv'}", learn[-1]
+    )
+    assert f"had {len(ids)} answers of an audit" in once.stdout
 
     marked_list = (tmp_path / "audit.csv").read_bytes()
     once_more = call(*search, probe, f"--out={tmp_path / 'audit.csv'}").stdout

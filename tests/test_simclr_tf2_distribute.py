@@ -337,7 +337,8 @@ def test_two_workers_one_killed_and_resumed(photos, tmp_path):
         "--weights=random",
         "--image_size=32",
     ]
-    arguments += ["--batch_size=12", "--epochs=40", "--checkpoint_minutes=0"]
+    arguments += ["--batch_size=12", "--epochs=40"]
+    arguments.append('--config={"checkpoint_minutes": 0}')
     subprocess.run(
         [sys.executable, "run_finetune.py", *arguments],
         cwd=ROOT,

@@ -83,17 +83,22 @@ def marks_in(body: dict[str, Any]) -> dict[str, bool | None]:
     return {name: None if mark is None else bool(mark) for name, mark in marks.items()}
 
 
+_LEAST = {"confidence": 0, "cosine": -1}
+
+
 def threshold_in(body: dict[str, Any]) -> tuple[float, str]:
     """A threshold as it is displayed, and its scale."""
     value, scale = body.get("value"), text_in(body, "scale")
     if (
         isinstance(value, bool)
         or not isinstance(value, int | float)
-        or not -1 <= value <= 1
-        or scale not in ("confidence", "cosine")
+        or scale not in _LEAST
+        or not _LEAST[scale] <= value <= 1
     ):
         raise HTTPException(
-            400, "value must be a number from -1 to 1, and scale confidence or cosine"
+            400,
+            "value must be a confidence from 0 to 1 or a cosine from -1 to 1, and "
+            f"scale say which; got {value!r} and {scale!r}",
         )
     return float(value), scale
 

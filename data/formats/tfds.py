@@ -8,6 +8,7 @@ once however many boxes it holds, and can be looked at.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -311,11 +312,15 @@ def write(
                 },
             )
 
+    found = examples()
+    first = next(found, None)
+    if first is None:
+        return  # not one image can be read; tensorflow-datasets refuses an empty set
     tfds.dataset_builders.store_as_tfds_dataset(
         "crops",
         "1.0.0",
         features,
-        {"train": examples()},
+        {"train": itertools.chain([first], found)},
         data_dir=folder,
         description=(
             f"Crops of the class {selection.class_name!r}, found by example. Boxes: "

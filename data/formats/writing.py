@@ -30,7 +30,7 @@ from data.images import (
 from data.report import Report
 
 LONGEST_NAME = 100  # of a class; it becomes a file name
-_LONGEST = 4096  # of an exported crop, in pixels
+LONGEST_CROP = 4096  # pixels, of an exported picture
 
 
 @dataclass(frozen=True)
@@ -158,6 +158,7 @@ def examples_of(
         try:
             image = read_image(selection.table.path(row))
         except ImageError as error:
+            report.written -= row in score
             report.skip(
                 f"{selection.table.column('image')[row]} ({selection.table.ids[row]})",
                 error.reason,
@@ -169,7 +170,10 @@ def examples_of(
             name,
             score.get(row),
             cut_at_most(
-                image, selection.table.boxes[row].tolist(), _LONGEST, selection.window
+                image,
+                selection.table.boxes[row].tolist(),
+                LONGEST_CROP,
+                selection.window,
             ),
         )
 

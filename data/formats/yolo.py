@@ -209,11 +209,13 @@ def write(
     (folder / "images").mkdir()
     (folder / "labels").mkdir()
     stems: set[str] = set()
+    chosen = set(selection.rows.tolist())
     splits: dict[str, str] = {}
     for image, rows in progress(by_image.items(), unit="image", desc="export"):
         name = files[image.removeprefix("images/")]
         if not (table.root / image).is_file():
             report.skip(image, "no such file")
+            report.written -= len(chosen.intersection(rows))
             continue
         while Path(name).stem in stems:  # a.jpg and a.png would share a label file
             name = f"_{name}"
