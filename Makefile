@@ -29,6 +29,7 @@ lint: $(VENV)/developer
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/oxlint --deny-warnings web/static
 
 format: $(VENV)/developer
 	$(VENV)/bin/ruff format .
@@ -38,10 +39,12 @@ clean:  ## removes the environment and caches, never runs/ or demo/
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV)/user: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	  { echo "Python 3.11 to 3.13 is needed (TensorFlow has nothing for others): make PYTHON=python3.13 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet -r requirements.txt
 	touch $@
 
-$(VENV)/developer: requirements.txt requirements-dev.txt $(VENV)/user
-	$(RUN) -m pip install --quiet -r requirements-dev.txt
+$(VENV)/developer: requirements.txt requirements-dev.txt requirements-milvus.txt $(VENV)/user
+	$(RUN) -m pip install --quiet -r requirements-dev.txt -r requirements-milvus.txt
 	touch $@

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib
 import logging
 import os
 import sys
@@ -24,6 +25,28 @@ from curation.old_calls import translated
 
 Request = TypeVar("Request")
 _WIDTH = 88
+
+
+COMMANDS = ("embed", "finetune", "search", "evaluate", "export", "page")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """`curate <command> ...`: the six scripts under one name, where the project is
+    installed.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    if words[:1] in ([], ["--help"], ["-h"]):
+        print("curate <command> [flags]; curate <command> --help explains its flags\n")
+        for name in COMMANDS:
+            doc = importlib.import_module(f"run_{name}").__doc__ or ""
+            print(f"  {name:9s} {doc.splitlines()[0]}")
+        return
+    if words[0] not in COMMANDS:
+        raise SystemExit(
+            f"curate: command must be one of {', '.join(COMMANDS)}; got {words[0]!r}"
+        )
+    script = importlib.import_module(f"run_{words[0]}")
+    script.main([f"run_{words[0]}.py", *words[1:]])
 
 
 def define_common(values: flags.FlagValues, *, embeddings: bool = True) -> None:

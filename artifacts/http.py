@@ -106,20 +106,8 @@ def fetch(url: str, path: str | Path, attempts: int = 8, pause: float = 1.0) -> 
                 if remote.size is None:
                     break  # the server didn't say how much it is; this was all
                 reason = "the connection ended early"
-            except urllib.error.HTTPError as error:
-                if error.code < 500 and error.code not in (408, 429):
-                    raise DownloadError(
-                        f"{url} can't be downloaded: the server says {error.code} "
-                        f"{error.reason}"
-                    ) from None
-                reason = f"the server says {error.code} {error.reason}"
             except (OSError, http.client.HTTPException) as error:
-                if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                    raise DownloadError(
-                        f"the disk is full: {path.parent}; {part.name} is kept, the "
-                        "same command goes on"
-                    ) from None
-                reason = str(error) or type(error).__name__
+                reason = _why_it_broke(error, url, part)
             failures = 0 if _size(part) > before else failures + 1
             if failures >= attempts:
                 raise DownloadError(
@@ -138,6 +126,27 @@ def fetch(url: str, path: str | Path, attempts: int = 8, pause: float = 1.0) -> 
     os.replace(part, path)
     stated.unlink()
     return path
+
+
+def _why_it_broke(
+    error: OSError | http.client.HTTPException, url: str, part: Path
+) -> str:
+    """Why a connection broke, where another attempt may help.
+
+    Raises:
+        DownloadError: none will.
+    """
+    if isinstance(error, urllib.error.HTTPError):
+        said = f"the server says {error.code} {error.reason}"
+        if error.code < 500 and error.code not in (408, 429):
+            raise DownloadError(f"{url} can't be downloaded: {said}") from None
+        return said
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        raise DownloadError(
+            f"the disk is full: {part.parent}; {part.name} is kept, the same command "
+            "goes on"
+        ) from None
+    return str(error) or type(error).__name__
 
 
 def _receive(

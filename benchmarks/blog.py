@@ -132,11 +132,13 @@ def steps(
 
 
 def cell(values: list[float]) -> str:
+    """A mean and its interval, as text."""
     low, high = bootstrap_interval(np.asarray(values))
     return f"{np.mean(values):.1f} [{low:.1f}, {high:.1f}]"
 
 
 def table(results: dict[str, list[Step]], relevant: np.ndarray) -> list[list[str]]:
+    """One row an embedding set."""
     rows = []
     for name, found in results.items():
         counts = [
@@ -226,6 +228,7 @@ def report(
 
 
 def main(argv: list[str]) -> None:
+    """What the command line does."""
     del argv
     started = time.monotonic()
     folder = Path(FLAGS.dir)

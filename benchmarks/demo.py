@@ -154,6 +154,7 @@ def announce(picture: Path, started: float, then: str) -> None:
 
 
 def main(argv: list[str]) -> None:
+    """What the command line does."""
     del argv
     started = time.monotonic()
     folder = Path(FLAGS.dir)

@@ -105,6 +105,7 @@ class Job:
 
 
 def jobs() -> Iterator[Job]:
+    """Every row of the results."""
     for seed in range(FLAGS.seeds):
         for method in METHODS:
             for fraction in FRACTIONS:
@@ -120,6 +121,7 @@ class Bench:
         self.train = train
 
     def run(self, job: Job) -> dict[str, float]:
+        """Trains an encoder and measures it."""
         encoder = self.encoder(job)
         labelled = self.labelled(job)
         vectors, answers = self.embed(encoder, labelled)
@@ -132,9 +134,11 @@ class Bench:
         return {"accuracy": accuracy, "precision": precision, "labels": len(labelled)}
 
     def labelled(self, job: Job) -> CropTable:
+        """The crops whose labels a job has."""
         return self.train.take(labelled_fraction(self.train, job.fraction, job.seed))
 
     def encoder(self, job: Job) -> Encoder:
+        """The encoder of a job, fine-tuned as its method says."""
         encoder = make_encoder(EncoderConfig(FLAGS.encoder, FLAGS.weights))
         if job.method.startswith("contrastive"):
             weights = self.folder / f"contrastive-{job.seed}"
@@ -145,10 +149,10 @@ class Bench:
                     "contrastive",
                     encoder,
                     self.train,
-                    CONTRASTIVE_BATCH,
-                    steps,
-                    job.seed,
-                    weights,
+                    batch=CONTRASTIVE_BATCH,
+                    steps=steps,
+                    seed=job.seed,
+                    folder=weights,
                 )
                 encoder.save(weights)
             encoder = make_encoder(
@@ -161,10 +165,10 @@ class Bench:
                 "supervised",
                 encoder,
                 self.labelled(job),
-                SUPERVISED_BATCH,
-                FLAGS.steps,
-                job.seed,
-                self.folder / name,
+                batch=SUPERVISED_BATCH,
+                steps=FLAGS.steps,
+                seed=job.seed,
+                folder=self.folder / name,
             )
         return encoder
 
@@ -173,6 +177,7 @@ class Bench:
         objective: str,
         encoder: Encoder,
         table: CropTable,
+        *,
         batch: int,
         steps: int,
         seed: int,
@@ -210,7 +215,13 @@ class Bench:
             by_session = objective == "contrastive"
             parts = [
                 training_batches(
-                    cache, goal.augment, batch, seed, number, 0, by_session
+                    cache,
+                    goal.augment,
+                    batch,
+                    seed=seed,
+                    epoch=number,
+                    start_batch=0,
+                    by_session=by_session,
                 )
                 for number in passes
             ]
@@ -229,8 +240,14 @@ class Bench:
     def embed(
         self, encoder: Encoder, table: CropTable
     ) -> tuple[np.ndarray, np.ndarray]:
+        """Vectors and classes of the crops that can be read."""
         vectors, valid = embed_readable(
-            table, encoder.embed, FLAGS.image_size, 64, Unreadable(), view=VIEW
+            table,
+            encoder.embed,
+            FLAGS.image_size,
+            64,
+            unreadable=Unreadable(),
+            view=VIEW,
         )
         return vectors, table.column("label_name")[valid]
 
@@ -242,6 +259,7 @@ def ceiling(table: CropTable) -> float:
 
 
 def write_table(rows: list[dict[str, Any]], head: str, path: Path) -> str:
+    """Writes the table as Markdown."""
     lines = [
         head,
         "",
@@ -267,6 +285,7 @@ def write_table(rows: list[dict[str, Any]], head: str, path: Path) -> str:
 
 
 def cell(values: list[float]) -> str:
+    """A mean and its interval, as text."""
     return (
         f"{np.mean(values):.3f} [{min(values):.3f}, {max(values):.3f}]"
         if values
@@ -275,6 +294,7 @@ def cell(values: list[float]) -> str:
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draws the results into a file."""
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
@@ -318,6 +338,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def main(argv: list[str]) -> None:
+    """What the command line does."""
     del argv
     folder = Path(FLAGS.dir)
     folder.mkdir(parents=True, exist_ok=True)

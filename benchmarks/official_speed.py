@@ -53,6 +53,7 @@ flags.DEFINE_string(
 
 
 def our_steps(precision: str) -> None:
+    """Seconds of a step of this project."""
     import keras
     import tensorflow as tf
 
@@ -116,6 +117,7 @@ def our_steps(precision: str) -> None:
 
 
 def seconds(command: list[str]) -> float:
+    """Seconds of a step, as a process of its own says."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(
@@ -125,6 +127,7 @@ def seconds(command: list[str]) -> float:
 
 
 def main(argv: list[str]) -> None:
+    """What the command line does."""
     del argv
     if FLAGS.ours:
         our_steps(FLAGS.ours)

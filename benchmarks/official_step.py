@@ -38,6 +38,7 @@ SETTINGS = {
 
 
 def main() -> None:
+    """What the command line does."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--official", required=True)
     for name in ("depth", "size", "batch", "steps"):

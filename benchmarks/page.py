@@ -132,6 +132,7 @@ def wait_loaded(page: Any) -> float:
 
 
 def show(name: str, seconds: list[float]) -> None:
+    """Prints a row."""
     middle, most = np.median(seconds), max(seconds)
     print(
         f"{name:58s} {1000 * middle:8.0f} "
@@ -140,6 +141,7 @@ def show(name: str, seconds: list[float]) -> None:
 
 
 def main(argv: list[str]) -> None:
+    """What the command line does."""
     from playwright.sync_api import sync_playwright
 
     del argv

@@ -99,6 +99,7 @@ def _transfer(
     dataset: str,
     train: str,
     test: str,
+    *,
     linear: float,
     tuned: float,
     per_class: bool = False,
@@ -199,16 +200,32 @@ EXPERIMENTS: dict[str, Experiment] = {
         then="cifar10_linear",
     ),
     **_transfer(
-        "Flowers", "oxford_flowers102", "train+validation", "test", 91.2, 97.0, True
+        "Flowers",
+        "oxford_flowers102",
+        "train+validation",
+        "test",
+        linear=91.2,
+        tuned=97.0,
+        per_class=True,
     ),
-    **_transfer("Pets", "oxford_iiit_pet", "train", "test", 83.6, 89.2, True),
-    **_transfer("CIFAR-10", "cifar10", "train", "test", 90.6, 97.7),
-    **_transfer("CIFAR-100", "cifar100", "train", "test", 71.6, 85.9),
-    **_transfer("DTD", "dtd", "train+validation", "test", 74.5, 73.2),
-    **_transfer("Cars", "cars196", "train", "test", 50.3, 91.3),
+    **_transfer(
+        "Pets",
+        "oxford_iiit_pet",
+        "train",
+        "test",
+        linear=83.6,
+        tuned=89.2,
+        per_class=True,
+    ),
+    **_transfer("CIFAR-10", "cifar10", "train", "test", linear=90.6, tuned=97.7),
+    **_transfer("CIFAR-100", "cifar100", "train", "test", linear=71.6, tuned=85.9),
+    **_transfer("DTD", "dtd", "train+validation", "test", linear=74.5, tuned=73.2),
+    **_transfer("Cars", "cars196", "train", "test", linear=50.3, tuned=91.3),
     # tensorflow-datasets has no such set
-    **_transfer("Aircraft", "", "train", "test", 50.3, 88.1, True),
-    **_transfer("Food", "food101", "train", "validation", 68.4, 88.2),
+    **_transfer(
+        "Aircraft", "", "train", "test", linear=50.3, tuned=88.1, per_class=True
+    ),
+    **_transfer("Food", "food101", "train", "validation", linear=68.4, tuned=88.2),
 }
 
 
@@ -230,6 +247,7 @@ class Data:
         self.classes = int(self.builder.info.features["label"].num_classes)
 
     def count(self, split: str) -> int:
+        """Examples of a split."""
         return int(self.builder.info.splits[split].num_examples)
 
     def examples(self, split: str) -> tf.data.Dataset:
@@ -416,6 +434,7 @@ def check_version(experiment: Experiment) -> None:
 
 
 def chosen() -> Iterator[tuple[str, Experiment]]:
+    """The experiments that were asked for."""
     unknown = set(FLAGS.experiments) - set(EXPERIMENTS)
     if unknown:
         raise SystemExit(
@@ -426,6 +445,7 @@ def chosen() -> Iterator[tuple[str, Experiment]]:
 
 
 def main(argv: list[str]) -> None:
+    """What the command line does."""
     del argv
     strategy = make_strategy(FLAGS.strategy, FLAGS.tpu)
     chief = worker_of(strategy)[0] == 0

@@ -97,6 +97,7 @@ def compare(
 
 
 def read_all(table: CropTable) -> int:
+    """Reads every crop once."""
     return sum(
         len(valid)
         for _, valid in embedding_batches(
@@ -128,7 +129,9 @@ def watch_memory(table: CropTable, count: int) -> None:
         f"peak memory so far, while embedding {len(many):,} crops of "
         f"{len(np.unique(many.column('image'))):,} images:"
     )
-    for _, valid in embed_crops(many, encoder.embed, 32, 256, Unreadable(), view=VIEW):
+    for _, valid in embed_crops(
+        many, encoder.embed, 32, 256, unreadable=Unreadable(), view=VIEW
+    ):
         done += len(valid)
         if done >= shown or done == len(many):
             print(
@@ -140,6 +143,7 @@ def watch_memory(table: CropTable, count: int) -> None:
 
 
 def main(argv: list[str]) -> None:
+    """What the command line does."""
     del argv
     table, _ = read_source(FLAGS.data)
     if FLAGS.memory_crops:

@@ -158,6 +158,7 @@ def methods(
 
 
 def timed(function: Callable, *arguments) -> tuple[float, Any]:
+    """Seconds, and the result."""
     started = time.perf_counter()
     result = function(*arguments)
     return time.perf_counter() - started, result
@@ -199,6 +200,7 @@ def time_probe(vectors: np.ndarray, rng: np.random.Generator) -> tuple[float, fl
 
 
 def main(argv: list[str]) -> None:
+    """What the command line does."""
     del argv
     rng = np.random.default_rng(FLAGS.seed)
     vectors = make_vectors(rng)

@@ -129,6 +129,7 @@ class Session:
 
     @property
     def key(self) -> str:
+        """What tells a session from others."""
         facts = {
             name: value
             for name, value in dataclasses.asdict(self).items()
@@ -152,6 +153,7 @@ def load(folder: str, where: str) -> tuple[EmbeddingSet, np.ndarray]:
 
 
 def relevant_rows(embeddings: EmbeddingSet, target: str, by_sql: bool) -> np.ndarray:
+    """[N] bool, which crops are looked for."""
     return (
         rows_where(embeddings.table, target, "relevant")
         if by_sql
@@ -218,6 +220,7 @@ def combinations() -> list[tuple[str, str, str]]:
 
 
 def sessions() -> Iterator[Session]:
+    """Every session to play."""
     for folder in FLAGS.embeddings:
         embeddings, rows = load(folder, FLAGS.where)
         names = [FLAGS.relevant] if FLAGS.relevant else embeddings.table.classes
@@ -384,6 +387,7 @@ def plot(groups: dict[tuple[str, str], list[dict]], path: Path) -> None:
 
 
 def main(argv: list[str]) -> None:
+    """What the command line does."""
     del argv
     for name, known in (
         ("transforms", TRANSFORMS),

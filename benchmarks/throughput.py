@@ -38,6 +38,7 @@ flags.DEFINE_integer("repetitions", 7, "Pairs of measurements.")
 
 
 def main(argv: list[str]) -> None:
+    """What the command line does."""
     del argv
     table, _ = read_source(FLAGS.data)
     table = table.take(
@@ -60,7 +61,7 @@ def main(argv: list[str]) -> None:
             encoder.embed,
             FLAGS.image_size,
             FLAGS.batch_size,
-            Unreadable(),
+            unreadable=Unreadable(),
             view=CropWindow(),
         )
         rows = sum(len(valid) for _, valid in batches)

@@ -20,7 +20,7 @@ _HOMES = {
     "Session": "curation.session",
     "SimulatedAnnotator": "curation.simulation",
     "embed": "curation.embedding",
-    "export": "curation.export",
+    "export": "curation.exporting",
     "finetune": "curation.finetuning",
     "read_crops": "curation.crops",
 }

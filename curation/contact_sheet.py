@@ -132,12 +132,17 @@ def _draw(
     draw.text((_MARGIN, _MARGIN - 4), sheet.title, _INK, ImageFont.load_default(18))
     for number, item in enumerate(sheet.queries[:columns]):
         _draw_tile(
-            page, draw, (_MARGIN + number * cell_width, query_top), item, colors, tile
+            page,
+            draw,
+            (_MARGIN + number * cell_width, query_top),
+            item,
+            colors=colors,
+            tile=tile,
         )
     for number, item in enumerate(sheet.results):
         row, column = divmod(number, columns)
         place = (_MARGIN + column * cell_width, results_top + row * cell_height)
-        _draw_tile(page, draw, place, item, colors, tile)
+        _draw_tile(page, draw, place, item, colors=colors, tile=tile)
     return page
 
 
@@ -146,6 +151,7 @@ def _draw_tile(
     draw: ImageDraw.ImageDraw,
     place: tuple[int, int],
     item: Tile,
+    *,
     colors,
     tile: int,
 ) -> None:

@@ -84,7 +84,14 @@ def _embed(
     unreadable = Unreadable()
     batches = embedder(encoder, strategy)
     return embed_into(
-        folder, crops, encoder, batches, config, unreadable, facts, keep=own is not None
+        folder,
+        crops,
+        encoder,
+        batches,
+        config=config,
+        unreadable=unreadable,
+        facts=facts,
+        keep=own is not None,
     )
 
 
@@ -93,10 +100,10 @@ def embed_into(
     crops: CropTable,
     encoder: Encoder,
     embed_batch: EmbedBatch,
+    *,
     config: EmbedConfig,
     unreadable: Unreadable,
     facts: dict[str, str],
-    *,
     keep: bool = False,
 ) -> EmbeddingSet:
     """Embeds crops with an encoder that is there already.
@@ -130,9 +137,9 @@ def embed_into(
             embed_batch,
             config.image_size,
             config.embed_batch,
-            unreadable,
-            writer.next_row,
-            config.window,
+            unreadable=unreadable,
+            start=writer.next_row,
+            view=config.window,
         )
         for vectors, valid in batches:
             writer.append(vectors, valid)

@@ -155,9 +155,9 @@ class _Run:
             self.crops,
             encoder,
             batches,
-            config.embedding(),
-            self.unreadable,
-            facts,
+            config=config.embedding(),
+            unreadable=self.unreadable,
+            facts=facts,
         )
         if complete:
             _log.info("the run in %s is complete already", folder)
@@ -298,12 +298,12 @@ class _Training:
                 cache(),
                 self.objective.augment,
                 config.training.batch_size,
-                config.seed,
-                epoch,
-                start,
-                by_recording,
-                strategy.num_replicas_in_sync,
-                worker,
+                seed=config.seed,
+                epoch=epoch,
+                start_batch=start,
+                by_session=by_recording,
+                replicas=strategy.num_replicas_in_sync,
+                worker=worker,
             )
 
         return batches
@@ -362,7 +362,7 @@ class Evaluation:
             embed_batch,
             how.image_size,
             how.embed_batch,
-            unreadable,
+            unreadable=unreadable,
             view=how.window,
         )
         if len(vectors) <= EVALUATION_K:

@@ -324,16 +324,19 @@ class Journal:
                 mine[own].append(line["n"])
                 undone.clear()
             elif kind == "undo" and (own or earlier or line["of"] in mine[False]):
-                for stack in mine.values():
-                    if line["of"] in stack:
-                        stack.remove(line["of"])
+                _remove(line["of"], *mine.values())
                 if own or earlier:
                     undone.append(line["of"])
             elif kind == "redo" and (own or earlier):
-                if line["of"] in undone:
-                    undone.remove(line["of"])
+                _remove(line["of"], undone)
                 mine[line["of"] > self._own_from].append(line["of"])
         return mine[False] + mine[True], undone
+
+
+def _remove(number: int, *stacks: list[int]) -> None:
+    for stack in stacks:
+        if number in stack:
+            stack.remove(number)
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class LruCache(Generic[Value]):
         if mine:
             try:
                 future.set_result(compute())
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  who waits for it gets it
                 with self._lock:
                     self._values.pop(key, None)
                 future.set_exception(error)

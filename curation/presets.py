@@ -68,7 +68,13 @@ def _with_labels(
 
 
 def _training(
-    optimizer: str, epochs: int, batch: int, rate: float, scaling: str, decay: float = 0
+    optimizer: str,
+    epochs: int,
+    batch: int,
+    *,
+    rate: float,
+    scaling: str,
+    decay: float = 0,
 ) -> TrainerConfig:
     return TrainerConfig(epochs, batch, optimizer, rate, scaling, decay)
 
@@ -81,59 +87,61 @@ PRESETS: dict[str, FinetuneConfig] = {
         replace(_IMAGENET, brightness="add"),
         2,
         0.1,
-        _training("lars", 1000, 4096, 0.3, "linear", 1e-6),
+        _training("lars", 1000, 4096, rate=0.3, scaling="linear", decay=1e-6),
     ),
     "v2_imagenet_pretrain": _pretrain(
         "r50_1x_sk0",
         _IMAGENET,
         3,
         0.1,
-        _training("lars", 800, 4096, 0.1, "sqrt", 1e-4),
+        _training("lars", 800, 4096, rate=0.1, scaling="sqrt", decay=1e-4),
     ),
     "cifar10_pretrain": _pretrain(
         "r18_1x_sk0_small",
         _CIFAR,
         3,
         0.5,
-        _training("lars", 1000, 512, 1.0, "linear", 1e-4),
+        _training("lars", 1000, 512, rate=1.0, scaling="linear", decay=1e-4),
     ),
     # Linear evaluation: momentum; crops and flips alone.
     "imagenet_linear": _with_labels(
-        "linear", _IMAGENET, _training("momentum", 90, 4096, 0.1, "linear")
+        "linear", _IMAGENET, _training("momentum", 90, 4096, rate=0.1, scaling="linear")
     ),
     "cifar10_linear": _with_labels(
-        "linear", _CIFAR, _training("momentum", 100, 512, 0.1, "linear")
+        "linear", _CIFAR, _training("momentum", 100, 512, rate=0.1, scaling="linear")
     ),
     # Fine-tuning on another set, as for the transfer table (B.8): Nesterov momentum, a
     # constant number of steps there.
     "transfer": _with_labels(
-        "supervised", _IMAGENET, _training("momentum", 100, 256, 0.05, "linear")
+        "supervised",
+        _IMAGENET,
+        _training("momentum", 100, 256, rate=0.05, scaling="linear"),
     ),
     # Few labels. v1: Nesterov momentum, all weights. v2: LARS, from the first layer of
     # the projection head.
     "v1_imagenet_1pct": _with_labels(
         "supervised",
         _IMAGENET,
-        _training("momentum", 60, 4096, 0.05, "linear"),
+        _training("momentum", 60, 4096, rate=0.05, scaling="linear"),
         label_fraction=0.01,
     ),
     "v1_imagenet_10pct": _with_labels(
         "supervised",
         _IMAGENET,
-        _training("momentum", 30, 4096, 0.05, "linear"),
+        _training("momentum", 30, 4096, rate=0.05, scaling="linear"),
         label_fraction=0.1,
     ),
     "v2_imagenet_1pct": _with_labels(
         "supervised",
         _IMAGENET,
-        _training("lars", 60, 1024, 0.005, "sqrt"),
+        _training("lars", 60, 1024, rate=0.005, scaling="sqrt"),
         label_fraction=0.01,
         projection_layer=1,
     ),
     "v2_imagenet_10pct": _with_labels(
         "supervised",
         _IMAGENET,
-        _training("lars", 30, 1024, 0.005, "sqrt"),
+        _training("lars", 30, 1024, rate=0.005, scaling="sqrt"),
         label_fraction=0.1,
         projection_layer=1,
     ),

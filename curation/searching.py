@@ -204,16 +204,7 @@ def _search(request: SearchRequest, pool: Pool) -> None:
     if len(session.query.examples):
         lists.append(list_of(session, k, ascending=ascending))
     if request.marks:
-        if marks is None:
-            session.import_marks(request.marks)
-            changed = Marks.read(request.marks).changed
-            if changed:
-                print(
-                    f"{len(changed)} crops are marked both ways in {request.marks}, "
-                    f"such as {changed[0]}; the last mark counts"
-                )
-        elif marks:
-            session.mark(marks)
+        _take_marks(session, request.marks, marks)
         lists.append(list_of(session, k, ascending=ascending))
     for listed in lists:
         print_list(listed, target)
@@ -229,6 +220,20 @@ def _search(request: SearchRequest, pool: Pool) -> None:
         else:
             sheets = [sheet_of(listed, target) for listed in lists]
         draw(request.sheet, sheets, pool)
+
+
+def _take_marks(session: Session, path: str, marks: dict[str, bool] | None) -> None:
+    """Enters the marks of a CSV, or those of a session's folder."""
+    if marks is None:
+        session.import_marks(path)
+        changed = Marks.read(path).changed
+        if changed:
+            print(
+                f"{len(changed)} crops are marked both ways in {path}, such as "
+                f"{changed[0]}; the last mark counts"
+            )
+    elif marks:
+        session.mark(marks)
 
 
 def choose_k(k: int | None, session: Session) -> int:

@@ -15,6 +15,7 @@ def choose(
     said: Mapping[int, bool],
     examples: Sequence[int],
     mask: np.ndarray,
+    *,
     members: np.ndarray,
     tolerance: float = 0.0,
 ) -> np.ndarray:

@@ -90,7 +90,7 @@ class Session:
         self,
         pool: Pool,
         *,
-        query: str | Sequence[str] | Query | None = None,
+        query: str | Path | Sequence[str] | Query | None = None,
         negative: str | Sequence[str] = (),
         where: str = "",
         folder: str | Path | None = None,
@@ -102,6 +102,8 @@ class Session:
         self.pool, self.probe = pool, probe
         if probe is not None:
             probe.check(pool.embeddings.meta)
+        if isinstance(query, Path):
+            query = str(query)
         if isinstance(query, str | Sequence):
             query = find_query(pool, query, negative)
         if folder is not None and (Path(folder) / SESSION).is_file():

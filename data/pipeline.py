@@ -31,6 +31,7 @@ class Unreadable:
         self._lock = threading.Lock()
 
     def add(self, image: str, reason: str) -> None:
+        """Notes an image; its first reason stays."""
         with self._lock:
             self.reasons.setdefault(image, reason)
 
@@ -40,6 +41,7 @@ def embedding_batches(
     image_size: int,
     batch_size: int,
     unreadable: Unreadable,
+    *,
     start: int = 0,
     view: CropWindow = STRETCHED,
 ) -> tf.data.Dataset:
@@ -156,6 +158,7 @@ def training_batches(
     cache: CropCache,
     augment: Callable[[tf.Tensor, tf.Tensor], tf.Tensor | tuple[tf.Tensor, ...]],
     batch_size: int,
+    *,
     seed: int,
     epoch: int,
     start_batch: int = 0,
@@ -227,6 +230,7 @@ def embed_crops(
     embed: Callable[[tf.Tensor], np.ndarray],
     image_size: int,
     batch_size: int,
+    *,
     unreadable: Unreadable,
     start: int = 0,
     view: CropWindow = STRETCHED,
@@ -242,7 +246,7 @@ def embed_crops(
         (vectors, valid) a batch: float32 [batch, width] and bool [batch].
     """
     for crops, valid in embedding_batches(
-        table, image_size, batch_size, unreadable, start, view
+        table, image_size, batch_size, unreadable, start=start, view=view
     ):
         yield embed(crops), valid.numpy()
 

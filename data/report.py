@@ -30,9 +30,11 @@ class Report:
     written: int = 0
 
     def skip(self, image: str, reason: str) -> None:
+        """Notes an image that was left out."""
         self.skipped.append(Skipped(image, reason))
 
     def count(self, what: str, number: int = 1) -> None:
+        """Adds to a count; nothing where the number is 0."""
         if number:
             self.counts[what] += number
 

@@ -173,7 +173,10 @@ class Cascade:
             scores = self._prefix_scores(rotated[group], first)
             jobs = zip(directions[group], rotated[group], scores, strict=True)
             yield from concurrently(
-                lambda job: self._narrow(*job, first, ends, k, unit, excluded), jobs
+                lambda job: self._narrow(
+                    *job, first=first, ends=ends, k=k, unit=unit, excluded=excluded
+                ),
+                jobs,
             )
 
     def _prefix_scores(self, group: np.ndarray, first: int) -> np.ndarray:
@@ -190,7 +193,7 @@ class Cascade:
         return scores
 
     def _narrow(
-        self, direction, query, scores, first, ends, k, unit, excluded
+        self, direction, query, scores, *, first, ends, k, unit, excluded
     ) -> np.ndarray:
         length = float(np.linalg.norm(direction))
         # Length of the direction beyond each prefix, rounded up as the rows' are.

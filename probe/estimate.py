@@ -250,12 +250,12 @@ def cohen_kappa(before: np.ndarray, after: np.ndarray) -> float:
     Marking can stop when successive probes agree (stabilizing predictions; Bloodgood
     and Vijay-Shanker, 2009).
     """
+    from sklearn.metrics import cohen_kappa_score  # takes a while to import
+
     before, after = np.asarray(before, bool), np.asarray(after, bool)
-    same = float(np.mean(before == after))
-    chance = float(
-        before.mean() * after.mean() + (1 - before.mean()) * (1 - after.mean())
-    )
-    return 1.0 if chance == 1 else (same - chance) / (1 - chance)
+    if (before.all() and after.all()) or not (before.any() or after.any()):
+        return 1.0  # all are of one class, of which kappa isn't defined
+    return float(cohen_kappa_score(before, after))
 
 
 STABLE, STABLE_ROUNDS = 0.9, 2

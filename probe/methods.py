@@ -92,7 +92,14 @@ def learn(
         mean_direction(vectors[relevant]) if query is None else query, np.float64
     )
     if method == "auto":
-        return _choose(vectors, relevant, query is not None, towards, background, C)
+        return _choose(
+            vectors,
+            relevant,
+            has_query=query is not None,
+            towards=towards,
+            background=background,
+            C=C,
+        )
     if method == "cosine":
         return LinearRanker(towards)
     mean = mean_direction(vectors[relevant]).astype(np.float64)
@@ -107,11 +114,11 @@ def learn(
     if relevant.all() and not (anchored and background is not None and len(background)):
         return LinearRanker(mean)
     anchor = towards if query is not None else None
-    return _fit(vectors, relevant, method, anchor, background, C)[0]
+    return _fit(vectors, relevant, method, query=anchor, background=background, C=C)[0]
 
 
 def _fit(
-    vectors, relevant, method, query, background, C
+    vectors, relevant, method, *, query, background, C
 ) -> tuple[LinearRanker, np.ndarray]:
     from probe.linear_probe import LinearProbe  # scikit-learn takes a while to import
 
@@ -128,7 +135,7 @@ def _fit(
     return ranker, probe.left_out_
 
 
-def _choose(vectors, relevant, has_query, towards, background, C) -> LinearRanker:
+def _choose(vectors, relevant, *, has_query, towards, background, C) -> LinearRanker:
     has_background = background is not None and len(background)
     smaller = int(min(relevant.sum(), (~relevant).sum()))
     if len(relevant) <= 1 or (smaller == 0 and not has_background):
@@ -136,7 +143,9 @@ def _choose(vectors, relevant, has_query, towards, background, C) -> LinearRanke
         return LinearRanker(mean, reason="no mark tells what isn't relevant")
     method = "anchored" if smaller < FEW else "logistic"
     anchor = towards if has_query else None
-    ranker, left_out = _fit(vectors, relevant, method, anchor, background, C)
+    ranker, left_out = _fit(
+        vectors, relevant, method, query=anchor, background=background, C=C
+    )
     if not has_query:
         return replace(ranker, reason="no query to compare with")
     cosines = l2_normalize(vectors) @ towards

@@ -37,27 +37,24 @@ def average_precision(relevant: np.ndarray) -> float:
 
 
 def wilson_interval(
-    successes: int, trials: int, z: float = 1.96
+    successes: int, trials: int, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """Wilson's score interval for a share (Wilson, 1927); z = 1.96 gives 95 %.
+    """Wilson's score interval for a share (Wilson, 1927).
 
     Args:
         successes: 0 to trials.
         trials: at least 1.
+        confidence: of the interval.
     """
     if not 0 <= successes <= trials or trials < 1:
         raise ValueError(
             f"successes must be in [0, trials] and trials at least 1; got {successes} "
             f"of {trials}"
         )
-    share, shrink = successes / trials, 1 + z * z / trials
-    middle = (share + z * z / (2 * trials)) / shrink
-    half = (
-        z
-        * np.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-        / shrink
-    )
-    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
+    from scipy.stats import binomtest  # takes a while to import
+
+    found = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+    return float(found.low), float(found.high)
 
 
 def bootstrap_interval(
@@ -70,12 +67,19 @@ def bootstrap_interval(
         seed: of the resampling.
         resamples: how many.
     """
+    from scipy.stats import bootstrap  # takes a while to import
+
     values = np.asarray(values, np.float64)
-    draws = np.random.default_rng(seed).integers(
-        0, len(values), (resamples, len(values))
-    )
-    low, high = np.percentile(values[draws].mean(axis=1), [2.5, 97.5])
-    return float(low), float(high)
+    if (values == values[0]).all():
+        return float(values[0]), float(values[0])
+    found = bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=resamples,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(found.low), float(found.high)
 
 
 def mean_and_interval(values: Sequence[float]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit
 
 TRANSFORMS = ("l2", "center", "whiten")
 WHITENED_DIM, SHRINKAGE = 256, 0.1
@@ -150,4 +151,4 @@ def sample_rows(count: int, most: int, seed: int) -> np.ndarray:
 
 def sigmoid(decision: np.ndarray) -> np.ndarray:
     """The logistic function: log odds -> confidence from 0 to 1, without overflow."""
-    return np.exp(-np.logaddexp(0, -decision))
+    return expit(decision)

@@ -28,12 +28,14 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         super().__init__(*args, synchronized=synchronized, **options)
 
     def add_weight(self, *args, trainable=True, **options):
-        # Keras leaves open how replicas agree on new moving statistics, which
-        # tf.distribute refuses to guess.
+        """As Keras's, which leaves open how replicas agree on new moving statistics;
+        tf.distribute refuses to guess.
+        """
         options["aggregation"] = "none" if trainable else "mean"
         return super().add_weight(*args, trainable=trainable, **options)
 
     def call(self, inputs, training=None, mask=None):
+        """As Keras's, by the fused operation."""
         learns = training and self.trainable
         shared = (
             self.synchronized

@@ -42,6 +42,7 @@ class LARS(keras.optimizers.Optimizer):
     def __init__(
         self,
         learning_rate=0.3,
+        *,
         momentum: float = 0.9,
         decay: float = 0.0,
         nesterov: bool = False,
@@ -66,6 +67,7 @@ class LARS(keras.optimizers.Optimizer):
         )
 
     def build(self, variables):
+        """Makes the momenta, and tells which variables are spared what."""
         if self.built:
             return
         super().build(variables)
@@ -80,6 +82,7 @@ class LARS(keras.optimizers.Optimizer):
         self._adapts = [not _matches(path, spared) for path in paths]
 
     def update_step(self, gradient, variable, learning_rate):
+        """One step of one variable; see the class."""
         place = self._get_variable_index(variable)
         moment = self._momenta[place]
         gradient, rate = (
@@ -111,6 +114,7 @@ class LARS(keras.optimizers.Optimizer):
         )
 
     def get_config(self):
+        """What makes it again."""
         own = (
             "momentum",
             "decay",

@@ -143,12 +143,15 @@ class Contrastive(Objective):
             self.classifier = build_classifier(encoder.width, config.classes)
 
     def augment(self, image, seed):
+        """(image, seed) -> what the loss is computed from; see `Objective`."""
         return two_views(image, seed, self.config.augment)
 
     def images(self, augmented):
+        """How the views of a batch become one batch of images."""
         return tf.concat(augmented, 0)
 
     def loss(self, embeddings, labels):
+        """The loss of a batch, and what to log beside it."""
         contrast = nt_xent(
             projections(self.projection_head, embeddings, training=True)[-1],
             self.config.temperature,
@@ -192,14 +195,17 @@ class Supervised(Objective):
         self.classifier = build_classifier(width, config.classes)
 
     def augment(self, image, seed):
+        """(image, seed) -> what the loss is computed from; see `Objective`."""
         return crop_and_flip(image, seed, self.config.augment)
 
     def classify(self, features):
+        """Features -> logits."""
         return self.classifier(
             features if self.projection_head is None else self.projection_head(features)
         )
 
     def loss(self, embeddings, labels):
+        """The loss of a batch, and what to log beside it."""
         features = embeddings
         if self.projection_head is not None:
             features = self.projection_head(embeddings, training=self.encoder_learns)
@@ -222,6 +228,7 @@ class Linear(Supervised):
 
     @property
     def trainable_variables(self):
+        """Those of the encoder and of the classifier, as far as they train."""
         return self.classifier.trainable_variables
 
 

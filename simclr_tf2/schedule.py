@@ -53,6 +53,7 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         )
 
     def get_config(self):
+        """What makes it again."""
         return {
             "peak": self.peak,
             "warmup_steps": self.warmup_steps,

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import curation
+
 ROOT = Path(__file__).parent.parent
 # artifacts <- data, probe, simclr_tf2 (which never import each other) <- curation <-
 # web
@@ -132,3 +134,9 @@ def test_probe_curation_and_web_load_without_tensorflow():
         f"assert not loaded & set({HEAVY!r}), loaded & set({HEAVY!r})"
     )
     subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=True)
+
+
+def test_a_public_name_is_never_that_of_a_submodule():
+    """`from curation import export` would give the module, once that is loaded."""
+    modules = {path.stem for path in (ROOT / "curation").glob("*.py")}
+    assert not modules & set(curation.__all__)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from curation.estimate import TOP
-from curation.export import export
+from curation.exporting import export
 from curation.pool import Pool
 from curation.query import Examples, Query, find_query
 from curation.rounds import rounds_of, stop_of

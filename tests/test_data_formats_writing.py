@@ -16,7 +16,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from curation.card import Card
-from curation.export import export
+from curation.exporting import export
 from curation.selection import choose
 from data.crop_table import CropTable
 from data.formats.base import SourceOptions
@@ -317,7 +317,7 @@ def test_what_a_person_said_overrules_the_threshold():
     everything = np.ones(5, bool)
 
     def chosen(threshold, said, members=everything):
-        return choose(scores, threshold, said, [3], among, members).tolist()
+        return choose(scores, threshold, said, [3], among, members=members).tolist()
 
     assert chosen(0.5, {0: False, 4: True}) == [1, 3, 4]  # 2 isn't among them
     assert chosen(None, {0: False, 4: True}) == [3, 4]

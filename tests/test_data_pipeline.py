@@ -35,7 +35,7 @@ def boxes_table(tmp_path):
 @pytest.mark.parametrize(("batch", "start"), [(1, 0), (4, 0), (64, 0), (4, 7), (4, 8)])
 def test_embedding_batches_are_the_crops_in_table_order(boxes_table, batch, start):
     unreadable = Unreadable()
-    batches = list(embedding_batches(boxes_table, 16, batch, unreadable, start))
+    batches = list(embedding_batches(boxes_table, 16, batch, unreadable, start=start))
     crops, valid = (np.concatenate(part) for part in zip(*batches, strict=True))
     assert [len(mask) for _, mask in batches[:-1]] == [batch] * (len(batches) - 1)
     assert len(valid) == len(boxes_table) - start
@@ -66,7 +66,12 @@ def epoch(table, folder, seed=0, number=0, start=0):
     config = AugmentConfig(16)
     cache = CropCache(folder / "cache", table, 32, STRETCHED)
     views = training_batches(
-        cache, lambda image, key: two_views(image, key, config), 8, seed, number, start
+        cache,
+        lambda image, key: two_views(image, key, config),
+        8,
+        seed=seed,
+        epoch=number,
+        start_batch=start,
     )
     return [
         (first.numpy(), second.numpy(), labels.numpy())
@@ -101,7 +106,9 @@ def test_training_resumes_with_the_batches_it_would_have_seen(photos, tmp_path):
 def test_an_epoch_shows_every_crop_at_most_once(photos, tmp_path):
     table, _ = read_image_folder(photos)
     cache = CropCache(tmp_path / "cache", table.take(np.arange(24)), 32, STRETCHED)
-    rows = training_batches(cache, lambda image, key: tf.reduce_mean(image), 8, 0, 0)
+    rows = training_batches(
+        cache, lambda image, key: tf.reduce_mean(image), 8, seed=0, epoch=0
+    )
     means = np.concatenate([value.numpy() for value, _ in rows])
     assert len(np.unique(means)) == 24
 
@@ -207,12 +214,12 @@ def test_devices_share_a_batch_and_workers_share_the_work(photos, tmp_path):
             cache,
             lambda x, key: two_views(x, key, config),
             12,
-            0,
-            1,
-            1,
-            False,
-            replicas,
-            worker,
+            seed=0,
+            epoch=1,
+            start_batch=1,
+            by_session=False,
+            replicas=replicas,
+            worker=worker,
         )
 
     whole = [(views[0].numpy(), labels.numpy()) for views, labels in batches(1, (0, 1))]

@@ -89,7 +89,16 @@ def test_exclusion_goes_by_path():
 
 
 def test_config_round_trip():
-    first = LARS(0.1, 0.8, 1e-4, True, False, 0.01, ["a"], ["b"])
+    first = LARS(
+        0.1,
+        momentum=0.8,
+        decay=1e-4,
+        nesterov=True,
+        classic_momentum=False,
+        trust_coefficient=0.01,
+        exclude_from_decay=["a"],
+        exclude_from_adaptation=["b"],
+    )
     again = LARS.from_config(first.get_config())
     assert again.get_config() == first.get_config()
     assert again.weight_decay is None  # or Keras would decay once more

@@ -277,7 +277,7 @@ def test_marks_undo_and_state(client, page, session):
         (
             "threshold",
             {"value": "0.5", "scale": "cosine"},
-            "value must be a number from -1 to 1",
+            "value must be a confidence from 0 to 1 or a cosine from -1 to 1",
         ),
         ("shown", {"ranking": 99}, "ranking must be from 0 to 0; got 99"),
         ("learn", {}, "audit must have answers"),

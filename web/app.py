@@ -72,6 +72,7 @@ class Page:
         )
 
     def routes(self) -> list[Route | Mount]:
+        """Every address, and what answers it."""
         one = "/api/sessions/{session}"
         return [
             Route("/", self.index),
@@ -154,11 +155,13 @@ class Page:
     # The pool
 
     async def index(self, request: Request) -> Response:
+        """The page itself."""
         return FileResponse(
             STATIC / "index.html", headers={"cache-control": "no-cache"}
         )
 
     async def describe(self, request: Request) -> Response:
+        """What the pool is: counts, columns, formats, sizes of pictures."""
         facts = await self._in_thread("work", lambda: self.overview.facts)
         has_ids = "label_id" in self.pool.table.rows.column_names
         formats = {
@@ -169,6 +172,7 @@ class Page:
         return JSONResponse({**facts, "formats": formats, "sizes": SIZES})
 
     async def browse(self, request: Request) -> Response:
+        """A part of the pool in random order, to start from."""
         start = whole_number(request, "start", 0)
         count = whole_number(request, "count", 1, PAGE)
         where = request.query_params.get("where", "")
@@ -177,6 +181,7 @@ class Page:
         )
 
     async def crop(self, request: Request) -> Response:
+        """What is known of a crop."""
         row = self._row(request)
         facts = await self._picture(
             lambda: answers.crop_facts(self.overview, self.photos, row)
@@ -193,6 +198,7 @@ class Page:
             ) from None
 
     async def thumbnail(self, request: Request) -> Response:
+        """A small picture of a crop, as the encoder saw it."""
         row, size = self._row(request), request.path_params["size"]
         if size not in SIZES:
             sizes = ", ".join(map(str, SIZES))
@@ -201,6 +207,7 @@ class Page:
         return Response(content, media_type="image/jpeg", headers=_NEVER_CHANGES)
 
     async def photo(self, request: Request) -> Response:
+        """The whole photo of a crop, with its boxes."""
         row = self._row(request)
         content = await self._picture(lambda: self.photos.photo(row))
         return Response(content, media_type="image/jpeg", headers=_NEVER_CHANGES)
@@ -216,12 +223,14 @@ class Page:
         return Response(content, media_type="application/octet-stream")
 
     async def map_scores(self, request: Request) -> Response:
+        """The scores of a ranking, for coloring the map."""
         name = request.query_params.get("session", "")
         session = await self._in_thread("work", lambda: self.sessions.open(name))
         content = await self._in_thread("work", lambda: answers.map_scores(session))
         return Response(content, media_type="application/octet-stream")
 
     async def select(self, request: Request) -> Response:
+        """The crops in an area of the map, kept under a name."""
         body = await json_body(request)
         rows = body.get("rows")
         if not isinstance(rows, list):
@@ -235,6 +244,7 @@ class Page:
         return await self._answer(work)
 
     async def clusters(self, request: Request) -> Response:
+        """Proposed finer classes of a part of the pool."""
         where = request.query_params.get("where", "")
         count = whole_number(request, "count", 2, 20)
         return await self._answer(
@@ -242,6 +252,7 @@ class Page:
         )
 
     async def upload(self, request: Request) -> Response:
+        """Takes an image from outside, embeds it, and gives it a name."""
         content = await read_body(request, UPLOAD_BYTES)
         if not content:
             raise HTTPException(400, "upload must be an image file; it is empty")
@@ -253,6 +264,7 @@ class Page:
         return JSONResponse({"upload": name})
 
     async def upload_image(self, request: Request) -> Response:
+        """An uploaded image."""
         path = self.sessions.upload_path(request.path_params["upload"])
         if path is None:
             raise HTTPException(404, "there is no such upload")
@@ -261,9 +273,11 @@ class Page:
     # Sessions
 
     async def list_sessions(self, request: Request) -> Response:
+        """All sessions, the newest first."""
         return await self._answer(self.sessions.listed)
 
     async def create(self, request: Request) -> Response:
+        """Starts a session."""
         body = await json_body(request)
         names = ("name", "pool", "class_name", "use")
         facts = {name: text_in(body, name) for name in names}
@@ -277,6 +291,7 @@ class Page:
         )
 
     async def rename(self, request: Request) -> Response:
+        """Changes the name of a session or of its class."""
         body = await json_body(request)
         names = ("name", "class_name")
         facts = {name: text_in(body, name) for name in names if name in body}
@@ -285,10 +300,12 @@ class Page:
         return JSONResponse({"renamed": True})
 
     async def duplicate(self, request: Request) -> Response:
+        """Makes a session of these marks for the present embeddings."""
         name = request.path_params["session"]
         return await self._answer(lambda: {"session": self.sessions.duplicate(name)})
 
     async def state(self, request: Request) -> Response:
+        """What a session has come to."""
         by = request.query_params.get("by", "")
         shown = whole_number(request, "ranking", -1)
         return await self._answer(
@@ -296,6 +313,7 @@ class Page:
         )
 
     async def crops(self, request: Request) -> Response:
+        """A part of a session's list."""
         number = whole_number(request, "ranking", 0)
         start = whole_number(request, "start", 0)
         count = whole_number(request, "count", 1, PAGE)
@@ -314,6 +332,7 @@ class Page:
         )
 
     async def mark(self, request: Request) -> Response:
+        """Enters marks; answers once they are on the disk."""
         body = await json_body(request)
         marks, (by, action) = marks_in(body), who(body)
         ranking, sort = body.get("ranking", 0), text_in(body, "sort")
@@ -336,14 +355,17 @@ class Page:
         return JSONResponse({"line": line})
 
     async def undo(self, request: Request) -> Response:
+        """Takes back this person's last action."""
         by, action = who(await json_body(request))
         return await self._line(request, lambda one: one.step("undo", by, action))
 
     async def redo(self, request: Request) -> Response:
+        """Does again what was undone."""
         by, action = who(await json_body(request))
         return await self._line(request, lambda one: one.step("redo", by, action))
 
     async def shown(self, request: Request) -> Response:
+        """Notes which crops a person has looked at."""
         body = await json_body(request)
         by, action = who(body)
         return await self._line(
@@ -351,6 +373,7 @@ class Page:
         )
 
     async def threshold(self, request: Request) -> Response:
+        """Sets from which score on a crop counts."""
         body = await json_body(request)
         (value, scale), (by, action) = threshold_in(body), who(body)
         return await self._line(
@@ -358,6 +381,7 @@ class Page:
         )
 
     async def estimate(self, request: Request) -> Response:
+        """What the audit says at a threshold."""
         number = whole_number(request, "ranking", 0)
         value = number_in_query(request, "threshold")
         return await self._answer(
@@ -365,6 +389,7 @@ class Page:
         )
 
     async def audit(self, request: Request) -> Response:
+        """Draws a random sample."""
         body = await json_body(request)
         size, (least, most) = body.get("size"), AUDIT_SIZE
         if not isinstance(size, int) or not least <= size <= most:
@@ -377,12 +402,14 @@ class Page:
         )
 
     async def learn(self, request: Request) -> Response:
+        """Turns the answers of the audit into marks."""
         by, action = who(await json_body(request))
         return await self._line(request, lambda one: one.learn_answers(by, action))
 
     # Exports
 
     async def export(self, request: Request) -> Response:
+        """Starts writing the class in a format."""
         body = await json_body(request)
         kind, what, class_name = (
             text_in(body, name) for name in ("format", "what", "class_name")
@@ -411,6 +438,7 @@ class Page:
         )
 
     async def download(self, request: Request) -> Response:
+        """An export as one .zip."""
         name = request.path_params["export"]
         path = await self._in_thread(
             "work", lambda: zip_export(self._session(request), name)
@@ -420,6 +448,7 @@ class Page:
         return FileResponse(path, filename=f"{name}.zip")
 
     async def save_probe(self, request: Request) -> Response:
+        """Saves what was learned, for the terminal."""
         body = await json_body(request)
 
         def work() -> dict[str, str]:

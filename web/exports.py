@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import uuid
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from artifacts.files import whole_file
 from artifacts.provenance import now
 from curation.card import Card
-from curation.export import export
+from curation.exporting import export
 from data.formats.writing import Selection, safe_name
 from web.live import LiveSession
 
@@ -63,11 +63,7 @@ def zip_export(session: LiveSession, name: str) -> Path | None:
         return None
     path = chosen.with_name(f"{name}.zip")
     if not path.is_file():
-        with (
-            whole_file(path, sync=False) as partial,
-            zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive,
-        ):
-            for file in sorted(chosen.rglob("*")):
-                if file.is_file():
-                    archive.write(file, f"{name}/{file.relative_to(chosen).as_posix()}")
+        partial = chosen.with_name(f".{name}.{uuid.uuid4().hex[:8]}")
+        made = shutil.make_archive(str(partial), "zip", chosen.parent, chosen.name)
+        os.replace(made, path)
     return path

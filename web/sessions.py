@@ -44,6 +44,7 @@ class Sessions:
         self._lock = threading.RLock()
 
     def close(self) -> None:
+        """Lets go of every session that is open."""
         with self._lock:
             for session in self._open.values():
                 session.close()

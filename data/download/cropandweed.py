@@ -148,6 +148,7 @@ def _check_unpacked(folder: Path, expected: int) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """What the command line does."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -52,7 +52,7 @@ def read(
     try:
         builder = tfds.builder(name)
         builder.download_and_prepare()
-    except Exception as error:  # whatever a builder of others raises
+    except Exception as error:  # noqa: BLE001  whatever others' builders raise
         raise ValueError(
             f"data must name a tensorflow-datasets set; {name!r} can't be prepared: "
             f"{_short(error)}"

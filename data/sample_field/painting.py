@@ -60,6 +60,7 @@ class Conditions:
 
     @property
     def sunny(self) -> bool:
+        """Whether shadows are hard."""
         return self.lighting == 0
 
 
@@ -331,17 +332,19 @@ def _paint_leaf(canvas: aggdraw.Draw, leaf: Leaf, conditions: Conditions) -> Non
             leaf.rib,
             aggdraw.Pen(_rgb(leaf.rib_color), max(0.8, leaf.breadth * 0.045), 205),
         )
-    if leaf.gloss > 0 and leaf.breadth > 8:
-        bright = leaf.gloss * (1.0 if conditions.sunny else 0.45)
-        lit = leaf.halves[0] if facing > 0 else leaf.halves[1]
-        if len(lit) > 2:
-            center = lit.mean(axis=0)
-            for grow, opacity in ((0.55, 30), (0.35, 38)):
-                _polygon(
-                    canvas,
-                    center + (lit - center) * grow,
-                    aggdraw.Brush((236, 244, 226), round(opacity * bright)),
-                )
+    lit = leaf.halves[0] if facing > 0 else leaf.halves[1]
+    if leaf.gloss > 0 and leaf.breadth > 8 and len(lit) > 2:
+        _paint_gloss(canvas, lit, leaf.gloss * (1.0 if conditions.sunny else 0.45))
+
+
+def _paint_gloss(canvas: aggdraw.Draw, lit: np.ndarray, bright: float) -> None:
+    center = lit.mean(axis=0)
+    for grow, opacity in ((0.55, 30), (0.35, 38)):
+        _polygon(
+            canvas,
+            center + (lit - center) * grow,
+            aggdraw.Brush((236, 244, 226), round(opacity * bright)),
+        )
 
 
 def _draw_flat(

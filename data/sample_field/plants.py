@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -80,6 +81,7 @@ def grow(
     stem: tuple[float, float],
     scale: float,
     rng: np.random.Generator,
+    *,
     vigour: float = 1.0,
 ) -> Plant:
     """Grows a plant: cotyledons first, then its true leaves, older ones larger and
@@ -115,14 +117,14 @@ def grow(
                 species,
                 outline,
                 center,
-                angle + rng.normal(0, 0.12),
-                length * grown,
-                width * grown,
-                stalk,
-                color,
-                2 * size,
-                0,
-                rng,
+                angle=angle + rng.normal(0, 0.12),
+                length=length * grown,
+                width=width * grown,
+                petiole=stalk,
+                color=color,
+                lift=2 * size,
+                young=0,
+                rng=rng,
             )
         )
     shoot = rng.uniform(0, 2 * math.pi)
@@ -163,21 +165,20 @@ def grow(
             else 8 * size
         )
         petiole = species.petiole * species.length * grown * rng.uniform(0.8, 1.15)
-        arguments = (
-            base,
-            angle,
-            species.length * grown,
-            width,
-            petiole,
-            color,
-            lift,
-            young,
-            rng,
-        )
+        blade: dict[str, Any] = {
+            "angle": angle,
+            "length": species.length * grown,
+            "width": width,
+            "petiole": petiole,
+            "color": color,
+            "lift": lift,
+            "young": young,
+            "rng": rng,
+        }
         if species.leaflets:
-            leaves += _pinnate_leaf(species, *arguments)
+            leaves += _pinnate_leaf(species, base, **blade)
         else:
-            leaves.append(_leaf(species, species.outline, *arguments))
+            leaves.append(_leaf(species, species.outline, base, **blade))
     return Plant(species, true_leaves, stem, leaves)
 
 
@@ -218,6 +219,7 @@ def _leaf(
     species: Species,
     outline: Outline,
     base: np.ndarray,
+    *,
     angle: float,
     length: float,
     width: float,
@@ -300,6 +302,7 @@ def _order(points: np.ndarray) -> np.ndarray:
 def _pinnate_leaf(
     species: Species,
     base,
+    *,
     angle: float,
     length: float,
     width: float,
@@ -328,14 +331,14 @@ def _pinnate_leaf(
                     species,
                     species.outline,
                     node,
-                    tilt,
-                    reach,
-                    width,
-                    0.0,
-                    color,
-                    lift,
-                    young,
-                    rng,
+                    angle=tilt,
+                    length=reach,
+                    width=width,
+                    petiole=0.0,
+                    color=color,
+                    lift=lift,
+                    young=young,
+                    rng=rng,
                 )
             )
             tip = node + 0.5 * reach * np.array([math.cos(tilt), math.sin(tilt)])
@@ -345,14 +348,14 @@ def _pinnate_leaf(
                     species,
                     species.outline,
                     tip,
-                    fork,
-                    reach * 0.6,
-                    width * 0.9,
-                    0.0,
-                    color,
-                    lift,
-                    young,
-                    rng,
+                    angle=fork,
+                    length=reach * 0.6,
+                    width=width * 0.9,
+                    petiole=0.0,
+                    color=color,
+                    lift=lift,
+                    young=young,
+                    rng=rng,
                 )
             )
     end = base + (petiole + length) * np.array(
@@ -363,14 +366,14 @@ def _pinnate_leaf(
             species,
             species.outline,
             base,
-            math.atan2(*(end - base)[::-1]),
-            float(np.hypot(*(end - base))),
-            width * 0.7,
-            0.0,
-            color,
-            lift,
-            0,
-            rng,
+            angle=math.atan2(*(end - base)[::-1]),
+            length=float(np.hypot(*(end - base))),
+            width=width * 0.7,
+            petiole=0.0,
+            color=color,
+            lift=lift,
+            young=0,
+            rng=rng,
         )
     )
     return leaflets

@@ -116,7 +116,7 @@ def draw_plants(session: Session, rng: np.random.Generator) -> list[Plant]:
                             stem,
                             session.scale,
                             rng,
-                            rng.uniform(0.8, 1.2),
+                            vigour=rng.uniform(0.8, 1.2),
                         )
                     )
     patch = rng.uniform((0, 0), (WIDTH, HEIGHT))
@@ -136,7 +136,7 @@ def draw_plants(session: Session, rng: np.random.Generator) -> list[Plant]:
                 (float(x), float(y)),
                 session.scale,
                 rng,
-                rng.uniform(0.75, 1.2),
+                vigour=rng.uniform(0.75, 1.2),
             )
         )
     return sorted(plants, key=lambda plant: len(plant.leaves) + rng.uniform(0, 3))
@@ -318,6 +318,7 @@ def draw_field(
 
 
 def main() -> None:
+    """What the command line does."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -30,6 +30,7 @@ def _from_half_width(half: np.ndarray) -> np.ndarray:
 def blade(
     widest: float = 0.45,
     tip: float = 1.0,
+    *,
     base: float = 1.0,
     teeth: int = 0,
     depth: float = 0.0,
@@ -174,22 +175,26 @@ class Species:
         ]
 
 
-_OVAL, _NARROW, _ROUND = blade(0.5), blade(0.5, 0.8, 0.8), blade(0.55, 0.6, 0.7)
-_NOTCHED = blade(0.6, 0.55, 0.9)
+_OVAL, _NARROW, _ROUND = (
+    blade(0.5),
+    blade(0.5, 0.8, base=0.8),
+    blade(0.55, 0.6, base=0.7),
+)
+_NOTCHED = blade(0.6, 0.55, base=0.9)
 
 # fmt: off
 SPECIES = (
-    Species("Sugar beet", {0: 8, 3: 9, 5: 10, 7: 11}, blade(0.52, 0.62, 1.25, wave=0.07), 96, 31, 0.62, "rosette",
+    Species("Sugar beet", {0: 8, 3: 9, 5: 10, 7: 11}, blade(0.52, 0.62, base=1.25, wave=0.07), 96, 31, 0.62, "rosette",
             (58, 11, _NARROW), (92, 146, 58), (158, 190, 118), (146, 172, 104), 5.0, gloss=0.75, veins=6),
     Species("Maize", {0: 2, 3: 3, 5: 4, 7: 5}, grass(), 190, 12, 0.0, "grass",
             (34, 8, grass()), (96, 146, 62), (134, 172, 98), (124, 150, 90), 0.0, gloss=0.35, veins=0),
-    Species("Red-root amaranth", {0: 32}, blade(0.50, 0.58, 1.15, wave=0.05), 90, 30, 0.64, "rosette",
+    Species("Red-root amaranth", {0: 32}, blade(0.50, 0.58, base=1.15, wave=0.05), 90, 30, 0.64, "rosette",
             (54, 10, _NARROW), (104, 116, 58), (150, 150, 104), (160, 124, 100), 22, gloss=0.6, veins=7),
-    Species("White goosefoot", {0: 33}, blade(0.47, 0.72, 1.05, teeth=3, depth=0.10, wave=0.05), 88, 30, 0.6, "rosette",
+    Species("White goosefoot", {0: 33}, blade(0.47, 0.72, base=1.05, teeth=3, depth=0.10, wave=0.05), 88, 30, 0.6, "rosette",
             (52, 10, _NARROW), (98, 134, 84), (146, 172, 126), (142, 160, 116), 22, bloom=0.2, gloss=0.45, veins=5),
-    Species("Hybrid goosefoot", {0: 29}, blade(0.36, 1.1, 0.6, teeth=3, depth=0.45), 84, 40, 0.55, "opposite",
+    Species("Hybrid goosefoot", {0: 29}, blade(0.36, 1.1, base=0.6, teeth=3, depth=0.45), 84, 40, 0.55, "opposite",
             (52, 11, _NARROW), (90, 140, 62), (136, 172, 104), (134, 160, 98), 6, gloss=0.3, veins=4),
-    Species("Black nightshade", {0: 41}, blade(0.47, 0.74, 1.05, wave=0.08), 90, 32, 0.58, "rosette",
+    Species("Black nightshade", {0: 41}, blade(0.47, 0.74, base=1.05, wave=0.08), 90, 32, 0.58, "rosette",
             (48, 12, _OVAL), (62, 112, 62), (108, 146, 100), (98, 126, 88), 16, gloss=0.6, veins=6),
     Species("Cockspur grass", {0: 31}, grass(), 120, 8.5, 0.0, "grass",
             (28, 6, grass()), (100, 150, 70), (146, 176, 112), (150, 120, 104), 15, gloss=0.25, veins=0),
@@ -197,21 +202,21 @@ SPECIES = (
             (20, 3, grass()), (86, 142, 58), (128, 168, 98), (116, 150, 86), 7, gloss=0.3, veins=0),
     Species("German chamomile", {0: 36}, blade(0.5, 0.9), 62, 3.4, 0.2, "rosette",
             (15, 6, _OVAL), (94, 142, 66), (116, 156, 88), (116, 156, 88), 8, leaflets=7, veins=0),
-    Species("Field mustard", {0: 96}, blade(0.62, 0.55, 0.6, teeth=5, depth=-0.45, wave=0.05), 104, 38, 0.5, "rosette",
+    Species("Field mustard", {0: 96}, blade(0.62, 0.55, base=0.6, teeth=5, depth=-0.45, wave=0.05), 104, 38, 0.5, "rosette",
             (26, 22, _NOTCHED), (94, 150, 68), (150, 184, 118), (150, 172, 116), 6, gloss=0.3, veins=5),
     Species("Black-bindweed", {0: 30}, heart(0.32, 1.7), 62, 25, 0.6, "alternate",
             (46, 9, _OVAL), (84, 134, 64), (130, 162, 104), (156, 116, 100), 7, internode=0.7, veins=3),
-    Species("Common chickweed", {0: 79}, blade(0.42, 1.15, 0.75), 32, 14, 0.5, "opposite",
+    Species("Common chickweed", {0: 79}, blade(0.42, 1.15, base=0.75), 32, 14, 0.5, "opposite",
             (28, 8, _OVAL), (108, 158, 68), (136, 176, 98), (130, 160, 96), 9, internode=0.75, veins=2),
-    Species("Cleavers", {0: 46}, blade(0.62, 0.9, 1.1), 46, 9.5, 0.05, "whorl",
+    Species("Cleavers", {0: 46}, blade(0.62, 0.9, base=1.1), 46, 9.5, 0.05, "whorl",
             (38, 16, _NOTCHED), (72, 124, 58), (112, 152, 90), (108, 140, 86), 3, internode=0.9, most_leaves=18, veins=0),
     Species("Geraniums", {0: 45}, palmate(5, 0.5), 62, 34, 0.9, "rosette",
             (26, 20, _ROUND), (92, 136, 72), (132, 160, 106), (158, 120, 106), 2.5, veins=3),
-    Species("Creeping thistle", {0: 38}, blade(0.5, 1.1, 0.7, teeth=6, depth=0.5, wave=0.08), 88, 25, 0.1, "rosette",
+    Species("Creeping thistle", {0: 38}, blade(0.5, 1.1, base=0.7, teeth=6, depth=0.5, wave=0.08), 88, 25, 0.1, "rosette",
             (30, 15, _OVAL), (88, 132, 84), (146, 172, 128), (138, 158, 116), 4, gloss=0.35, veins=6),
     Species("Field bindweed", {0: 52}, heart(0.42, 2.4), 54, 18, 0.5, "alternate",
             (30, 19, _NOTCHED), (90, 134, 72), (140, 166, 112), (128, 146, 96), 1.5, internode=0.9, veins=2),
-    Species("Purslane", {0: 40}, blade(0.72, 0.45, 1.0), 34, 15, 0.15, "opposite",
+    Species("Purslane", {0: 40}, blade(0.72, 0.45, base=1.0), 34, 15, 0.15, "opposite",
             (20, 8, _OVAL), (98, 142, 72), (118, 156, 90), (170, 108, 92), 1.5, internode=0.6, gloss=0.8, veins=0),
     Species("Ivy-leaved speedwell", {0: 64}, palmate(3, 0.35), 36, 18, 0.5, "alternate",
             (24, 14, _OVAL), (98, 146, 74), (128, 166, 104), (126, 150, 96), 1.0, internode=0.6, veins=2),

@@ -121,9 +121,9 @@ class _Exported(tf.Module):
                     encoder,
                     projection_head,
                     classifier,
-                    projection_layer,
-                    inputs,
-                    trainable,
+                    projection_layer=projection_layer,
+                    inputs=inputs,
+                    trainable=trainable,
                 )
                 moved = [
                     (copy, scope.get_current_value(variable))
@@ -205,6 +205,7 @@ def _outputs(
     encoder: Encoder,
     projection_head,
     classifier,
+    *,
     projection_layer: int,
     inputs,
     trainable: bool,

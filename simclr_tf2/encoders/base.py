@@ -146,6 +146,9 @@ class Encoder:
 
 
 def load_keras_weights(model: keras.Model, path: str, name: str) -> None:
+    """Loads a Keras weights file; layers that keep their initial weights are an
+    error, which Keras only warns of.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter(

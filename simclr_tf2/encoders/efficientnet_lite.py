@@ -42,6 +42,7 @@ def _batch_norm(name: str) -> FusedBatchNormalization:
 def _mb_conv(
     x: keras.KerasTensor,
     name: str,
+    *,
     kernel: int,
     stride: int,
     expansion: int,
@@ -91,10 +92,10 @@ def build_lite0(classes: int | None = None) -> keras.Model:
             x = _mb_conv(
                 x,
                 f"blocks_{block}",
-                kernel,
-                stride if repeat == 0 else 1,
-                expansion,
-                filters,
+                kernel=kernel,
+                stride=stride if repeat == 0 else 1,
+                expansion=expansion,
+                filters=filters,
             )
             block += 1
     x = keras.layers.Conv2D(_HEAD_FILTERS, 1, use_bias=False, name="conv_head")(x)

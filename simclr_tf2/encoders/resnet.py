@@ -89,6 +89,7 @@ class ResNetConfig:
 
     @property
     def name(self) -> str:
+        """As it is asked for, such as r50_1x_sk0."""
         squeeze = f"_se{self.se_ratio:g}" if self.se_ratio else ""
         small = "_small" if self.small_images else ""
         selective = int(self.sk_ratio > 0)
@@ -96,10 +97,12 @@ class ResNetConfig:
 
     @property
     def bottleneck(self) -> bool:
+        """Whether blocks have three convolutions, from depth 50 on."""
         return self.depth >= 50
 
     @property
     def embedding_width(self) -> int:
+        """Width of the second-to-last layer."""
         return 512 * self.width * (4 if self.bottleneck else 1)
 
 
@@ -166,7 +169,7 @@ def _stem(images, config: ResNetConfig):
 
 
 def _block(
-    x, name: str, filters: int, stride: int, project: bool, config: ResNetConfig
+    x, name: str, filters: int, stride: int, *, project: bool, config: ResNetConfig
 ):
     """A residual block; filters is its narrow width."""
     wide = filters * 4 if config.bottleneck else filters

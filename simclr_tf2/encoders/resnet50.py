@@ -17,11 +17,13 @@ class CaffePreprocessing(keras.layers.Layer):
     """
 
     def call(self, images):
+        """RGB in [0, 1] -> BGR less the mean."""
         return tf.reverse(images * 255.0, [-1]) - tf.constant(
             [103.939, 116.779, 123.68], images.dtype
         )
 
     def compute_output_shape(self, input_shape):
+        """That of the input."""
         return input_shape
 
 
@@ -36,9 +38,7 @@ def make(config: EncoderConfig) -> Encoder:
             trained = keras.applications.ResNet50(
                 weights="imagenet", include_top=False, pooling="avg"
             )
-        except (
-            Exception
-        ) as error:  # Keras raises a bare Exception when a download fails
+        except Exception as error:  # noqa: BLE001  what Keras raises without network
             raise OSError(
                 f"the ImageNet weights of resnet50 couldn't be downloaded ({error}). "
                 "Without a network use "

@@ -83,17 +83,21 @@ class LoadedModel(tf.Module):
 
     @property
     def weights(self) -> list[tf.Variable]:
+        """Variables of the network, without heads."""
         return self._network
 
     @property
     def trainable_variables(self) -> list[tf.Variable]:
+        """Those that training moves."""
         return [variable for variable in self._network if variable.trainable]
 
     @property
     def non_trainable_variables(self) -> list[tf.Variable]:
+        """Moving statistics."""
         return [variable for variable in self._network if not variable.trainable]
 
     def count_params(self) -> int:
+        """Numbers in all weights."""
         return sum(int(np.prod(variable.shape)) for variable in self._network)
 
     def __call__(
@@ -264,26 +268,7 @@ def _mended(function: Any, folder: str | Path):
         return function
     for node in stops:
         node.op = "Identity"
-    random: set[str] = set()
-    for node in graph.node:  # in topological order
-        if node.op in _RANDOM or any(_producer(name) in random for name in node.input):
-            random.add(node.name)
-    entering = {
-        name
-        for node in graph.node
-        if _in_network(node.name)
-        for name in node.input
-        if _producer(name) in random
-        and not _in_network(_producer(name))
-        and not name.startswith("^")
-    }
-    if random and len(entering) != 1:
-        raise ValueError(
-            f"{str(folder)!r} changes its input at random when it trains, and where "
-            "its network begins can't be told. Import its "
-            "weights into a SimCLR ResNet instead: --encoder=r50_1x_sk0, or which one "
-            "it is"
-        )
+    entering = _random_inputs(graph, folder)
     images = function.inputs[0].op.name
     for node in graph.node:
         if _in_network(node.name):
@@ -334,6 +319,30 @@ def _mended(function: Any, folder: str | Path):
             }
 
     return call
+
+
+def _random_inputs(graph: Any, folder: str | Path) -> set[str]:
+    """The tensor that enters the network and depends on a random number, if any."""
+    random: set[str] = set()
+    for node in graph.node:  # in topological order
+        if node.op in _RANDOM or any(_producer(name) in random for name in node.input):
+            random.add(node.name)
+    entering = {
+        name
+        for node in graph.node
+        if _in_network(node.name)
+        for name in node.input
+        if _producer(name) in random
+        and not _in_network(_producer(name))
+        and not name.startswith("^")
+    }
+    if random and len(entering) != 1:
+        raise ValueError(
+            f"{str(folder)!r} changes its input at random when it trains, and where "
+            "its network begins can't be told. Import its weights into a SimCLR "
+            "ResNet instead: --encoder=r50_1x_sk0, or which one it is"
+        )
+    return entering
 
 
 def _needed_for(graph: Any, wanted: list[str]) -> set[str]:

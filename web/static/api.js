@@ -1,3 +1,4 @@
+// @ts-check
 // Talks to the server. Reads are plain; what changes something goes through a queue that outlives a reload and a dead server.
 
 import { byId, fail } from "./dom.js";
@@ -13,7 +14,13 @@ export function randomName() {
   return [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-export class Refused extends Error {}
+/** The server's no, with its HTTP status. */
+export class Refused extends Error {
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
 
 /** fetch, with words for people where no server answers. */
 async function ask(path, options) {
@@ -33,9 +40,7 @@ async function answerOf(response) {
   } catch {
     // not JSON: the status has to do
   }
-  const error = new Refused(message);
-  error.status = response.status;
-  throw error;
+  throw new Refused(message, response.status);
 }
 
 export async function get(path, parameters = {}) {

@@ -1,8 +1,12 @@
+// @ts-check
 // Builds elements. Text only ever goes in as text, so markup in a file name or label stays what it is.
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An element with properties, event listeners (on...), attributes (anything with a hyphen, and role) and children. */
+/**
+ * An element with properties, event listeners (on...), attributes (anything with a hyphen, and role) and children.
+ * @returns {any}
+ */
 export function el(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -24,18 +28,21 @@ export function svg(tag, attributes = {}, ...children) {
   return element;
 }
 
+/** @type {(id: string) => any} */
 export const byId = (id) => document.getElementById(id);
 
 export function announce(text) {
   byId("announce").textContent = text;
 }
 
+let failing; // takes the message away again
+
 export function fail(error) {
   const box = byId("error");
   box.textContent = error.message || String(error);
   box.hidden = false;
-  clearTimeout(fail.timer);
-  fail.timer = setTimeout(() => (box.hidden = true), 12000);
+  clearTimeout(failing);
+  failing = setTimeout(() => (box.hidden = true), 12000);
 }
 
 /** A number for people: three digits that count. */

@@ -1,3 +1,4 @@
+// @ts-check
 // A condition on the columns of the crop table: picked from lists, or written as SQL.
 
 import { el } from "./dom.js";

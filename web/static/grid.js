@@ -1,3 +1,4 @@
+// @ts-check
 // A grid of crops of any length: only what is on the screen, and a screen before and after it, is in the document.
 
 import { announce, el } from "./dom.js";
@@ -100,6 +101,7 @@ export class Grid {
   async page(number) {
     if (number < 0 || (this.total && number * PAGE >= this.total)) return;
     if (this.pages.has(number)) return this.pages.get(number).promise;
+    /** @type {any} */
     const entry = {};
     const view = this.view;
     this.pages.set(number, entry);

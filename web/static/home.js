@@ -1,3 +1,4 @@
+// @ts-check
 // Taking the class home: what, in which format, and the card that goes with it.
 
 import { send } from "./api.js";

@@ -1,3 +1,4 @@
+// @ts-check
 // Which screen is shown: the start, or the session that the address names.
 
 import { get } from "./api.js";
@@ -16,12 +17,14 @@ byId("help-button").addEventListener("click", () => byId("help").showModal());
 byId("error").addEventListener("click", () => (byId("error").hidden = true));
 byId("home").addEventListener("click", () => (location.hash = ""));
 document.addEventListener("keydown", (event) => {
-  if (event.key === "?" && !event.target.closest("input, textarea")) byId("help").showModal();
+  const target = /** @type {Element} */ (event.target);
+  if (event.key === "?" && !target.closest("input, textarea")) byId("help").showModal();
 });
 
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();
-  (document.querySelector(".cell[tabindex='0'], .grid") || byId("main")).focus();
+  const first = /** @type {HTMLElement} */ (document.querySelector(".cell[tabindex='0'], .grid"));
+  (first || byId("main")).focus();
 });
 
 let shown = new AbortController(); // of the screen that is shown; what belongs to an earlier one stops

@@ -1,3 +1,4 @@
+// @ts-check
 // All crops at places in the plane, alike ones near each other: colour by label, score or mark; a lasso selects.
 
 import { getBytes, send } from "./api.js";

@@ -1,3 +1,4 @@
+// @ts-check
 // What is known: marks, histogram with the threshold, estimates from the random sample, rounds, stop signal.
 
 import { el, many, percent, short, svg } from "./dom.js";

@@ -1,3 +1,4 @@
+// @ts-check
 // The crop in its photo, with its box and those of the other crops in it.
 
 import { get } from "./api.js";
@@ -61,12 +62,17 @@ export async function openCrop(grid, index) {
     draw();
   }
 
+  function answer(relevant) {
+    grid.options.onmark([grid.crop(at)], relevant);
+    step(1);
+  }
+
   dialog.onkeydown = (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "ArrowRight") step(1);
     else if (event.key === "ArrowLeft") step(-1);
-    else if (grid.options.marks && ["y", "1"].includes(event.key.toLowerCase())) (grid.options.onmark([grid.crop(at)], true), step(1));
-    else if (grid.options.marks && ["n", "0"].includes(event.key.toLowerCase())) (grid.options.onmark([grid.crop(at)], false), step(1));
+    else if (grid.options.marks && ["y", "1"].includes(event.key.toLowerCase())) answer(true);
+    else if (grid.options.marks && ["n", "0"].includes(event.key.toLowerCase())) answer(false);
     else if (grid.options.marks && event.key.toLowerCase() === "u") grid.options.onmark([grid.crop(at)], null);
     else return;
     event.preventDefault();

@@ -1,3 +1,4 @@
+// @ts-check
 // The first screen: go on with a session, or start one in one of three ways.
 
 import { get, send, sendFile } from "./api.js";

@@ -1,3 +1,4 @@
+// @ts-check
 // A session: the grid, the tools above it and the panel beside it.
 
 import { by, get, queue } from "./api.js";
@@ -22,6 +23,7 @@ export async function workScreen(pool, session, signal) {
   const base = `/api/sessions/${session}`;
   const view = { ranking: -1, sort: "best", where: "", among: "" };
   let wanted = { ...view }; // what was asked for last; becomes the view when it is there
+  /** @type {any} */
   let state = null;
   const pending = new Map(); // crop id -> marks on their way
   let lines = 0; // of the journal, as far as this tab knows what is in them
