@@ -20,8 +20,11 @@ from typing import Any, TypeVar
 
 from absl import flags
 
-from curation.config import overlay, read_config
+from curation.config import DeviceConfig, overlay, read_config
 from curation.old_calls import translated
+from data.formats.base import SourceOptions
+from data.formats.registry import READABLE, spellings
+from simclr_tf2.config import PRECISIONS, EncoderConfig
 
 Request = TypeVar("Request")
 _WIDTH = 88
@@ -72,6 +75,45 @@ def define_common(values: flags.FlagValues, *, embeddings: bool = True) -> None:
         "config",
         "",
         "More settings: a JSON file, or JSON such as '{\"embed_batch\": 8}'.",
+        flag_values=values,
+    )
+
+
+def define_source_and_encoder(values: flags.FlagValues) -> None:
+    """Flags of what is read and what embeds it."""
+    flags.DEFINE_enum(
+        "format",
+        SourceOptions.format,
+        spellings(READABLE),
+        "What data is; auto tells by name and layout.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "variant",
+        SourceOptions.variant,
+        "CropAndWeed: which classes, a predefined variant or one of the data set's "
+        "own.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "encoder",
+        EncoderConfig().name,
+        "Network: efficientnet_lite0 (works offline), resnet50, a SimCLR ResNet such "
+        "as r50_1x_sk0, or saved_model.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "weights",
+        EncoderConfig().weights,
+        "'imagenet', 'random', a file such as runs/a/encoder.weights.h5, or a "
+        "SavedModel: folder, gs:// or https://.",
+        flag_values=values,
+    )
+    flags.DEFINE_enum(
+        "mixed_precision",
+        DeviceConfig.mixed_precision,
+        PRECISIONS,
+        "Arithmetic; bfloat16 also pays on CPUs with AMX.",
         flag_values=values,
     )
 

@@ -15,28 +15,11 @@ from __future__ import annotations
 from absl import flags
 
 import command_line
-from curation.config import DeviceConfig, EmbedConfig, EmbedRequest
-from data.formats.base import SourceOptions
-from data.formats.registry import READABLE, spellings
-from simclr_tf2.config import PRECISIONS, EncoderConfig
+from curation.config import EmbedConfig, EmbedRequest
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("data", "", "What to embed; see above.", flag_values=FLAGS)
 flags.DEFINE_string("embeddings", "", "Folder to write.", flag_values=FLAGS)
-flags.DEFINE_string(
-    "encoder",
-    EncoderConfig().name,
-    "Network: efficientnet_lite0 (works offline), resnet50, a SimCLR ResNet such as "
-    "r50_1x_sk0, or saved_model.",
-    flag_values=FLAGS,
-)
-flags.DEFINE_string(
-    "weights",
-    EncoderConfig().weights,
-    "'imagenet', 'random', a file such as runs/a/encoder.weights.h5, or a SavedModel: "
-    "folder, gs:// or https://.",
-    flag_values=FLAGS,
-)
 flags.DEFINE_integer(
     "image_size",
     EmbedConfig.image_size,
@@ -44,26 +27,7 @@ flags.DEFINE_integer(
     lower_bound=32,
     flag_values=FLAGS,
 )
-flags.DEFINE_enum(
-    "format",
-    SourceOptions.format,
-    spellings(READABLE),
-    "What data is; auto tells by name and layout.",
-    flag_values=FLAGS,
-)
-flags.DEFINE_string(
-    "variant",
-    SourceOptions.variant,
-    "CropAndWeed: which classes, a predefined variant or one of the data set's own.",
-    flag_values=FLAGS,
-)
-flags.DEFINE_enum(
-    "mixed_precision",
-    DeviceConfig.mixed_precision,
-    PRECISIONS,
-    "Arithmetic; bfloat16 also pays on CPUs with AMX.",
-    flag_values=FLAGS,
-)
+command_line.define_source_and_encoder(FLAGS)
 command_line.define_common(FLAGS, embeddings=False)
 
 

@@ -21,14 +21,10 @@ from absl import flags
 import command_line
 from curation.config import DeviceConfig, FinetuneConfig, FinetuneRequest
 from curation.presets import PRESETS
-from data.formats.base import SourceOptions
-from data.formats.registry import READABLE, spellings
 from simclr_tf2.config import (
     OBJECTIVES,
-    PRECISIONS,
     STRATEGIES,
     AugmentConfig,
-    EncoderConfig,
     TrainerConfig,
 )
 
@@ -38,16 +34,6 @@ flags.DEFINE_string(
     "run_dir", "", "Folder for everything this run makes.", flag_values=FLAGS
 )
 flags.DEFINE_enum("preset", "", ["", *PRESETS], "Start from these.", flag_values=FLAGS)
-flags.DEFINE_string(
-    "encoder", EncoderConfig().name, "Network to start from.", flag_values=FLAGS
-)
-flags.DEFINE_string(
-    "weights",
-    EncoderConfig().weights,
-    "'imagenet', 'random', a file such as runs/a/encoder.weights.h5, or a SavedModel: "
-    "folder, gs:// or https://.",
-    flag_values=FLAGS,
-)
 flags.DEFINE_enum(
     "objective", FinetuneConfig.objective, OBJECTIVES, "What for.", flag_values=FLAGS
 )
@@ -91,29 +77,13 @@ flags.DEFINE_string(
     flag_values=FLAGS,
 )
 flags.DEFINE_enum(
-    "format",
-    SourceOptions.format,
-    spellings(READABLE),
-    "What data is.",
-    flag_values=FLAGS,
-)
-flags.DEFINE_string(
-    "variant", SourceOptions.variant, "CropAndWeed: which classes.", flag_values=FLAGS
-)
-flags.DEFINE_enum(
     "strategy",
     DeviceConfig.strategy,
     STRATEGIES,
     "One device; all GPUs of this machine; machines of TF_CONFIG; a TPU.",
     flag_values=FLAGS,
 )
-flags.DEFINE_enum(
-    "mixed_precision",
-    DeviceConfig.mixed_precision,
-    PRECISIONS,
-    "Arithmetic; bfloat16 also pays on CPUs with AMX.",
-    flag_values=FLAGS,
-)
+command_line.define_source_and_encoder(FLAGS)
 command_line.define_common(FLAGS, embeddings=False)
 
 

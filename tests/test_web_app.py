@@ -1,5 +1,6 @@
 """The server through Starlette's in-process client: security, pictures, actions."""
 
+import dataclasses
 import io
 import json
 import threading
@@ -7,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
 from curation.embed_query import embed_upload
@@ -15,6 +17,7 @@ from curation.pool import Pool
 from data.crop_table import CropTable
 from data.embeddings import EmbeddingSet
 from tests.conftest import WISH
+from web import requests
 from web.app import STATIC, Page, make_app
 from web.overview import Overview
 from web.photos import Photos
@@ -272,12 +275,12 @@ def test_marks_undo_and_state(client, page, session):
             {"marks": {"c0": True}, "sort": "best"},
             "crop must name crops of this embedding set; unknown: 'c0'",
         ),
-        ("mark", {"marks": {"c0": True}, "sort": "x"}, "sort one of"),
+        ("mark", {"marks": {"c0": True}, "sort": "x"}, "sort must be one of"),
         ("audit", {"size": 5}, "size must be from 10 to 1000; got 5"),
         (
             "threshold",
             {"value": "0.5", "scale": "cosine"},
-            "value must be a confidence from 0 to 1 or a cosine from -1 to 1",
+            "value must be a number; got '0.5'",
         ),
         ("shown", {"ranking": 99}, "ranking must be from 0 to 0; got 99"),
         ("learn", {}, "audit must have answers"),
@@ -459,3 +462,28 @@ def test_a_value_is_computed_once_however_many_ask():
     recent.get("c", lambda: 6)
     recent.get("d", lambda: 7)
     assert recent.get("a", lambda: 9) == 9  # dropped: only two are kept
+
+
+def kinds(of=requests.Action):
+    return [of, *(kind for child in of.__subclasses__() for kind in kinds(child))]
+
+
+def test_every_field_of_every_request_is_checked():
+    assert len(kinds()) == 9
+    for kind in kinds():
+        for item in dataclasses.fields(kind):
+            assert item.type in requests._TYPES, (kind, item.name)
+
+
+@pytest.mark.parametrize(
+    ("value", "scale", "fits"),
+    [(0, "confidence", True), (-0.1, "confidence", False), (-1, "cosine", True)],
+)
+def test_a_threshold_is_on_its_scale(value, scale, fits):
+    body = requests.ThresholdAction(value=value, scale=scale)
+    if fits:
+        body.check()
+        return
+    with pytest.raises(HTTPException) as refused:
+        body.check()
+    assert "confidence from 0 to 1 or a cosine from -1" in refused.value.detail

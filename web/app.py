@@ -23,8 +23,6 @@ from starlette.staticfiles import StaticFiles
 
 from artifacts.files import back_up
 from curation.embed_query import embed_upload
-from curation.session import SORTS
-from curation.session_facts import USES
 from data.formats.registry import FORMATS, WRITABLE
 from data.images import ImageError
 from web import answers
@@ -35,15 +33,18 @@ from web.photos import SIZES, Photos
 from web.priority import lower_priority
 from web.requests import (
     UPLOAD_BYTES,
-    json_body,
-    marks_in,
+    Action,
+    Area,
+    AuditAction,
+    ExportAction,
+    MarkAction,
+    Names,
+    NewSession,
+    RankingAction,
+    ThresholdAction,
+    body_as,
     number_in_query,
-    ranking_in,
     read_body,
-    text_in,
-    texts_in,
-    threshold_in,
-    who,
     whole_number,
 )
 from web.security import Security
@@ -53,7 +54,6 @@ from web.worker import Worker, WorkerDied
 STATIC = Path(__file__).parent / "static"
 PAGE = 400  # crops in one answer, at most
 FIRST = 60  # crops on the first screen, about
-AUDIT_SIZE = (10, 1000)
 _NEVER_CHANGES = {"cache-control": "private, max-age=31536000, immutable"}
 
 Result = TypeVar("Result")
@@ -231,10 +231,7 @@ class Page:
 
     async def select(self, request: Request) -> Response:
         """The crops in an area of the map, kept under a name."""
-        body = await json_body(request)
-        rows = body.get("rows")
-        if not isinstance(rows, list):
-            raise HTTPException(400, "rows must be a list of row numbers")
+        rows = (await body_as(request, Area)).rows
 
         def work() -> dict[str, Any]:
             name = self.overview.select(rows)
@@ -278,23 +275,18 @@ class Page:
 
     async def create(self, request: Request) -> Response:
         """Starts a session."""
-        body = await json_body(request)
+        new = await body_as(request, NewSession)
         names = ("name", "pool", "class_name", "use")
-        facts = {name: text_in(body, name) for name in names}
-        if facts["use"] not in USES:
-            raise HTTPException(
-                400, f"use must be one of {', '.join(USES)}; got {facts['use']!r}"
-            )
-        crops, uploads = (texts_in(body, name) for name in ("crops", "uploads"))
+        facts = {name: getattr(new, name) for name in names}
         return await self._answer(
-            lambda: {"session": self.sessions.create(facts, crops, uploads)}
+            lambda: {"session": self.sessions.create(facts, new.crops, new.uploads)}
         )
 
     async def rename(self, request: Request) -> Response:
         """Changes the name of a session or of its class."""
-        body = await json_body(request)
-        names = ("name", "class_name")
-        facts = {name: text_in(body, name) for name in names if name in body}
+        names = await body_as(request, Names)
+        stated = {"name": names.name, "class_name": names.class_name}
+        facts = {name: text for name, text in stated.items() if text is not None}
         name = request.path_params["session"]
         await self._in_thread("work", lambda: self.sessions.rename(name, facts))
         return JSONResponse({"renamed": True})
@@ -333,17 +325,12 @@ class Page:
 
     async def mark(self, request: Request) -> Response:
         """Enters marks; answers once they are on the disk."""
-        body = await json_body(request)
-        marks, (by, action) = marks_in(body), who(body)
-        ranking, sort = body.get("ranking", 0), text_in(body, "sort")
-        if not isinstance(ranking, int) or sort not in SORTS:
-            raise HTTPException(
-                400,
-                f"ranking must be a number and sort one of {', '.join(SORTS)}",
-            )
+        one = await body_as(request, MarkAction)
         line, left_out = await self._in_thread(
             "mark",
-            lambda: self._session(request).mark(marks, by, action, ranking, sort),
+            lambda: self._session(request).mark(
+                one.marks, one.by, one.action, one.ranking, one.sort
+            ),
         )
         return JSONResponse({"line": line, "left_out": left_out})
 
@@ -356,28 +343,33 @@ class Page:
 
     async def undo(self, request: Request) -> Response:
         """Takes back this person's last action."""
-        by, action = who(await json_body(request))
-        return await self._line(request, lambda one: one.step("undo", by, action))
+        who = await body_as(request, Action)
+        return await self._line(
+            request, lambda one: one.step("undo", who.by, who.action)
+        )
 
     async def redo(self, request: Request) -> Response:
         """Does again what was undone."""
-        by, action = who(await json_body(request))
-        return await self._line(request, lambda one: one.step("redo", by, action))
+        who = await body_as(request, Action)
+        return await self._line(
+            request, lambda one: one.step("redo", who.by, who.action)
+        )
 
     async def shown(self, request: Request) -> Response:
         """Notes which crops a person has looked at."""
-        body = await json_body(request)
-        by, action = who(body)
+        body = await body_as(request, RankingAction)
         return await self._line(
-            request, lambda one: one.show(ranking_in(body, one), by, action)
+            request, lambda one: one.show(body.number(one), body.by, body.action)
         )
 
     async def threshold(self, request: Request) -> Response:
         """Sets from which score on a crop counts."""
-        body = await json_body(request)
-        (value, scale), (by, action) = threshold_in(body), who(body)
+        body = await body_as(request, ThresholdAction)
         return await self._line(
-            request, lambda one: one.set_threshold(value, scale, by, action)
+            request,
+            lambda one: one.set_threshold(
+                float(body.value), body.scale, body.by, body.action
+            ),
         )
 
     async def estimate(self, request: Request) -> Response:
@@ -390,49 +382,40 @@ class Page:
 
     async def audit(self, request: Request) -> Response:
         """Draws a random sample."""
-        body = await json_body(request)
-        size, (least, most) = body.get("size"), AUDIT_SIZE
-        if not isinstance(size, int) or not least <= size <= most:
-            raise HTTPException(
-                400, f"size must be from {least} to {most}; got {size!r}"
-            )
-        by, action = who(body)
+        body = await body_as(request, AuditAction)
         return await self._line(
-            request, lambda one: one.draw_audit(size, by, action), "work"
+            request, lambda one: one.draw_audit(body.size, body.by, body.action), "work"
         )
 
     async def learn(self, request: Request) -> Response:
         """Turns the answers of the audit into marks."""
-        by, action = who(await json_body(request))
-        return await self._line(request, lambda one: one.learn_answers(by, action))
+        who = await body_as(request, Action)
+        return await self._line(
+            request, lambda one: one.learn_answers(who.by, who.action)
+        )
 
     # Exports
 
     async def export(self, request: Request) -> Response:
         """Starts writing the class in a format."""
-        body = await json_body(request)
-        kind, what, class_name = (
-            text_in(body, name) for name in ("format", "what", "class_name")
-        )
-        number = body.get("ranking")
-        if kind not in WRITABLE or not isinstance(number, int) or number < 0:
-            raise HTTPException(
-                400,
-                f"format must be one of {', '.join(WRITABLE)}, and ranking a number",
-            )
+        body = await body_as(request, ExportAction)
         job = await self._in_thread(
             "work",
             lambda: start_export(
-                self._session(request), number, what, class_name, kind
+                self._session(request),
+                body.ranking,
+                body.what,
+                body.class_name,
+                body.format,
             ),
         )
-        left_out = await self._worker.run(run_export_job, job)
+        written, left_out = await self._worker.run(run_export_job, job)
         session = request.path_params["session"]
         return JSONResponse(
             {
                 "folder": str(job.folder),
                 "download": f"/api/sessions/{session}/exports/{job.folder.name}.zip",
-                "crops": len(job.selection.rows),
+                "crops": written,
                 "left_out": left_out,
             }
         )
@@ -449,11 +432,11 @@ class Page:
 
     async def save_probe(self, request: Request) -> Response:
         """Saves what was learned, for the terminal."""
-        body = await json_body(request)
+        body = await body_as(request, RankingAction)
 
         def work() -> dict[str, str]:
             session = self._session(request)
-            number = ranking_in(body, session)
+            number = body.number(session)
             assert session.journal.folder is not None
             folder = session.journal.folder / "probe"
             back_up(folder)

@@ -39,10 +39,12 @@ def start_export(
     return ExportJob(selection, kind, folder / name, card)
 
 
-def run_export_job(job: ExportJob) -> list[str]:
-    """Writes it; some formats load TensorFlow. Returns what was left out."""
+def run_export_job(job: ExportJob) -> tuple[int, list[str]]:
+    """Writes it; some formats load TensorFlow. Returns how many crops it holds, and
+    what was left out.
+    """
     report = export(job.selection, format=job.format, folder=job.folder, card=job.card)
-    return report.left_out()
+    return report.written, report.left_out()
 
 
 def exports_of(session: LiveSession) -> Path:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from curation.session import SORTS
+from curation.session_facts import USES
+from data.formats.registry import WRITABLE
 from web.live import LiveSession
 
+AUDIT_SIZE = (10, 1000)
 UPLOAD_BYTES = 20_000_000
 JSON_BYTES = 5_000_000
 _TEXT, _TEXTS = 4000, 1000  # letters of a text, and texts in a list, at most
@@ -26,7 +32,7 @@ async def read_body(request: Request, most: int) -> bytes:
     return b"".join(parts)
 
 
-async def json_body(request: Request) -> dict[str, Any]:
+async def _json_object(request: Request) -> dict[str, Any]:
     """The body as a JSON object."""
     kind = request.headers.get("content-type", "").partition(";")[0]
     if kind != "application/json":
@@ -40,75 +46,189 @@ async def json_body(request: Request) -> dict[str, Any]:
     return body
 
 
-def text_in(body: dict[str, Any], name: str) -> str:
-    """A text of a body, "" where there is none."""
-    value = body.get(name, "")
-    if not isinstance(value, str) or len(value) > _TEXT:
-        raise HTTPException(
-            400, f"{name} must be a text of at most {_TEXT:,} characters"
-        )
-    return value
+@dataclass(frozen=True, kw_only=True)
+class Action:
+    """What somebody does.
+
+    Attributes:
+        by: who.
+        action: an id, by which an action that is sent again is known.
+    """
+
+    by: str = ""
+    action: str = ""
+
+    def check(self) -> None:
+        """Refuses what its types don't rule out yet."""
 
 
-def texts_in(body: dict[str, Any], name: str) -> list[str]:
-    """A list of texts of a body."""
-    values = body.get(name, [])
-    if (
-        not isinstance(values, list)
-        or not all(isinstance(value, str) for value in values)
-        or len(values) > _TEXTS
-    ):
-        raise HTTPException(400, f"{name} must be a list of at most {_TEXTS:,} texts")
-    return values
+@dataclass(frozen=True, kw_only=True)
+class MarkAction(Action):
+    """Marks, made in a list."""
+
+    marks: dict[str, bool | None]  # None takes a mark back
+    ranking: int = 0
+    sort: str = ""
+
+    def check(self) -> None:
+        """The order must be one that there is."""
+        if not self.marks:
+            raise HTTPException(400, _MARKS)
+        if self.sort not in SORTS:
+            raise HTTPException(400, f"sort must be one of {', '.join(SORTS)}")
 
 
-def who(body: dict[str, Any]) -> tuple[str, str]:
-    """Who acts, and the action's id."""
-    return text_in(body, "by"), text_in(body, "action")
+@dataclass(frozen=True, kw_only=True)
+class RankingAction(Action):
+    """Something about a ranking."""
+
+    ranking: int
+
+    def number(self, session: LiveSession) -> int:
+        """The ranking, if there is one of that number."""
+        most = len(session.journal.lines)
+        if not 0 <= self.ranking <= most:
+            raise ValueError(f"ranking must be from 0 to {most}; got {self.ranking}")
+        return self.ranking
 
 
-def marks_in(body: dict[str, Any]) -> dict[str, bool | None]:
-    """crop id -> relevant, or None to take a mark back."""
-    marks = body.get("marks")
-    if (
-        not isinstance(marks, dict)
-        or not marks
-        or not all(value in (True, False, None) for value in marks.values())
-    ):
-        raise HTTPException(
-            400,
-            "marks must be an object of crop id -> true, false or null, with at least "
-            "one",
-        )
-    return {name: None if mark is None else bool(mark) for name, mark in marks.items()}
-
-
-_LEAST = {"confidence": 0, "cosine": -1}
-
-
-def threshold_in(body: dict[str, Any]) -> tuple[float, str]:
+@dataclass(frozen=True, kw_only=True)
+class ThresholdAction(Action):
     """A threshold as it is displayed, and its scale."""
-    value, scale = body.get("value"), text_in(body, "scale")
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or scale not in _LEAST
-        or not _LEAST[scale] <= value <= 1
-    ):
-        raise HTTPException(
-            400,
-            "value must be a confidence from 0 to 1 or a cosine from -1 to 1, and "
-            f"scale say which; got {value!r} and {scale!r}",
-        )
-    return float(value), scale
+
+    value: float
+    scale: str
+
+    def check(self) -> None:
+        """The value must be on the scale."""
+        least = {"confidence": 0, "cosine": -1}.get(self.scale)
+        if least is None or not least <= self.value <= 1:
+            raise HTTPException(
+                400,
+                "value must be a confidence from 0 to 1 or a cosine from -1 to 1, and "
+                f"scale say which; got {self.value!r} and {self.scale!r}",
+            )
 
 
-def ranking_in(body: dict[str, Any], session: LiveSession) -> int:
-    """The number of a ranking that there is."""
-    ranking, most = body.get("ranking"), len(session.journal.lines)
-    if not isinstance(ranking, int) or not 0 <= ranking <= most:
-        raise ValueError(f"ranking must be from 0 to {most}; got {ranking!r}")
-    return ranking
+@dataclass(frozen=True, kw_only=True)
+class AuditAction(Action):
+    """How many crops to draw."""
+
+    size: int
+
+    def check(self) -> None:
+        """Few say little, many are never marked."""
+        least, most = AUDIT_SIZE
+        if not least <= self.size <= most:
+            raise HTTPException(
+                400, f"size must be from {least} to {most}; got {self.size!r}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewSession(Action):
+    """What a session starts from."""
+
+    name: str = ""
+    pool: str = ""  # condition
+    class_name: str = ""
+    use: str = ""
+    crops: list[str] = field(default_factory=list)
+    uploads: list[str] = field(default_factory=list)
+
+    def check(self) -> None:
+        """The use must be one that there is."""
+        if self.use not in USES:
+            raise HTTPException(
+                400, f"use must be one of {', '.join(USES)}; got {self.use!r}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Names(Action):
+    """New names; None leaves one as it is."""
+
+    name: str | None = None
+    class_name: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportAction(Action):
+    """What to write, and as what."""
+
+    format: str = ""
+    what: str = ""
+    class_name: str = ""
+    ranking: int = -1
+
+    def check(self) -> None:
+        """The format must be one that is written."""
+        if self.format not in WRITABLE or self.ranking < 0:
+            raise HTTPException(
+                400,
+                f"format must be one of {', '.join(WRITABLE)}, and ranking a number",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Area(Action):
+    """Rows of crops in an area of the map."""
+
+    rows: list[int]
+
+
+Body = TypeVar("Body", bound=Action)
+_MARKS = "marks must be an object of crop id -> true, false or null, with at least one"
+# A field's type -> whether a value is of it, and what it must be.
+_TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "str": (
+        lambda value: isinstance(value, str) and len(value) <= _TEXT,
+        f"a text of at most {_TEXT:,} characters",
+    ),
+    "int": (lambda value: type(value) is int, "a whole number"),
+    "float": (lambda value: type(value) in (int, float), "a number"),
+    "list[str]": (
+        lambda value: (
+            isinstance(value, list)
+            and len(value) <= _TEXTS
+            and all(isinstance(one, str) for one in value)
+        ),
+        f"a list of at most {_TEXTS:,} texts",
+    ),
+    "list[int]": (
+        lambda value: (
+            isinstance(value, list) and all(type(one) is int for one in value)
+        ),
+        "a list of row numbers",
+    ),
+    "dict[str, bool | None]": (
+        lambda value: (
+            isinstance(value, dict)
+            and all(one is None or type(one) is bool for one in value.values())
+        ),
+        _MARKS.removeprefix("marks must be "),
+    ),
+}
+_TYPES["str | None"] = _TYPES["str"]
+
+
+async def body_as(request: Request, kind: type[Body]) -> Body:
+    """The request's JSON as one of the classes above: every field of its type, and
+    checked.
+    """
+    stated = await _json_object(request)
+    for item in fields(kind):
+        is_of_type, wanted = _TYPES[str(item.type)]
+        required = item.default is MISSING and item.default_factory is MISSING
+        given = item.name in stated
+        if (given and not is_of_type(stated[item.name])) or (required and not given):
+            got = repr(stated[item.name])[:100] if given else "nothing"
+            raise HTTPException(400, f"{item.name} must be {wanted}; got {got}")
+    body = kind(
+        **{item.name: stated[item.name] for item in fields(kind) if item.name in stated}
+    )
+    body.check()
+    return body
 
 
 def whole_number(
