@@ -275,7 +275,7 @@ def test_every_export_is_whole_with_a_card_or_not_there(
     assert "not estimated" in (folder / "card.md").read_text()
     with pytest.raises(ValueError, match="export must go to a new folder"):
         written(selection, kind, tmp_path)
-    monkeypatch.setattr("curation.export.card_text", lambda facts: 1 / 0)
+    monkeypatch.setattr("curation.exporting.card_text", lambda facts: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         export(selection, format=kind, folder=tmp_path / "other", card=card())
     assert [path.name for path in tmp_path.iterdir()] == [kind]
