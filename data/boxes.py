@@ -173,7 +173,7 @@ def check_convention(
         doubt = " if that is what they are" if len(better) > 1 else ""
         raise ValueError(
             f"{message}. They fit as {' or '.join(better)}: give "
-            f"--boxes={better[0]}{doubt}"
+            f'--config=\'{{"boxes": "{better[0]}"}}\'{doubt}'
         )
     reach = np.nanpercentile(corners[:, 2:] / sizes, 99)
     if np.isfinite(reach) and reach > 1 and fits(corners / reach, sizes).mean() >= 0.9:
@@ -181,7 +181,7 @@ def check_convention(
             f"{message}. They fit once scaled by about {1 / reach:.2f}: they were "
             "drawn on larger images than these. Give the "
             "images at their full size, or say which size the boxes belong to, such as "
-            "--box_size=1920x1088"
+            '--config=\'{"box_size": "1920x1088"}\''
         )
     raise ValueError(
         f"{message}. No convention fits ({', '.join(CONVENTIONS)}); are these the "

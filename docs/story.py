@@ -2,8 +2,7 @@
 
     python docs/story.py photos photos/beet/0017.jpg out
 
-`photos` has a folder by class, whose names answer here in a person's stead.
-"""
+`photos` has a folder by class, whose names answer here in a person's stead."""
 
 import sys
 from pathlib import Path
@@ -23,7 +22,7 @@ ENCODER = EncoderConfig("efficientnet_lite0")
 
 
 def story(photos, query, out, *, encoder=ENCODER, config=None, per_round=20):
-    """Returns P@10 of the three lists, and what the audit says of the class."""
+    """P@10 of three lists (the last over unmarked crops), and what the audit says."""
     crops, out = read_crops(photos), Path(out)
 
     # 1. A pretrained network's second-to-last layer, and the crops like the query.
@@ -31,8 +30,8 @@ def story(photos, query, out, *, encoder=ENCODER, config=None, per_round=20):
     lists = [Session(frozen, query=query).rank(10)]
 
     # 2. The same after contrastive fine-tuning on all crops, without labels.
-    config = config or FinetuneConfig(encoder=encoder)
-    pool = Pool(finetune(crops, config=config, run_dir=out / "run").embeddings)
+    how = config or FinetuneConfig(encoder=encoder)
+    pool = Pool(finetune(crops, config=how, run_dir=out / "run").embeddings)
     session = Session(pool, query=query, folder=out / "session", class_name="found")
     lists.append(session.rank(10))
 
@@ -40,20 +39,21 @@ def story(photos, query, out, *, encoder=ENCODER, config=None, per_round=20):
     classes = pool.table.column("label_name")
     wanted = classes[pool.table.find(str(query))[0]]
 
-    def answer(ids):
+    def judge(ids):  # a person's part
         return {crop: bool(classes[pool.table.row_of(crop)] == wanted) for crop in ids}
 
     for _ in range(3):
-        session.mark(answer(session.suggest(per_round)))
+        session.mark(judge(session.suggest(per_round)))
     lists.append(session.rank(10, unmarked=True))
 
     # 4. A random sample says how good it is; the class goes where it is used.
-    session.answer(answer(session.audit(per_round)))
+    session.answer(judge(session.audit(per_round)))
+    known = session.estimate()
     export(session.select(), format="csv", folder=out / "class", card=session.card())
     precisions = [float((classes[one.rows] == wanted).mean()) for one in lists]
-    return precisions, session.estimate()
+    session.close()
+    return precisions, known
 
 
 if __name__ == "__main__":
-    for line in story(*sys.argv[1:4]):
-        print(line)
+    print(*story(*sys.argv[1:4]), sep="\n")

@@ -75,7 +75,8 @@ def test_a_confused_convention_is_refused_and_the_right_one_named(is_in, read_as
 
 def test_boxes_of_larger_images_are_refused_and_box_size_is_named():
     with pytest.raises(
-        ValueError, match=r"drawn on larger images .* --box_size=1920x1088"
+        ValueError,
+        match=r"drawn on larger images .* --config='{\"box_size\": \"1920x1088\"}'",
     ):
         check_convention(random_corners() * 3, "xyxy", SIZES, "file")
 
@@ -146,10 +147,11 @@ def test_boxes_are_made_whole_clipped_and_counted(tmp_path):
 def test_of_several_conventions_that_fit_the_same_order_is_named_first():
     boxes = np.array([[0.5, 0.5, 0.1, 0.1], [0.4, 0.6, 0.1, 0.1]])
     with pytest.raises(
-        ValueError, match="give --boxes=cxcywh_relative if that is what they are"
+        ValueError,
+        match='give --config=\'{"boxes": "cxcywh_relative"}\' if that is what they are',
     ):
         check_convention(boxes, "cxcywh", SIZES[:2], "file")
-    with pytest.raises(ValueError, match="give --boxes=cxcywh if"):
+    with pytest.raises(ValueError, match='give --config=\'{"boxes": "cxcywh"}\' if'):
         check_convention(
             np.array([[100.0, 50, 20, 40]]), "cxcywh_relative", SIZES[:1], "file"
         )

@@ -99,7 +99,7 @@ def test_corners_instead_of_sizes_are_refused_by_name(tmp_path):
 def test_resized_images_are_refused_until_the_size_of_the_boxes_is_given(tmp_path):
     path = make(tmp_path, size=(50, 40))
     with pytest.raises(
-        ValueError, match=r"has 50 x 40, stated is 100 x 80\. .*--box_size=100x80"
+        ValueError, match=r"has 50 x 40, stated is 100 x 80\. .*box_size.: .100x80"
     ):
         read_coco(path)
     table, _ = read_coco(path, box_size="100x80")

@@ -84,7 +84,7 @@ def test_a_crop_table_is_a_source(sources, tmp_path):
             SourceOptions(format="coco"),
             "data must be a file to be read as coco; .* is a folder",
         ),
-        ("folder", SourceOptions(format="voc"), "format must be one of auto, folder"),
+        ("folder", SourceOptions(format="morse"), "format must be one of auto, folder"),
     ],
 )
 def test_options_that_do_not_apply_are_refused(sources, kind, options, message):

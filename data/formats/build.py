@@ -120,7 +120,7 @@ def _check_stated(found: Annotations, sizes: Mapping[str, tuple[int, int]]) -> N
                 f"images must have the size that {found.source} states; {image} has "
                 f"{real[0]} x {real[1]}{turned}, stated is {width} x {height}. If all "
                 "were resized alike, give the size the boxes belong to: "
-                f"--box_size={width}x{height}"
+                f'--config=\'{{"box_size": "{width}x{height}"}}\''
             )
 
 

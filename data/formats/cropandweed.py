@@ -253,7 +253,7 @@ def _check_size(sizes: Mapping[str, tuple[int, int]]) -> None:
             "CropAndWeed's boxes were drawn; "
             f"{len(smaller)} of {len(sizes)} aren't, such as {smaller[0]} with {width} "
             f"x {height}. For resized copies use "
-            "--format=csv with --box_size"
+            "--format=csv with the setting box_size"
         )
 
 
