@@ -148,10 +148,10 @@ def test_of_several_conventions_that_fit_the_same_order_is_named_first():
     boxes = np.array([[0.5, 0.5, 0.1, 0.1], [0.4, 0.6, 0.1, 0.1]])
     with pytest.raises(
         ValueError,
-        match='give --config=\'{"boxes": "cxcywh_relative"}\' if that is what they are',
+        match=r"give --config='{.boxes.: .cxcywh_relative.}' if that is what they are",
     ):
         check_convention(boxes, "cxcywh", SIZES[:2], "file")
-    with pytest.raises(ValueError, match='give --config=\'{"boxes": "cxcywh"}\' if'):
+    with pytest.raises(ValueError, match=r"give --config='{.boxes.: .cxcywh.}' if"):
         check_convention(
             np.array([[100.0, 50, 20, 40]]), "cxcywh_relative", SIZES[:1], "file"
         )
