@@ -45,8 +45,7 @@ flags.DEFINE_integer(
 # The post's wish: a new class that no label tells apart.
 CRITERION = (
     "species = 'Sugar beet' AND true_leaves BETWEEN 4 AND 6 AND share_visible > 0.9 "
-    "AND "
-    "cut_off = 0"
+    "AND cut_off = 0"
 )
 TRAINED, EMBEDDED = 96, 128  # sides of the crops, in pixels
 COSINE_QUERIES = 300  # a class, at most; a simulated annotator takes longer:
@@ -172,8 +171,7 @@ def main(argv: list[str]) -> None:
         sheets[0],
         started,
         "fine-tune without labels and search again, some four minutes on two cores; "
-        "then "
-        "simulated marks and a table, two more",
+        "then simulated marks and a table, two more",
     )
 
     after, epochs = tuned_set(before, data)
@@ -218,8 +216,7 @@ def main(argv: list[str]) -> None:
         wished = f"Sample field (synthetic). Looked for, {found}:\n{CRITERION}"
     print(
         f"\n{wished}\nP@{k}, mean and 95 % bootstrap interval over random queries, "
-        "seed "
-        f"0.\nCosine: at most {COSINE_QUERIES} queries a class. Probe: {queries}, "
+        f"seed 0.\nCosine: at most {COSINE_QUERIES} queries a class. Probe: {queries}, "
         f"{rounds * PER_ROUND} simulated marks each,\nmeasured over crops that nobody "
         "marked.\n"
     )

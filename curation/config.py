@@ -233,8 +233,7 @@ def read_config(text: str) -> dict[str, Any]:
     except OSError as error:
         raise ValueError(
             f"config must be a JSON file, or JSON that begins with {{; {text!r} can't "
-            "be "
-            f"read: {error.strerror}"
+            f"be read: {error.strerror}"
         ) from None
     except ValueError as error:
         raise ValueError(f"config must be JSON; {text!r} isn't: {error}") from None

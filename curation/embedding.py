@@ -181,8 +181,7 @@ def print_next(embeddings: EmbeddingSet, left_out: int) -> None:
     folder = embeddings.folder
     print(
         f"\n{len(embeddings.table)} crops embedded, {left_out} unreadable ones left "
-        "out "
-        f"-> {folder}\n"
+        f"out -> {folder}\n"
         f"Next: python run_search.py --embeddings={folder} "
         "--query=<crop_id or image path> --sheet=out.png\n"
         f"  or: python run_page.py --embeddings={folder}   (mark in a browser)"

@@ -81,9 +81,8 @@ def encoder_of(embeddings: EmbeddingSet) -> Encoder:
     if weights.startswith(".."):
         raise ValueError(
             f"the encoder of {embeddings.folder} must lie at {weights!r} from there, "
-            "as "
-            "when it was made, and doesn't: copy it there, or move the set back beside "
-            "its run"
+            "as when it was made, and doesn't: copy it there, or move the set back "
+            "beside its run"
         )
     encoder = start_encoder(EncoderConfig(meta["encoder"], weights, meta["endpoint"]))
     if encoder.content_hash() != meta["encoder_hash"]:

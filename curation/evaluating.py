@@ -77,8 +77,7 @@ class EvaluateRequest:
         if not what and not self.predictions:
             raise ValueError(
                 "one of retrieval, simulate_label, simulate_where, audit or "
-                "predictions "
-                "must be given"
+                "predictions must be given"
             )
         if self.retrieval and (self.query or self.sheet):
             raise ValueError(
@@ -182,8 +181,7 @@ def simulate_marks(request: EvaluateRequest, embeddings: EmbeddingSet) -> None:
     if len(rows) != 1 or len(query.examples) != 1 or not target.relevant[rows[0]]:
         raise ValueError(
             "query must be one crop that the simulated annotator would mark as "
-            "relevant "
-            f"({target.name!r})"
+            f"relevant ({target.name!r})"
         )
     first = Session(pool, query=query, seed=request.seed)
     k = choose_k(request.k, first)

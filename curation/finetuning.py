@@ -180,8 +180,7 @@ class _Run:
         shutil.rmtree(self.folder / crop_cache(worker), ignore_errors=True)
         print(
             f"worker {worker} has done its part; worker 0 embeds and writes the "
-            "results "
-            f"to {self.folder}"
+            f"results to {self.folder}"
         )
         return FinetuneResult(trained.steps, trained.history, trained.warnings)
 

@@ -75,8 +75,7 @@ class SearchRequest:
         ):
             raise ValueError(
                 "probe brings its query and marks, and excludes query, negative, "
-                "marks, "
-                "save_probe and suggest"
+                "marks, save_probe and suggest"
             )
         if (self.save_probe or self.suggest) and not self.marks:
             raise ValueError("marks must be given with save_probe and suggest")

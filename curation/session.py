@@ -291,8 +291,7 @@ class Session:
             if any(self.pool.table.row_of(name) in held for name in line["marks"]):
                 raise ValueError(
                     "those marks can't be brought back: a random sample that holds "
-                    "some "
-                    "of the crops was drawn since"
+                    "some of the crops was drawn since"
                 )
         return self.journal.redo(by, action)
 

@@ -111,8 +111,7 @@ def _from_csv(table: CropTable, path: Path) -> dict[int, tuple[str, float | None
     if name is None or not ({"crop_id", "image"} & set(columns)):
         raise ValueError(
             "predictions must have the columns crop_id (or image) and predicted; "
-            f"{str(path)!r} has "
-            f"{', '.join(stated.column_names)}"
+            f"{str(path)!r} has {', '.join(stated.column_names)}"
         )
     score = next(
         (columns[found] for found in _SCORES if found in columns), [None] * len(stated)

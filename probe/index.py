@@ -52,8 +52,7 @@ class CosineIndex:
         if vectors.ndim != 2 or len(vectors) != len(ids):
             raise ValueError(
                 "vectors must be [N, D] with one id per row; got shape "
-                f"{vectors.shape} "
-                f"and {len(ids)} ids"
+                f"{vectors.shape} and {len(ids)} ids"
             )
         if cascade is not None and len(cascade.levels[0]) != len(vectors):
             raise ValueError(

@@ -80,8 +80,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         if vectors.ndim != 2 or len(vectors) != len(relevant):
             raise ValueError(
                 f"vectors must be [n, D] with one mark per row; got {vectors.shape} "
-                "and "
-                f"{len(relevant)} marks"
+                f"and {len(relevant)} marks"
             )
         counts = np.array([(~relevant).sum(), relevant.sum()])
         background = (

@@ -53,8 +53,7 @@ class Objective(abc.ABC):
         if not 0 <= last <= 4 or self.encoder.architecture is None:
             raise ValueError(
                 f"freeze_through_block must be {NOTHING_FROZEN} (all weights train) "
-                "or, with a "
-                "SimCLR ResNet, 0 (after the stem) to 4; "
+                "or, with a SimCLR ResNet, 0 (after the stem) to 4; "
                 f"got {last} with encoder {self.encoder.config.name}"
             )
         for layer in self.encoder.model.layers:
@@ -240,8 +239,7 @@ def _up_to(head: keras.Model | None, layer: int) -> keras.Model:
     if head is None or not 1 <= layer <= depth:
         raise ValueError(
             "projection_layer must be 0, or a layer of the encoder's projection head, "
-            "which "
-            f"has {depth}; got {layer}"
+            f"which has {depth}; got {layer}"
         )
     return keras.Model(head.inputs, head.outputs[layer], name=head.name)
 

@@ -44,8 +44,7 @@ class Worker:
                     self._pool = None
             raise WorkerDied(
                 "the worker process died, perhaps for lack of memory; nothing was "
-                "lost, "
-                "try again"
+                "lost, try again"
             ) from None
 
     def close(self) -> None:

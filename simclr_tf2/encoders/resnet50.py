@@ -41,8 +41,8 @@ def make(config: EncoderConfig) -> Encoder:
         except Exception as error:  # noqa: BLE001  what Keras raises without network
             raise OSError(
                 f"the ImageNet weights of resnet50 couldn't be downloaded ({error}). "
-                "Without a network use "
-                "--encoder=efficientnet_lite0, whose weights come with its package, or "
+                "Without a network use --encoder=efficientnet_lite0, whose weights "
+                "come with its package, or "
                 "--weights=<file> with the file "
                 "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5 of "
                 "keras.applications."
