@@ -25,7 +25,6 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # sessions are what runs in parallel
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import csv
 import dataclasses
 import functools
 import hashlib
@@ -40,7 +39,7 @@ import matplotlib
 import numpy as np
 from absl import app, flags
 
-from artifacts.files import write_atomically, write_json
+from artifacts.files import write_csv, write_json, write_text
 from artifacts.progress import progress_bar
 from artifacts.provenance import provenance
 from curation.pool import Pool
@@ -103,6 +102,10 @@ FIGURES = {
     "recall": "recall",
 }
 SHARES = (0.1, 0.5, 0.9)
+SESSION_FACTS = (  # columns of results.csv before the figures
+    *("embeddings", "target", "query", "transform", "method", "strategy"),
+    *("label_noise", "thin", "seed"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -431,45 +434,13 @@ def main(argv: list[str]) -> None:
         "|" + " --- |" * len(header),
         *[f"| {' | '.join(row)} |" for row in rows],
     ]
-    write_atomically(
-        folder / "results.md",
-        lambda file: file.write(("\n".join(lines) + "\n").encode()),
-    )
-    with open(folder / "results.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        names = [field.name for field in dataclasses.fields(Round)]
-        writer.writerow(
-            [
-                "embeddings",
-                "target",
-                "query",
-                "transform",
-                "method",
-                "strategy",
-                "label_noise",
-                "thin",
-                "seed",
-                *names,
-            ]
-        )
-        for result in results.values():
-            facts = [
-                result[name]
-                for name in (
-                    "embeddings",
-                    "target",
-                    "query",
-                    "transform",
-                    "method",
-                    "strategy",
-                    "label_noise",
-                    "thin",
-                    "seed",
-                )
-            ]
-            writer.writerows(
-                [*facts, *figures.values()] for figures in result["figures"]
-            )
+    write_text(folder / "results.md", "\n".join(lines) + "\n")
+    figures = [field.name for field in dataclasses.fields(Round)]
+    table = [[*SESSION_FACTS, *figures]]
+    for result in results.values():
+        facts = [result[name] for name in SESSION_FACTS]
+        table += [[*facts, *found.values()] for found in result["figures"]]
+    write_csv(folder / "results.csv", table)
     write_json(
         folder / "results.json",
         {

@@ -12,6 +12,7 @@ import numpy as np
 
 from artifacts.provenance import provenance
 from curation.selection import displayed, scale_of
+from data.embeddings import hashes_of
 from probe.estimate import Interval
 from probe.methods import LinearRanker
 from probe.saved_probe import hash_of_marks
@@ -76,10 +77,7 @@ class Card:
             },
             "coefficients_hash": hashlib.sha256(coef.tobytes()).hexdigest(),
             "threshold": self._threshold(),
-            "embeddings": {
-                name: self.meta[name]
-                for name in ("encoder_hash", "sha256", "table_hash")
-            },
+            "embeddings": hashes_of(self.meta),
             "estimates": self._estimates(),
             "provenance": provenance(self.seed),
         }

@@ -19,7 +19,7 @@ from artifacts.provenance import provenance
 from curation.estimate import known_audit, predicted_positive
 from curation.lists import write_audit
 from curation.pool import TRANSFORM, Pool
-from curation.query import find_query, query_of_probe
+from curation.query import find_query
 from curation.report import Target, list_of, print_confusions, print_list, sheet_of
 from curation.searching import check_outputs, choose_k, draw, load
 from curation.session import Session
@@ -249,7 +249,6 @@ def audit(request: EvaluateRequest, embeddings: EmbeddingSet) -> None:
     # Answers of an earlier audit are asked anew: this one judges the ranking by itself.
     session = Session(
         pool,
-        query=query_of_probe(pool, saved),
         where=request.where,
         probe=dataclasses.replace(saved, answers={}),
         seed=request.seed,
@@ -362,11 +361,13 @@ def _report_audit(
         f"at {target:.0%} estimated precision: the best {estimated} unmarked crops; "
         f"certain of it, with 95 % confidence: {certain}"
     )
+    answered = dataclasses.replace(
+        saved, answers={**saved.answers, **session.state.answers}
+    )
     if estimated:
         threshold = float(learned.decision[result.order[estimated - 1]])
     elif saved.threshold is None:
-        answers = {**saved.answers, **session.state.answers}
-        dataclasses.replace(saved, answers=answers).save(request.probe)
+        answered.save(request.probe)
         print(f"no threshold is that precise; answers -> {request.probe}")
         return
     else:
@@ -389,10 +390,7 @@ def _report_audit(
         "embeddings": session.pool.embeddings.meta["sha256"],
     }
     dataclasses.replace(
-        saved,
-        threshold=threshold,
-        answers={**saved.answers, **session.state.answers},
-        facts={**saved.facts, "estimates": found},
+        answered, threshold=threshold, facts={**saved.facts, "estimates": found}
     ).save(request.probe)
     print(
         f"threshold and answers -> {request.probe}: run_search.py "

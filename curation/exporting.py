@@ -12,7 +12,6 @@ from artifacts.progress import Progress, no_progress, progress_bar
 from curation.card import MARKED, THRESHOLD, Card, card_text
 from curation.journal import SESSION
 from curation.pool import Pool
-from curation.query import query_of_probe
 from curation.searching import load
 from curation.session import Session
 from data.formats.registry import WRITABLE, named, spellings
@@ -122,7 +121,6 @@ def run_export(request: ExportRequest) -> None:
         pool = Pool(embeddings, transform=saved.transform)
         session = Session(
             pool,
-            query=query_of_probe(pool, saved),
             where=request.where,
             probe=saved,
             class_name=request.class_name,

@@ -10,8 +10,8 @@ from typing import Any
 
 from artifacts.files import back_up, write_csv
 from data.crop_table import CropTable
-from data.formats.writing import LONGEST_CROP, safe_name
-from data.images import CropWindow, ImageError, cut_at_most, read_image, write_png
+from data.formats.writing import crop_picture, safe_name
+from data.images import CropWindow, ImageError, write_png
 from probe.marks import Marks
 
 _COPIED = ("label_name", "image", "left", "top", "right", "bottom")
@@ -75,12 +75,10 @@ def write_audit(
     for crop_id, row in zip(ids, table.rows_of(ids), strict=True):
         picture = folder / f"{safe_name(crop_id)}.png"
         try:
-            image = read_image(table.path(row))
+            write_png(picture, crop_picture(table, row, window))
         except ImageError:
             lines.append([crop_id, "", ""])
             continue
-        box = table.boxes[row].tolist()
-        write_png(picture, cut_at_most(image, box, LONGEST_CROP, window))
         lines.append([crop_id, "", f"{folder.name}/{picture.name}"])
     write_csv(path, lines)
     return folder

@@ -4,7 +4,7 @@ like.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,8 +63,8 @@ class Query:
 
 def find_query(
     pool: Pool,
-    examples: str | Sequence[str],
-    negatives: str | Sequence[str] = (),
+    examples: str | Path | Sequence[str],
+    negatives: str | Path | Sequence[str] = (),
 ) -> Query:
     """Looks examples up; see `find_examples`."""
     return Query(
@@ -73,7 +73,7 @@ def find_query(
 
 
 def find_examples(
-    pool: Pool, names: str | Sequence[str], argument: str = "query"
+    pool: Pool, names: str | Path | Sequence[str], argument: str = "query"
 ) -> Examples:
     """Looks examples up by crop id, then by image path; embeds an image from outside
     with the set's own encoder.
@@ -87,7 +87,7 @@ def find_examples(
     Raises:
         ValueError: there is none of that name, or an image holds several crops.
     """
-    names = [names] if isinstance(names, str) else list(names)
+    names = [str(names)] if isinstance(names, str | Path) else list(names)
     rows: list[int] = []
     outside: list[Path] = []
     for name in names:
@@ -144,6 +144,22 @@ def _ends(path: str, image: str) -> bool:
     return path.endswith(f"/{image}") or f"/{image}".endswith(f"/{path}")
 
 
+def stated_query(
+    pool: Pool,
+    stated: Mapping[str, Sequence[str]],
+    folder: Path,
+    argument: str = "crop",
+) -> Query:
+    """The query that session.json names: crops, and uploads beside it in the folder."""
+    rows = pool.table.rows_of(stated["crops"], argument)
+    uploads = [
+        np.load(folder / f"{name}.npy", allow_pickle=False)
+        for name in stated["uploads"]
+    ]
+    outside = np.stack(uploads) if uploads else None
+    return Query(Examples(tuple(rows.tolist()), outside))
+
+
 @dataclass(frozen=True)
 class SessionOnDisk:
     """What the folder of a session says, without holding it.
@@ -164,11 +180,5 @@ class SessionOnDisk:
 def read_session_folder(pool: Pool, folder: str | Path) -> SessionOnDisk:
     """Reads a session, which another process may hold."""
     facts, lines = read_session(folder)
-    crops = pool.table.rows_of(facts["query"]["crops"], "query of the session")
-    uploads = [
-        np.load(Path(folder) / f"{name}.npy", allow_pickle=False)
-        for name in facts["query"]["uploads"]
-    ]
-    outside = np.stack(uploads) if uploads else None
-    query = Query(Examples(tuple(crops.tolist()), outside))
+    query = stated_query(pool, facts["query"], Path(folder), "query of the session")
     return SessionOnDisk(facts["name"], query, facts["pool"], replay(lines).marks)

@@ -14,7 +14,7 @@ from artifacts.provenance import provenance
 from curation.contact_sheet import Sheet, Tile, draw_sheets
 from curation.lists import keep_marked_list, write_marks, write_ranking
 from curation.pool import TRANSFORM, Pool
-from curation.query import Query, find_query, query_of_probe, read_session_folder
+from curation.query import Query, find_query, read_session_folder
 from curation.report import (
     Listed,
     list_of,
@@ -25,7 +25,7 @@ from curation.report import (
 )
 from curation.selection import displayed
 from curation.session import Session
-from data.embeddings import EmbeddingSet
+from data.embeddings import EmbeddingSet, hashes_of
 from data.images import write_png
 from data.predictions import with_predictions
 from probe.clusters import propose_clusters
@@ -224,12 +224,12 @@ def _search(request: SearchRequest, pool: Pool) -> None:
 def _take_marks(session: Session, path: str, marks: dict[str, bool] | None) -> None:
     """Enters the marks of a CSV, or those of a session's folder."""
     if marks is None:
-        session.import_marks(path)
-        changed = Marks.read(path).changed
-        if changed:
+        stated = Marks.read(path)
+        session.import_marks(stated)
+        if stated.changed:
             print(
-                f"{len(changed)} crops are marked both ways in {path}, such as "
-                f"{changed[0]}; the last mark counts"
+                f"{len(stated.changed)} crops are marked both ways in {path}, such as "
+                f"{stated.changed[0]}; the last mark counts"
             )
     elif marks:
         session.mark(marks)
@@ -258,7 +258,6 @@ def _search_by_probe(request: SearchRequest, embeddings: EmbeddingSet) -> None:
     )
     session = Session(
         pool,
-        query=query_of_probe(pool, saved),
         where=request.where,
         probe=saved,
         seed=request.seed,
@@ -331,14 +330,13 @@ def _write(request: SearchRequest, listed: Listed, *, keep_marks: bool) -> None:
         listed.marks,
         keep_marks=keep_marks,
     )
-    names = ("encoder_hash", "sha256", "table_hash")
     facts: dict[str, Any] = {
         "title": listed.title,
         "query": list(request.query),
         "where": session.journal.facts["pool"],
         "k": len(ranking),
         "marks": len(listed.marks),
-        "embeddings": {name: embeddings.meta[name] for name in names},
+        "embeddings": hashes_of(embeddings.meta),
         "provenance": provenance(request.seed),
     }
     write_json(f"{request.out}.json", facts)

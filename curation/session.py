@@ -20,7 +20,7 @@ from curation.estimate import TOP, Estimate, estimate_class, population_of
 from curation.journal import SESSION, Journal, State, write_session
 from curation.lru_cache import LruCache
 from curation.pool import Pool
-from curation.query import Examples, Query, find_query
+from curation.query import Query, find_query, query_of_probe, stated_query
 from curation.selection import choose, decision_of, displayed
 from curation.session_facts import name_uploads, session_facts
 from data.formats.writing import Selection
@@ -69,8 +69,8 @@ class Session:
 
     Args:
         pool: what is searched.
-        query: crop ids or image paths, or a `Query`; may be left out with a probe or
-            with marks.
+        query: crop ids or image paths, or a `Query`; a probe brings its own, and with
+            marks it may be left out.
         negative: the same of what it should not look like.
         where: search only crops that meet this SQL condition.
         folder: of the session on disk: opened if it is one, else made; None keeps
@@ -91,7 +91,7 @@ class Session:
         pool: Pool,
         *,
         query: str | Path | Sequence[str] | Query | None = None,
-        negative: str | Sequence[str] = (),
+        negative: str | Path | Sequence[str] = (),
         where: str = "",
         folder: str | Path | None = None,
         probe: SavedProbe | None = None,
@@ -102,14 +102,13 @@ class Session:
         self.pool, self.probe = pool, probe
         if probe is not None:
             probe.check(pool.embeddings.meta)
-        if isinstance(query, Path):
-            query = str(query)
-        if isinstance(query, str | Sequence):
+        if isinstance(query, str | Path | Sequence):
             query = find_query(pool, query, negative)
         if folder is not None and (Path(folder) / SESSION).is_file():
             self.journal = Journal(folder)
         else:
-            query = query or Query()
+            if query is None:
+                query = Query() if probe is None else query_of_probe(pool, probe)
             outside = query.examples.outside
             uploads = {} if outside is None else name_uploads(outside)
             facts = session_facts(
@@ -141,7 +140,9 @@ class Session:
                 f"session {facts['name']!r} must be opened with the embeddings it was "
                 "made with, or duplicated"
             )
-        self.query = query or self._stated_query(facts["query"])
+        if query is None:
+            query = stated_query(pool, facts["query"], self.journal.folder or Path())
+        self.query = query
         self.examples = self.query.examples.vectors(pool)
         condition = facts["pool"]
         has_predictions = PREDICTED in pool.table.rows.column_names
@@ -166,16 +167,6 @@ class Session:
             marks = {str(name): mark for name, mark in self.probe.marks.items()}
             if marks and not self.journal.lines:
                 self.journal.add("mark", marks=marks)
-
-    def _stated_query(self, stated: Mapping[str, Sequence[str]]) -> Query:
-        """The query that session.json names: crops, and uploads beside it."""
-        rows = tuple(self.pool.rows(list(stated["crops"])))
-        folder = self.journal.folder or Path()
-        uploads = [
-            np.load(folder / f"{name}.npy", allow_pickle=False)
-            for name in stated["uploads"]
-        ]
-        return Query(Examples(rows, np.stack(uploads) if uploads else None))
 
     def close(self) -> None:
         """Lets another process have the session."""
@@ -248,8 +239,7 @@ class Session:
 
     def answer(self, changes: Mapping[str, bool | None], by: str = "") -> int:
         """Answers crops of the audit; see `mark`."""
-        self.pool.rows(list(changes))
-        return self._answer(changes, by, "")
+        return self.mark(changes, by, sort="audit")[0]
 
     def _answer(self, changes: Mapping[str, bool | None], by: str, action: str) -> int:
         state = self.state
@@ -258,14 +248,14 @@ class Session:
         kind = "correct" if state.sample_learned else "answer"
         return self.journal.add(kind, by, action, marks=dict(changes))
 
-    def import_marks(self, path: str | Path, *, replace: bool = False) -> int:
+    def import_marks(self, path: str | Path | Marks, *, replace: bool = False) -> int:
         """Takes up a CSV of marks; returns how many it holds.
 
         Args:
-            path: with the columns crop_id and relevant.
+            path: with the columns crop_id and relevant; or what was read from it.
             replace: start anew with them, rather than merge.
         """
-        stated = Marks.read(path).relevant
+        stated = (path if isinstance(path, Marks) else Marks.read(path)).relevant
         self.pool.table.rows_of(stated, "marks")
         changes: dict[str, bool | None] = dict(stated)
         if replace:
@@ -363,8 +353,6 @@ class Session:
             unmarked: leave out what was marked or answered.
             ascending: the k worst, worst first.
         """
-        if k is not None and not isinstance(k, int | np.integer):
-            raise ValueError(f"k must be a number of crops; got {k!r}")
         mask = self.searched
         if unmarked:
             mask = mask.copy()
@@ -479,11 +467,18 @@ class Session:
 
     # The class
 
-    def set_threshold(self, value: float, by: str = "", action: str = "") -> int:
+    def set_threshold(
+        self, value: float, by: str = "", action: str = "", *, kind: str = ""
+    ) -> int:
         """Sets the decision value (a cosine, while there is no probe) from which a crop
         counts as relevant.
+
+        Args:
+            value: on the scale of `kind`, by default the present ranking's.
+            by, action: see `mark`.
+            kind: "cosine" or "decision".
         """
-        kind = self.learned().kind
+        kind = kind or self.learned().kind
         return self.journal.add("threshold", by, action, value=float(value), scale=kind)
 
     def threshold(self, learned: Learned | None = None) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 
 from curation.pool import Pool
 from curation.query import Query
+from data.embeddings import hashes_of
 
 USES = ("collect", "split", "failures")
 
@@ -52,8 +53,7 @@ def session_facts(
 
 def identity_of_set(pool: Pool) -> dict[str, str]:
     """The embeddings that a session is of."""
-    meta = pool.embeddings.meta
     return {
         "folder": str(pool.embeddings.folder.resolve()),
-        **{key: meta[key] for key in ("sha256", "table_hash", "encoder_hash")},
+        **hashes_of(pool.embeddings.meta),
     }

@@ -161,6 +161,11 @@ class EmbeddingSet:
         _write_derived(self.folder, {})
 
 
+def hashes_of(meta: Mapping[str, Any]) -> dict[str, str]:
+    """What tells a set from every other: of its encoder, its vectors and its table."""
+    return {name: meta[name] for name in ("encoder_hash", "sha256", "table_hash")}
+
+
 def _stamp_of(folder: Path) -> np.ndarray:
     """Size and time of every file that verifying reads, [3, 2] int64."""
     facts = [(folder / name).stat() for name in (EMBEDDINGS, CROPS, META)]

@@ -295,8 +295,8 @@ class CosineIndex:
         """Rows to search, [N] bool; refuses a k that they can't give."""
         allowed = self._mask(mask)
         largest = min(int(allowed.sum()), most or len(self))
-        if not 1 <= k <= largest:
-            raise ValueError(f"k must be in [1, {largest}]; got {k}")
+        if not isinstance(k, int | np.integer) or not 1 <= k <= largest:
+            raise ValueError(f"k must be in [1, {largest}]; got {k!r}")
         return allowed
 
     def _candidates(

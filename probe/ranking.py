@@ -112,14 +112,12 @@ class FullRanking(Ranking):
     ):
         self.kind = kind
         self.excluded = np.flatnonzero(~mask)
-        self._approximate, self._exact, self._place_of_id = (
-            approximate,
-            exact,
-            place_of_id,
-        )
+        self._exact, self._place_of_id = exact, place_of_id
         self._length, self._intercept, self._slack = length, intercept, slack
         rows = np.flatnonzero(mask)
-        self._rough = rows[np.argsort(-approximate[rows], kind="stable")]
+        falling = -approximate[rows]
+        order = np.argsort(falling, kind="stable")
+        self._rough, self._falling = rows[order], falling[order]
 
     def __len__(self) -> int:
         return len(self._rough)
@@ -131,7 +129,7 @@ class FullRanking(Ranking):
         if start >= end or "_all" in self.__dict__:
             rows, scores = (part[start:end] for part in self._all)
         else:
-            falling = -self._approximate[self._rough]
+            falling = self._falling
             first = np.searchsorted(falling, falling[start] - 2 * self._slack, "left")
             last = np.searchsorted(falling, falling[end - 1] + 2 * self._slack, "right")
             rows, scores = self._in_order(self._rough[first:last])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit
 
 TRANSFORMS = ("l2", "center", "whiten")
 WHITENED_DIM, SHRINKAGE = 256, 0.1
@@ -151,4 +150,6 @@ def sample_rows(count: int, most: int, seed: int) -> np.ndarray:
 
 def sigmoid(decision: np.ndarray) -> np.ndarray:
     """The logistic function: log odds -> confidence from 0 to 1, without overflow."""
+    from scipy.special import expit  # takes a third of a second to import
+
     return expit(decision)

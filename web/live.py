@@ -208,7 +208,7 @@ class LiveSession:
         if scale == "confidence":
             value, scale = decision_of("decision", value), "decision"
         with self._acting:
-            return self.journal.add("threshold", by, action, value=value, scale=scale)
+            return self.session.set_threshold(value, by, action, kind=scale)
 
     def show(self, ranking: int, by: str, action: str) -> int:
         """Notes that a ranking was shown; 0 where it was before."""

@@ -116,7 +116,7 @@ class Sessions:
         """
         if not crops and not uploads:
             raise ValueError("query must hold at least one crop or one uploaded image")
-        self.pool.rows(list(crops))
+        rows = tuple(self.pool.rows(list(crops)))
         if not self.pool.mask(facts["pool"], allow_empty=True).any():
             raise ValueError(
                 f"pool must leave some crops; none meets {facts['pool']!r}"
@@ -130,7 +130,7 @@ class Sessions:
             raise ValueError(
                 f"upload must be one that was sent before; got {missing!r}"
             )
-        query = Query(Examples(tuple(self.pool.rows(list(crops)))))
+        query = Query(Examples(rows))
         every = session_facts(
             self.pool,
             query,

@@ -141,13 +141,10 @@ def write(
     names.
     """
     table, classes = selection.table, selection.class_of_all()
-    categories = [
-        *[name for name in table.classes if name != selection.class_name],
-        selection.class_name,
-    ]
+    categories = selection.classes
     number = {name: place for place, name in enumerate(categories, 1)}
     sizes, images, annotations = image_sizes(table), [], []
-    score = dict(zip(selection.rows.tolist(), selection.scores.tolist(), strict=True))
+    score = selection.score_of
     for place, (image, rows) in enumerate(
         progress(rows_by_image(table).items(), unit="image", desc="export"), 1
     ):

@@ -73,7 +73,7 @@ def write(
 ) -> None:
     """<class>/<crop id>.png, and not_<class>/ with what was marked as not relevant."""
     files = distinct_file_names([selection.class_name, f"not {selection.class_name}"])
-    for row, name, _, image in examples_of(selection, report, progress, against=True):
+    for row, name, _, image in examples_of(selection, report, progress):
         (folder / files[name]).mkdir(exist_ok=True)
         write_png(
             folder / files[name] / f"{safe_name(str(selection.table.ids[row]))}.png",

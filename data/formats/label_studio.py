@@ -20,7 +20,7 @@ def write(
     others as predictions with their score.
     """
     table, sizes = selection.table, image_sizes(selection.table)
-    score = dict(zip(selection.rows.tolist(), selection.scores.tolist(), strict=True))
+    score = selection.score_of
     tasks = []
     for image, rows in progress(
         rows_by_image(table).items(), unit="image", desc="export"

@@ -132,14 +132,15 @@ def _check_no_annotations(root: Path) -> None:
     """Refuses a folder of whole images that holds a data set with boxes further down,
     whose masks would pass for photos.
     """
-    for path in _two_levels(root):
+    below = list(_two_levels(root))
+    for path in below:
         kind = detect_format(str(path))
         if kind != folder.FORMAT.name:
             raise ValueError(
                 f"data must be the folder of the data set itself; {str(path)!r} has "
                 f"the layout of {kind}. --format=folder reads whole images"
             )
-    for path in (root, *_two_levels(root)):
+    for path in (root, *below):
         labels = {file.stem for file in path.glob("*.txt")}
         both = next(
             (

@@ -48,7 +48,7 @@ def read(
 
     from data import crop_and_weed_tfds  # noqa: F401  registers crop_and_weed
 
-    name = data_name(data)
+    name = data.removeprefix(_PREFIX)
     try:
         builder = tfds.builder(name)
         builder.download_and_prepare()
@@ -64,11 +64,6 @@ def read(
     if not index.is_file():
         write_json(index, _extract(builder, layout, root, progress))
     return _annotations(root, json.loads(index.read_text()), layout, report)
-
-
-def data_name(data: str) -> str:
-    """The set's name in a source."""
-    return data.removeprefix(_PREFIX)
 
 
 @dataclass(frozen=True)
@@ -297,9 +292,7 @@ def write(
     )
 
     def examples() -> Iterator[tuple[str, dict[str, Any]]]:
-        for row, name, score, image in examples_of(
-            selection, report, progress, against=True
-        ):
+        for row, name, score, image in examples_of(selection, report, progress):
             yield (
                 str(selection.table.ids[row]),
                 {

@@ -13,10 +13,10 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
 from artifacts.progress import Progress
 from data.crop_table import CropTable
@@ -30,7 +30,7 @@ from data.images import (
 from data.report import Report
 
 LONGEST_NAME = 100  # of a class; it becomes a file name
-LONGEST_CROP = 4096  # pixels, of an exported picture
+_LONGEST = 4096  # of an exported crop, in pixels
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,17 @@ class Selection:
     def against(self) -> list[int]:
         """Rows marked as not relevant."""
         return [row for row, answer in self.marks.items() if not answer]
+
+    @property
+    def score_of(self) -> dict[int, float]:
+        """Row -> score, of the selected crops."""
+        return dict(zip(self.rows.tolist(), self.scores.tolist(), strict=True))
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of all classes, the new one last."""
+        others = (name for name in self.table.classes if name != self.class_name)
+        return [*others, self.class_name]
 
     def class_of_all(self) -> list[str]:
         """The class of every crop of the table: the new one for the selected, otherwise
@@ -146,17 +157,25 @@ def link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def examples_of(
-    selection: Selection, report: Report, progress: Progress, against: bool
-) -> Iterator[tuple[int, str, float | None, Any]]:
-    """(row, class, score, PIL image of the box) of the selected crops and, where asked
-    for, of the counter-examples.
+def crop_picture(table: CropTable, row: int, window: CropWindow) -> Image.Image:
+    """What the encoder saw of a crop, as large as the photo has it, within bounds.
+
+    Raises:
+        ImageError: the photo can't be read.
     """
-    score = dict(zip(selection.rows.tolist(), selection.scores.tolist(), strict=True))
-    rows = [*selection.rows.tolist(), *(selection.against if against else [])]
+    image = read_image(table.path(row))
+    return cut_at_most(image, table.boxes[row].tolist(), _LONGEST, window)
+
+
+def examples_of(
+    selection: Selection, report: Report, progress: Progress
+) -> Iterator[tuple[int, str, float | None, Image.Image]]:
+    """(row, class, score, picture) of the selected crops and the counter-examples."""
+    score = selection.score_of
+    rows = [*selection.rows.tolist(), *selection.against]
     for row in progress(sorted(rows), unit="crop", desc="export"):
         try:
-            image = read_image(selection.table.path(row))
+            picture = crop_picture(selection.table, row, selection.window)
         except ImageError as error:
             report.written -= row in score
             report.skip(
@@ -165,17 +184,7 @@ def examples_of(
             )
             continue
         name = selection.class_name if row in score else f"not {selection.class_name}"
-        yield (
-            row,
-            name,
-            score.get(row),
-            cut_at_most(
-                image,
-                selection.table.boxes[row].tolist(),
-                LONGEST_CROP,
-                selection.window,
-            ),
-        )
+        yield row, name, score.get(row), picture
 
 
 def selected_columns(selection: Selection) -> pa.Table:

@@ -199,10 +199,7 @@ def write(
     data.yaml, and lists by split where known.
     """
     table, classes = selection.table, selection.class_of_all()
-    names = [
-        *[name for name in table.classes if name != selection.class_name],
-        selection.class_name,
-    ]
+    names = selection.classes
     number = {name: place for place, name in enumerate(names)}
     sizes, by_image = image_sizes(table), rows_by_image(table)
     files = distinct_file_names([image.removeprefix("images/") for image in by_image])

@@ -1,7 +1,8 @@
 """A SavedModel from gs:// or https://, in a local cache.
 
-    local =
-    local_saved_model("gs://simclr-checkpoints-tf2/simclrv2/pretrained/r50_1x_sk0/saved_model")
+    local = local_saved_model(
+        "gs://simclr-checkpoints-tf2/simclrv2/pretrained/r50_1x_sk0/saved_model"
+    )
 
 Google's public buckets are read over https, without an account: their listing names the
 files, with sizes and MD5, which are verified. Of any other server a SavedModel's files
