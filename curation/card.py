@@ -51,17 +51,17 @@ class Card:
     transform: str
     threshold: float | None
     meta: Mapping[str, Any]
-    estimates: Mapping[str, Any] | None = None
+    estimates: Mapping[str, object] | None = None
     seed: int = 0
     session: str = ""
     title: str = ""
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, object] = field(default_factory=dict)
 
-    def as_facts(self) -> dict[str, Any]:
+    def as_facts(self) -> Mapping[str, object]:
         """As JSON."""
         coef = np.ascontiguousarray(self.ranker.coef, np.float64)
-        facts: dict[str, Any] = {"session": self.session} if self.session else {}
-        facts |= {
+        return {
+            **({"session": self.session} if self.session else {}),
             "query": list(self.query),
             "pool": self.where or "all crops",
             "selected": self.selected,
@@ -81,17 +81,16 @@ class Card:
             "estimates": self._estimates(),
             "provenance": provenance(self.seed),
         }
-        return facts
 
-    def _threshold(self) -> Any:
+    def _threshold(self) -> object:
         if self.selected == MARKED or self.threshold is None:
             return "none"
         kind = self.ranker.kind
         shown = float(displayed(kind, self.threshold))
-        value = {"scale": kind, "value": self.threshold}
+        value: dict[str, str | float] = {"scale": kind, "value": self.threshold}
         return value | ({scale_of(kind): shown} if kind == "decision" else {})
 
-    def _estimates(self) -> dict[str, Any]:
+    def _estimates(self) -> Mapping[str, object]:
         if self.selected == MARKED:
             return {
                 "precision": "not estimated: every crop was marked by a person",
@@ -112,18 +111,19 @@ def _counts(marks: Mapping[str, bool]) -> dict[str, int]:
     return {"relevant": relevant, "not_relevant": len(marks) - relevant}
 
 
-def card_text(facts: Mapping[str, Any]) -> str:
+def card_text(facts: Mapping[str, object]) -> str:
     """card.md: the same facts as a list for people."""
 
-    def lines(values: Mapping[str, Any], depth: int):
+    def lines(values: Mapping[str, object], depth: int):
         for name, value in values.items():
             label = f"{'  ' * depth}- {name.replace('_', ' ')}"
             if isinstance(value, Mapping):
                 yield f"{label}:"
                 yield from lines(value, depth + 1)
             else:
-                many = isinstance(value, list)
-                shown = ", ".join(map(str, value)) if many else value
+                shown = value
+                if isinstance(value, list):
+                    shown = ", ".join(str(one) for one in value)
                 yield f"{label}: {shown}"
 
     title = " ".join(str(facts["class"]).split())

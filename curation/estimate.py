@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -51,12 +52,7 @@ class Estimate:
     taken: int | None = None
     precision_of_taken: Interval | None = None
 
-    def as_facts(self) -> dict[str, Any]:
-        """As JSON, without what isn't known."""
-        facts = dataclasses.asdict(self)
-        return {name: value for name, value in facts.items() if value is not None}
-
-    def for_card(self) -> dict[str, Any] | None:
+    def for_card(self) -> Mapping[str, object] | None:
         """What a card says; None where the sample is of another ranking."""
         if not self.current or self.precision is None:
             return None
@@ -97,10 +93,10 @@ def known_audit(session: Session) -> tuple[Audit, Learned] | None:
     """A session's audit, if all of it is answered, and the ranking it is about."""
     state = session.state
     line = state.audit
-    if line is None or set(state.answers) != set(line["rows"]):
+    if line is None or set(state.answers) != set(line.rows):
         return None
-    before = session.journal.state(line["n"] - 1)
-    learned = session.learned(line["ranking"])
+    before = session.journal.state(line.n - 1)
+    learned = session.learned(line.ranking)
     population, strata = population_of(session, learned, before)
     found = Audit(
         population,
@@ -125,7 +121,7 @@ def certain_rows(session: Session, state: State) -> list[int]:
 def estimate_class(session: Session, learned: Learned, threshold: float) -> Estimate:
     """What a session's audit says of the crops from a threshold on."""
     state = session.state
-    drawn = len(state.audit["rows"]) if state.audit else 0
+    drawn = len(state.audit.rows) if state.audit else 0
     known = known_audit(session)
     if known is None:
         return Estimate(drawn, len(state.answers))

@@ -10,7 +10,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -271,7 +270,7 @@ def audit(request: EvaluateRequest, embeddings: EmbeddingSet) -> None:
     _report_audit(request, session, saved)
 
 
-def _facts_of_audit(saved: SavedProbe, session: Session) -> dict[str, Any]:
+def _facts_of_audit(saved: SavedProbe, session: Session) -> dict[str, str]:
     """What an audit is about: a probe, embeddings, and the crops it ranks."""
     coef = np.ascontiguousarray(saved.ranker.coef, np.float64)
     ranked = hashlib.sha256(np.packbits(session.searched).tobytes() + coef.tobytes())
@@ -292,7 +291,7 @@ def _old_ranking(session: Session) -> str:
 
 
 def _take_up_answers(
-    request: EvaluateRequest, session: Session, note: Path, facts: Mapping[str, Any]
+    request: EvaluateRequest, session: Session, note: Path, facts: Mapping[str, str]
 ) -> None:
     """Enters the answered sample into the session, as it was drawn."""
     if not note.is_file():
@@ -379,10 +378,8 @@ def _report_audit(
     precision, recall = result.precision(estimated), result.recall(estimated)
     print(f"  their precision      {precision}, recall {recall}")
     intervals = {"precision": precision, "recall": recall, "size": size, "rate": rate}
-    found: dict[str, Any] = {
-        name: dataclasses.asdict(interval) for name, interval in intervals.items()
-    }
-    found |= {
+    found = {
+        **{name: dataclasses.asdict(one) for name, one in intervals.items()},
         "of": f"the {estimated} crops from the threshold on that nobody had marked",
         "confidence": 0.95,
         "sample": len(result.answers),

@@ -134,7 +134,7 @@ def run_export(request: ExportRequest) -> None:
     else:
         session = Session(Pool(embeddings), folder=request.session)
     try:
-        name = request.class_name or session.journal.facts.get("class_name", "")
+        name = request.class_name or session.journal.facts.class_name
         selection = session.select(request.selected, class_name=name)
         report = export(
             selection,

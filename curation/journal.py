@@ -16,7 +16,7 @@ import threading
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,10 +25,76 @@ import numpy as np
 from artifacts.files import exclusive, write_json
 from artifacts.provenance import now
 from curation.lru_cache import LruCache
+from curation.session_facts import FORMAT, SessionFacts, StatedQuery
 
 SESSION, FEEDBACK = "session.json", "feedback.jsonl"
 UNDOABLE = ("mark", "answer", "learn", "correct")
-FORMAT = 1
+_TELLS = {  # what a line of a kind says besides number, time and person
+    "mark": ("marks", "ranking", "sort"),
+    "answer": ("marks",),
+    "learn": ("marks",),
+    "correct": ("marks",),  # an answer that was learned from
+    "undo": ("of",),
+    "redo": ("of",),
+    "audit": ("rows", "ranking", "seed"),
+    "threshold": ("value", "scale"),
+    "shown": ("ranking",),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One action: a line of feedback.jsonl.
+
+    Attributes:
+        n: number of the line, from 1.
+        time: UTC, ISO 8601.
+        kind: of the action; see `_TELLS` for what each kind tells.
+        by: who did it: one browser tab.
+        action: an id, by which an action that is sent again is known.
+        marks: crop id -> relevant; None takes a mark back.
+        ranking, sort: the list in which it was done.
+        of: the line that is undone or redone.
+        rows: crop ids of an audit's sample.
+        seed: of the sample.
+        value, scale: of a threshold.
+    """
+
+    n: int
+    time: str
+    kind: str
+    by: str
+    action: str = ""
+    marks: Mapping[str, bool | None] = field(default_factory=dict)
+    ranking: int = 0
+    sort: str = ""
+    of: int = 0
+    rows: Sequence[str] = ()
+    seed: int | Sequence[int] = 0
+    value: float = 0.0
+    scale: str = ""
+
+    def encoded(self) -> bytes:
+        """The line as it is written: JSON, ended."""
+        names = ["n", "time", "kind", "by", *_TELLS.get(self.kind, ())]
+        names += ["action"] if self.action else []
+        told = {name: getattr(self, name) for name in names}
+        text = json.dumps(told, ensure_ascii=False, separators=(",", ":"))
+        return text.encode() + b"\n"
+
+    @classmethod
+    def decoded(cls, text: bytes) -> Line:
+        """Reads a line.
+
+        Raises:
+            ValueError, KeyError, TypeError, AttributeError: it isn't one.
+        """
+        told = json.loads(text)
+        names = cls.__dataclass_fields__
+        line = cls(**{name: value for name, value in told.items() if name in names})
+        if not isinstance(line.kind, str) or not isinstance(line.by, str):
+            raise TypeError("kind and by must be text")
+        return line
 
 
 @dataclass
@@ -52,9 +118,9 @@ class State:
 
     marks: dict[str, bool] = field(default_factory=dict)
     answers: dict[str, bool] = field(default_factory=dict)
-    audit: dict[str, Any] | None = None
+    audit: Line | None = None
     audits: int = 0
-    threshold: dict[str, Any] | None = None
+    threshold: Line | None = None
     learned: int = 0
     shown: list[int] = field(default_factory=lambda: [0])
     sample_learned: bool = False
@@ -75,31 +141,26 @@ class State:
         )
 
 
-def replay(lines: Sequence[Mapping[str, Any]]) -> State:
+def replay(lines: Sequence[Line]) -> State:
     """The state after some lines."""
     undone: set[int] = set()
     for line in lines:
-        if line["kind"] == "undo":
-            undone.add(line["of"])
-        elif line["kind"] == "redo":
-            undone.discard(line["of"])
+        if line.kind == "undo":
+            undone.add(line.of)
+        elif line.kind == "redo":
+            undone.discard(line.of)
     state = State(undone=undone)
-    kinds = {line["n"]: line["kind"] for line in lines}
+    kinds = {line.n: line.kind for line in lines}
     for line in lines:
-        kind, told = line["kind"], line
-        if kind in ("undo", "redo"):
-            kind, told = kinds[line["of"]], _NOTHING
-        elif line["n"] in undone:
-            told = _NOTHING
-        _apply(state, kind, line, told)
+        if line.kind in ("undo", "redo"):
+            _apply(state, kinds[line.of], line, {})
+        else:
+            _apply(state, line.kind, line, {} if line.n in undone else line.marks)
     return state
 
 
-_NOTHING: Mapping[str, Any] = {"marks": {}}  # what a line that was taken back tells
-
-
 def _apply(
-    state: State, kind: str, line: Mapping[str, Any], told: Mapping[str, Any]
+    state: State, kind: str, line: Line, marks: Mapping[str, bool | None]
 ) -> None:
     """Takes up one line.
 
@@ -107,22 +168,22 @@ def _apply(
         state: changed in place.
         kind: of the action: of the line, or of the one that it takes back.
         line: as written.
-        told: the line whose marks count.
+        marks: its own, none where it was taken back.
     """
     if kind in ("mark", "learn", "correct"):
-        _mark(state.marks, told["marks"])
-        state.learned = line["n"]
-    if line["kind"] == "learn" and line["n"] not in state.undone:
+        _mark(state.marks, marks)
+        state.learned = line.n
+    if line.kind == "learn" and line.n not in state.undone:
         state.sample_learned = True
     if kind in ("answer", "correct"):
-        _mark(state.answers, told["marks"])
+        _mark(state.answers, marks)
     if kind == "audit":
-        state.audit, state.answers, state.sample_learned = dict(line), {}, False
+        state.audit, state.answers, state.sample_learned = line, {}, False
         state.audits += 1
     elif kind == "threshold":
-        state.threshold = dict(line)
-    elif kind == "shown" and line["ranking"] not in state.shown:
-        state.shown.append(line["ranking"])
+        state.threshold = line
+    elif kind == "shown" and line.ranking not in state.shown:
+        state.shown.append(line.ranking)
 
 
 def _digest_of(marks: Mapping[str, bool]) -> bytes:
@@ -146,9 +207,7 @@ class Journal:
         lines: all lines so far.
     """
 
-    def __init__(
-        self, folder: str | Path | None, facts: Mapping[str, Any] | None = None
-    ):
+    def __init__(self, folder: str | Path | None, facts: SessionFacts | None = None):
         """Opens a session and holds it for this process.
 
         Args:
@@ -162,16 +221,16 @@ class Journal:
             RuntimeError: another process holds it.
         """
         self.folder = None if folder is None else Path(folder)
-        self.facts = dict(facts or {}) if folder is None else read_facts(Path(folder))
-        self.lines: list[dict[str, Any]] = []
+        if folder is not None:
+            facts = read_facts(Path(folder))
+        self.facts = facts or SessionFacts(name="", pool="", query=StatedQuery(()))
+        self.lines: list[Line] = []
         self._lock = threading.RLock()
         self._held = ExitStack()
         self._file: BinaryIO | None = None
         if self.folder is not None:
             self._open(self.folder)
-        self._by_action = {
-            line["action"]: line["n"] for line in self.lines if "action" in line
-        }
+        self._by_action = {line.action: line.n for line in self.lines if line.action}
         self._own_from = len(self.lines)
         self._state, self._state_at = replay(self.lines), len(self.lines)
         self._states: LruCache[State] = LruCache(32)
@@ -208,12 +267,12 @@ class Journal:
         what earlier lines come to, so everything is replayed.
         """
         new = self.lines[self._state_at :]
-        if any(line["kind"] in ("undo", "redo") for line in new):
+        if any(line.kind in ("undo", "redo") for line in new):
             self._state = replay(self.lines)
         elif new:
             self._state = self._state.copy()
             for line in new:
-                _apply(self._state, line["kind"], line, line)
+                _apply(self._state, line.kind, line, line.marks)
         self._state_at = len(self.lines)
         return self._state
 
@@ -242,32 +301,28 @@ class Journal:
         """Writes a line and returns its number, once it is on the disk.
 
         Args:
-            kind: mark, answer, learn, correct (an answer that was learned from), undo,
-                redo, audit, threshold or shown.
-            by: who did it: one browser tab.
+            kind, by: see `Line`.
             action: an id of the action; a repeated one (sent again after a broken
                 connection) is not written again.
-            facts: the rest of the line.
+            facts: what a line of the kind tells.
         """
         with self._lock:
             if action and action in self._by_action:
                 return self._by_action[action]
             number = len(self.lines) + 1
-            line = {"n": number, "time": now(), "kind": kind, "by": by, **facts}
-            if action:
-                line["action"] = action
+            line = Line(n=number, time=now(), kind=kind, by=by, action=action, **facts)
             self._write(line)
             self.lines.append(line)
             if action:
                 self._by_action[action] = number
             return number
 
-    def _write(self, line: Mapping[str, Any]) -> None:
+    def _write(self, line: Line) -> None:
         if self._file is None:
             return
         place = self._file.tell()
         try:
-            self._file.write(_encoded(line))
+            self._file.write(line.encoded())
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError:
@@ -312,24 +367,24 @@ class Journal:
         mine: dict[bool, list[int]] = {True: [], False: []}
         undone: list[int] = []
         kinds = ("answer", "correct", "learn")
-        answers = {line["n"] for line in self.lines if line["kind"] in kinds}
+        answers = {line.n for line in self.lines if line.kind in kinds}
         for line in self.lines:
-            own = line["by"] == by and line["n"] > self._own_from
-            earlier = line["n"] <= self._own_from
-            kind = line["kind"]
+            own = line.by == by and line.n > self._own_from
+            earlier = line.n <= self._own_from
+            kind = line.kind
             if kind == "audit":  # answers to the sample before can't be seen any more
                 for stack in (*mine.values(), undone):
                     stack[:] = [number for number in stack if number not in answers]
             elif kind in UNDOABLE and (own or earlier):
-                mine[own].append(line["n"])
+                mine[own].append(line.n)
                 undone.clear()
-            elif kind == "undo" and (own or earlier or line["of"] in mine[False]):
-                _remove(line["of"], *mine.values())
+            elif kind == "undo" and (own or earlier or line.of in mine[False]):
+                _remove(line.of, *mine.values())
                 if own or earlier:
-                    undone.append(line["of"])
+                    undone.append(line.of)
             elif kind == "redo" and (own or earlier):
-                _remove(line["of"], undone)
-                mine[line["of"] > self._own_from].append(line["of"])
+                _remove(line.of, undone)
+                mine[line.of > self._own_from].append(line.of)
         return mine[False] + mine[True], undone
 
 
@@ -339,39 +394,31 @@ def _remove(number: int, *stacks: list[int]) -> None:
             stack.remove(number)
 
 
-def read_facts(folder: Path) -> dict[str, Any]:
+def read_facts(folder: Path) -> SessionFacts:
     """What session.json says.
 
     Raises:
         ValueError: there is none, or it isn't of this format.
     """
     try:
-        facts = json.loads((folder / SESSION).read_text(encoding="utf-8"))
-        known = facts["format"] == FORMAT and {
-            "name",
-            "embeddings",
-            "query",
-            "pool",
-        } <= set(facts)
+        text = (folder / SESSION).read_text(encoding="utf-8")
+        return SessionFacts.from_json(json.loads(text))
     except (OSError, ValueError, KeyError, TypeError):
-        known = False
-    if not known:
         raise ValueError(
             f"session must be a folder with a {SESSION} of format {FORMAT}; "
             f"{str(folder)!r} isn't"
-        )
-    return facts
+        ) from None
 
 
-def read_session(folder: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def read_session(folder: str | Path) -> tuple[SessionFacts, list[Line]]:
     """The facts and lines of a session that another process may hold."""
     return read_facts(Path(folder)), _read_lines(Path(folder) / FEEDBACK, mend=False)
 
 
 def create_session(
     folder: Path,
-    facts: Mapping[str, Any],
-    lines: Sequence[Mapping[str, Any]] = (),
+    facts: SessionFacts,
+    lines: Sequence[Line] = (),
     files: Sequence[Path] = (),
 ) -> str:
     """Writes a new session below `folder` and returns its id; see `write_session`."""
@@ -382,8 +429,8 @@ def create_session(
 
 def write_session(
     path: Path,
-    facts: Mapping[str, Any],
-    lines: Sequence[Mapping[str, Any]] = (),
+    facts: SessionFacts,
+    lines: Sequence[Line] = (),
     files: Sequence[Path] = (),
     uploads: Mapping[str, np.ndarray] | None = None,
 ) -> None:
@@ -398,19 +445,15 @@ def write_session(
         np.save(path / f"{name}.npy", vector)
     with open(path / FEEDBACK, "wb") as feedback:
         for line in lines:
-            feedback.write(_encoded(line))
+            feedback.write(line.encoded())
         feedback.flush()
         os.fsync(feedback.fileno())
-    write_json(path / SESSION, {"format": FORMAT, "created": now(), **facts})
+    write_json(path / SESSION, replace(facts, created=now()).as_json())
     _sync_folder(path)
     _sync_folder(path.parent)
 
 
-def _encoded(line: Mapping[str, Any]) -> bytes:
-    return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-
-
-def _read_lines(path: Path, mend: bool) -> list[dict[str, Any]]:
+def _read_lines(path: Path, mend: bool) -> list[Line]:
     content = path.read_bytes() if path.exists() else b""
     whole = content.rfind(b"\n") + 1
     if whole < len(content) and mend:
@@ -420,14 +463,10 @@ def _read_lines(path: Path, mend: bool) -> list[dict[str, Any]]:
     lines = []
     for number, text in enumerate(content[:whole].splitlines(), 1):
         try:
-            line = json.loads(text)
-            if (
-                line["n"] != number
-                or not isinstance(line["kind"], str)
-                or not isinstance(line["by"], str)
-            ):
+            line = Line.decoded(text)
+            if line.n != number:
                 raise ValueError
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise ValueError(
                 f"{path} line {number} must be an action of a session; it is damaged"
             ) from None

@@ -4,7 +4,7 @@ like.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 from curation.embed_query import embed_images
 from curation.journal import read_session, replay
 from curation.pool import Pool
+from curation.session_facts import StatedQuery
 from data.images import read_image
 from probe.saved_probe import SavedProbe
 
@@ -146,15 +147,14 @@ def _ends(path: str, image: str) -> bool:
 
 def stated_query(
     pool: Pool,
-    stated: Mapping[str, Sequence[str]],
+    stated: StatedQuery,
     folder: Path,
     argument: str = "crop",
 ) -> Query:
     """The query that session.json names: crops, and uploads beside it in the folder."""
-    rows = pool.table.rows_of(stated["crops"], argument)
+    rows = pool.table.rows_of(stated.crops, argument)
     uploads = [
-        np.load(folder / f"{name}.npy", allow_pickle=False)
-        for name in stated["uploads"]
+        np.load(folder / f"{name}.npy", allow_pickle=False) for name in stated.uploads
     ]
     outside = np.stack(uploads) if uploads else None
     return Query(Examples(tuple(rows.tolist()), outside))
@@ -180,5 +180,5 @@ class SessionOnDisk:
 def read_session_folder(pool: Pool, folder: str | Path) -> SessionOnDisk:
     """Reads a session, which another process may hold."""
     facts, lines = read_session(folder)
-    query = stated_query(pool, facts["query"], Path(folder), "query of the session")
-    return SessionOnDisk(facts["name"], query, facts["pool"], replay(lines).marks)
+    query = stated_query(pool, facts.query, Path(folder), "query of the session")
+    return SessionOnDisk(facts.name, query, facts.pool, replay(lines).marks)

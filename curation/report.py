@@ -118,7 +118,7 @@ def _print_precision(listed: Listed, target: Target) -> None:
     session = listed.session
     unmarked = session.searched.copy()
     unmarked[list(listed.marks)] = False
-    limited = bool(session.journal.facts["pool"])
+    limited = bool(session.journal.facts.pool)
     where = " that --where leaves" if limited else ""
     parts = [
         (listed.ranking, f"all crops{where}", session.searched),

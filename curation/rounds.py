@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from curation.session import Session
 from probe.estimate import should_stop
@@ -27,15 +26,28 @@ class MarkedRound:
     high: float
 
 
-def rounds_of(session: Session) -> list[dict[str, Any]]:
-    """What each round found, as JSON; see `MarkedRound`."""
+@dataclass(frozen=True)
+class Stop:
+    """Whether marking can stop.
+
+    Attributes:
+        rounds: how many there were.
+        signal: see `probe.estimate.should_stop`.
+    """
+
+    rounds: int
+    signal: bool
+
+
+def rounds_of(session: Session) -> list[MarkedRound]:
+    """What each round found."""
     undone = session.state.undone
     judged: dict[int, dict[str, bool]] = {}
     for line in session.journal.lines:
-        shown = line["kind"] == "mark" and line.get("sort") == "best"
-        if shown and line["n"] not in undone:
-            answers = judged.setdefault(line["ranking"], {})
-            for crop_id, answer in line["marks"].items():
+        shown = line.kind == "mark" and line.sort == "best"
+        if shown and line.n not in undone:
+            answers = judged.setdefault(line.ranking, {})
+            for crop_id, answer in line.marks.items():
                 answers.pop(crop_id, None)
                 if answer is not None:
                     answers[crop_id] = answer
@@ -45,10 +57,10 @@ def rounds_of(session: Session) -> list[dict[str, Any]]:
             right = sum(answers.values())
             low, high = wilson_interval(right, len(answers))
             rounds.append(MarkedRound(ranking, len(answers), right, low, high))
-    return [asdict(found) for found in rounds]
+    return rounds
 
 
-def stop_of(session: Session) -> dict[str, Any]:
+def stop_of(session: Session) -> Stop:
     """Whether the rankings of the last rounds agree on what is relevant; see
     `probe.estimate.should_stop`.
     """
@@ -62,4 +74,4 @@ def stop_of(session: Session) -> dict[str, Any]:
             last = marks
     decided = [session.decided(number) for number in rounds[-3:]]
     signal = should_stop([decision for decision in decided if decision is not None])
-    return {"rounds": len(rounds) - 1, "signal": signal}
+    return Stop(len(rounds) - 1, signal)

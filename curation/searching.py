@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -238,9 +237,9 @@ def _take_marks(session: Session, path: str, marks: dict[str, bool] | None) -> N
 def choose_k(k: int | None, session: Session) -> int:
     """How many results: as asked for, otherwise 50 or as many as there are."""
     available = int(session.searched.sum())
-    if session.journal.facts["pool"] and not available:
+    if session.journal.facts.pool and not available:
         raise ValueError("where must leave crops to search besides the query; got none")
-    if session.journal.facts["pool"] and not 1 <= (k or 1) <= available:
+    if session.journal.facts.pool and not 1 <= (k or 1) <= available:
         raise ValueError(
             f"k must be at most the {available} crops that --where leaves besides the "
             f"query; got {k or 1}"
@@ -330,10 +329,10 @@ def _write(request: SearchRequest, listed: Listed, *, keep_marks: bool) -> None:
         listed.marks,
         keep_marks=keep_marks,
     )
-    facts: dict[str, Any] = {
+    facts = {
         "title": listed.title,
         "query": list(request.query),
-        "where": session.journal.facts["pool"],
+        "where": session.journal.facts.pool,
         "k": len(ranking),
         "marks": len(listed.marks),
         "embeddings": hashes_of(embeddings.meta),

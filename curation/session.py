@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -134,32 +133,32 @@ class Session:
     def _take_up(self, query: Query | None) -> None:
         """Resolves what the journal's facts name."""
         pool, facts = self.pool, self.journal.facts
-        stated = facts["embeddings"].get("sha256")
+        stated = facts.embeddings.get("sha256")
         if stated not in (None, pool.embeddings.meta["sha256"]):
             raise ValueError(
-                f"session {facts['name']!r} must be opened with the embeddings it was "
+                f"session {facts.name!r} must be opened with the embeddings it was "
                 "made with, or duplicated"
             )
         if query is None:
-            query = stated_query(pool, facts["query"], self.journal.folder or Path())
+            query = stated_query(pool, facts.query, self.journal.folder or Path())
         self.query = query
         self.examples = self.query.examples.vectors(pool)
-        condition = facts["pool"]
+        condition = facts.pool
         has_predictions = PREDICTED in pool.table.rows.column_names
         if PREDICTED in condition and not has_predictions:
             raise ValueError(
-                f"session {facts['name']!r} is about predictions: start the program "
+                f"session {facts.name!r} is about predictions: start the program "
                 "with --predictions"
             )
         self.members = pool.mask(condition, allow_empty=True)
-        if facts.get("pool_hash", pool.hash_of(condition)) != pool.hash_of(condition):
+        if facts.pool_hash not in ("", pool.hash_of(condition)):
             raise ValueError(
-                f"session {facts['name']!r} must be opened with its own predictions: "
+                f"session {facts.name!r} must be opened with its own predictions: "
                 "its condition means other crops"
             )
         self.searched = self.members.copy()
         self.searched[self.query.rows] = False
-        self.seed = int(facts.get("seed", 0))
+        self.seed = facts.seed
         # Of an earlier audit, as the probe keeps them.
         self.prior_answers: dict[int, bool] = {}
         if self.probe is not None:
@@ -243,7 +242,7 @@ class Session:
 
     def _answer(self, changes: Mapping[str, bool | None], by: str, action: str) -> int:
         state = self.state
-        if state.audit is None or not set(changes) <= set(state.audit["rows"]):
+        if state.audit is None or not set(changes) <= set(state.audit.rows):
             raise ValueError("marks in the view audit must be of crops of the audit")
         kind = "correct" if state.sample_learned else "answer"
         return self.journal.add(kind, by, action, marks=dict(changes))
@@ -276,9 +275,9 @@ class Session:
         """
         back = self.journal.steps(by)[1][-1:]
         line = self.journal.lines[back[0] - 1] if back else None
-        if line is not None and line["kind"] == "mark":
+        if line is not None and line.kind == "mark":
             held = set(self.sampled())
-            if any(self.pool.table.row_of(name) in held for name in line["marks"]):
+            if any(self.pool.table.row_of(name) in held for name in line.marks):
                 raise ValueError(
                     "those marks can't be brought back: a random sample that holds "
                     "some of the crops was drawn since"
@@ -331,7 +330,7 @@ class Session:
                 examples=self.examples,
                 example_rows=self.query.examples.rows,
                 negatives=negatives.vectors(self.pool),
-                method=self.journal.facts.get("method", "auto"),
+                method=self.journal.facts.method,
                 seed=self.seed,
             )
         except ValueError as error:  # all is marked as not relevant, the query too
@@ -413,7 +412,7 @@ class Session:
         state = state or self.state
         if state.audit is None or state.sample_learned:
             return []
-        return self.pool.rows(state.audit["rows"])
+        return self.pool.rows(list(state.audit.rows))
 
     def audit(self, size: int, by: str = "", action: str = "") -> list[str]:
         """Draws a random sample of the crops that nobody marked, for the present
@@ -439,7 +438,7 @@ class Session:
         line = self.journal.add(
             "audit", by, action, rows=ids, ranking=number, seed=seed
         )
-        return list(self.journal.lines[line - 1]["rows"])
+        return list(self.journal.lines[line - 1].rows)
 
     def learn_answers(self, by: str = "", action: str = "") -> int:
         """Turns the audit's answers into marks; what it says stays true of the ranking
@@ -489,11 +488,9 @@ class Session:
         line = self.state.threshold
         if line is not None:
             # Version 0.5.0 kept confidences.
-            scale = "decision" if line["scale"] == "confidence" else line["scale"]
-            if scale == learned.kind:
-                value = float(line["value"])
-                confident = line["scale"] == "confidence"
-                return decision_of("decision", value) if confident else value
+            confident = line.scale == "confidence"
+            if ("decision" if confident else line.scale) == learned.kind:
+                return decision_of("decision", line.value) if confident else line.value
         if self.probe is not None and self.probe.threshold is not None:
             return self.probe.threshold
         if learned.kind == "decision":
@@ -543,7 +540,7 @@ class Session:
         rows = self.selected(what, number=number)
         learned = self.learned(number)
         scores = displayed(learned.kind, learned.decision[rows].astype(np.float64))
-        name = class_name or self.journal.facts.get("class_name", "")
+        name = class_name or self.journal.facts.class_name
         window = self.pool.embeddings.window
         return Selection(self.pool.table, rows, scores, name, self.said(), window)
 
@@ -552,14 +549,14 @@ class Session:
         learned, facts = self.learned(number), self.journal.facts
         threshold = self.threshold(learned)
         known = self.estimate(number, threshold)
-        estimates: Mapping[str, Any] | None = known.for_card()
+        estimates: Mapping[str, object] | None = known.for_card()
         title = ""
         if self.probe is not None:
             title = str(self.probe.facts.get("title", ""))
             estimates = estimates or self._saved_estimates(threshold)
         return Card(
-            query=(*facts["query"]["crops"], *facts["query"]["uploads"]),
-            where=facts["pool"],
+            query=(*facts.query.crops, *facts.query.uploads),
+            where=facts.pool,
             selected=what,
             marks=self.state.marks,
             answers={
@@ -572,18 +569,18 @@ class Session:
             meta=self.pool.embeddings.meta,
             estimates=estimates,
             seed=self.seed,
-            session=facts["name"],
+            session=facts.name,
             title=title,
             facts={"ranking": learned.number},
         )
 
-    def _saved_estimates(self, threshold: float) -> Mapping[str, Any] | None:
+    def _saved_estimates(self, threshold: float) -> Mapping[str, object] | None:
         """Those that an audit left in the probe, if they are of these crops."""
         assert self.probe is not None
         found = self.probe.facts.get("estimates")
         if not found or threshold != self.probe.threshold:
             return None
-        here = (self.journal.facts["pool"], self.pool.embeddings.meta["sha256"])
+        here = (self.journal.facts.pool, self.pool.embeddings.meta["sha256"])
         return found if (found.get("where"), found.get("embeddings")) == here else None
 
     def saved_probe(self, *, title: str = "", number: int | None = None) -> SavedProbe:
@@ -598,11 +595,11 @@ class Session:
             learned.ranker,
             identity_of(self.pool.embeddings.meta),
             dict(learned_from.marks),
-            tuple(facts["query"]["crops"]),
+            facts.query.crops,
             self.threshold(learned) if has_threshold else None,
             dict(self.state.answers),
             {
-                "title": title or f"session {facts['name']}",
+                "title": title or f"session {facts.name}",
                 "provenance": provenance(self.seed),
             },
         )

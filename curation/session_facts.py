@@ -1,18 +1,81 @@
-"""What session.json says of a new session."""
+"""What session.json says of a session."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from curation.pool import Pool
-from curation.query import Query
 from data.embeddings import hashes_of
 
+if TYPE_CHECKING:
+    from curation.pool import Pool
+    from curation.query import Query
+
 USES = ("collect", "split", "failures")
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class StatedQuery:
+    """A query by name: ids of crops, and names of embeddings beside session.json."""
+
+    crops: tuple[str, ...]
+    uploads: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionFacts:
+    """What is looked for, in which embeddings.
+
+    Attributes:
+        name: of the session.
+        pool: the SQL condition that its crops meet, "" for all.
+        query: what it looks like.
+        embeddings: hashes of the set, and its folder.
+        class_name: of the class that is looked for.
+        use: one of USES.
+        transform, method, seed: as the session was made with.
+        pool_hash: of which crops meet the condition; see `Pool.hash_of`.
+        created: UTC, ISO 8601; "" before it is written.
+    """
+
+    name: str
+    pool: str
+    query: StatedQuery
+    embeddings: Mapping[str, str] = field(default_factory=dict)
+    class_name: str = ""
+    use: str = "collect"
+    transform: str = ""
+    method: str = "auto"
+    seed: int = 0
+    pool_hash: str = ""
+    created: str = ""
+
+    def as_json(self) -> Mapping[str, object]:
+        """The content of session.json."""
+        return {"format": FORMAT, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, object]) -> SessionFacts:
+        """Reads session.json; what it doesn't say is as it was before that was asked.
+
+        Raises:
+            ValueError, KeyError, TypeError: it isn't of this format.
+        """
+        if told["format"] != FORMAT:
+            raise ValueError(f"format must be {FORMAT}; got {told['format']!r}")
+        known = {one.name: told[one.name] for one in fields(cls) if one.name in told}
+        query = told["query"]
+        if not isinstance(query, Mapping) or not isinstance(
+            told["embeddings"], Mapping
+        ):
+            raise TypeError("query and embeddings must be objects")
+        stated = StatedQuery(tuple(query["crops"]), tuple(query["uploads"]))
+        return cls(**{**known, "query": stated})  # type: ignore[arg-type]
 
 
 def name_uploads(vectors: np.ndarray) -> dict[str, np.ndarray]:
@@ -34,21 +97,21 @@ def session_facts(
     method: str = "auto",
     seed: int = 0,
     uploads: Sequence[str] = (),
-) -> dict[str, Any]:
+) -> SessionFacts:
     """What session.json says of a new session."""
     crops = [str(pool.ids[row]) for row in dict.fromkeys(query.examples.rows)]
-    return {
-        "name": name.strip() or "unnamed",
-        "pool": where,
-        "class_name": class_name,
-        "use": use,
-        "query": {"crops": crops, "uploads": list(uploads)},
-        "transform": pool.index.transform.name,
-        "method": method,
-        "seed": seed,
-        "embeddings": identity_of_set(pool),
-        "pool_hash": pool.hash_of(where),
-    }
+    return SessionFacts(
+        name=name.strip() or "unnamed",
+        pool=where,
+        query=StatedQuery(tuple(crops), tuple(uploads)),
+        embeddings=identity_of_set(pool),
+        class_name=class_name,
+        use=use,
+        transform=pool.index.transform.name,
+        method=method,
+        seed=seed,
+        pool_hash=pool.hash_of(where),
+    )
 
 
 def identity_of_set(pool: Pool) -> dict[str, str]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -94,7 +93,7 @@ class CropAndWeed(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(
         self, dl_manager: tfds.download.DownloadManager
-    ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
+    ) -> dict[str, Iterator[tuple[str, dict[str, object]]]]:
         options = SourceOptions("cropandweed", variant=self.builder_config.name)
         table, _ = read_source(dl_manager.manual_dir, options)
         splits = {}
@@ -109,7 +108,7 @@ class CropAndWeed(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(
         self, table: CropTable
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
+    ) -> Iterator[tuple[str, dict[str, object]]]:
         place = {
             label: number
             for number, label in enumerate(

@@ -185,9 +185,12 @@ def _read_derived(folder: Path) -> dict[str, np.ndarray]:
 
 
 def _write_derived(folder: Path, known: Mapping[str, np.ndarray]) -> None:
-    arrays: dict[str, Any] = {**known, "stamp": _stamp_of(folder)}
+    arrays = {**known, "stamp": _stamp_of(folder)}
     with contextlib.suppress(OSError):  # a folder that can't be written to
-        write_atomically(folder / DERIVED, lambda file: np.savez(file, **arrays))
+        write_atomically(
+            folder / DERIVED,
+            lambda file: np.savez(file, **arrays),  # type: ignore[arg-type]
+        )
 
 
 def _read_meta(path: Path) -> dict[str, Any]:

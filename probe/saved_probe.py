@@ -74,13 +74,14 @@ class SavedProbe:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        arrays: dict[str, Any] = {
+        arrays = {
             "coef": self.ranker.coef,
             "mean": self.transform.mean,
             "projection": self.transform.projection,
         }
+        stated = {name: array for name, array in arrays.items() if array is not None}
         buffer = io.BytesIO()
-        np.savez(buffer, **{name: a for name, a in arrays.items() if a is not None})
+        np.savez(buffer, **stated)  # type: ignore[arg-type]  # numpy types no keywords
         content = buffer.getvalue()
         ranker = dataclasses.asdict(self.ranker)
         del ranker["coef"]
@@ -162,7 +163,7 @@ class SavedProbe:
                 )
 
 
-def identity_of(meta: Mapping[str, Any]) -> dict[str, Any]:
+def identity_of(meta: Mapping[str, Any]) -> Mapping[str, Any]:
     """What of an embedding set's meta.json a probe must find again."""
     return {name: meta.get(name) for name in IDENTITY}
 

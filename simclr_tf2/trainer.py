@@ -8,10 +8,9 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -32,11 +31,27 @@ _ZERO = tf.UnconnectedGradients.ZERO
 
 
 @dataclass(frozen=True)
+class Epoch:
+    """What an epoch came to.
+
+    Attributes:
+        step: the last one of it.
+        epoch: from 1.
+        figures: loss and the objective's other figures, means over the epoch, and
+            those of the evaluation, by name.
+    """
+
+    step: int
+    epoch: int
+    figures: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class TrainingResult:
     """What training came to."""
 
     steps: int
-    history: list[dict[str, Any]] = field(default_factory=list)  # one entry an epoch
+    history: list[Epoch] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -454,8 +469,9 @@ class _Log:
             if entry["step"] <= step:
                 kept.append(entry)
         self.path.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
-        self.epochs: list[dict[str, Any]] = [
-            entry for entry in kept if entry["kind"] == "epoch"
+        epochs = [entry for entry in kept if entry.pop("kind") == "epoch"]
+        self.epochs = [
+            Epoch(entry.pop("step"), entry.pop("epoch"), entry) for entry in epochs
         ]
 
     def step(self, step: int, epoch: int, figures: dict[str, float]) -> None:
@@ -471,16 +487,15 @@ class _Log:
         figures: dict[str, float],
         evaluation: dict[str, float],
     ) -> None:
-        self.epochs.append(
-            {"kind": "epoch", "step": step, "epoch": epoch, **figures, **evaluation}
-        )
-        self._append(self.epochs[-1])
+        self.epochs.append(Epoch(step, epoch, {**figures, **evaluation}))
+        told = {"step": step, "epoch": epoch, **figures, **evaluation}
+        self._append({"kind": "epoch", **told})
         self._summarise(step, evaluation)
 
     def close(self) -> None:
         self.writer.close()
 
-    def _append(self, entry: dict[str, Any]) -> None:
+    def _append(self, entry: Mapping[str, str | float]) -> None:
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
@@ -496,7 +511,7 @@ class _NoLog(_Log):
     def __init__(self) -> None:
         self.epochs = []
 
-    def _append(self, entry: dict[str, Any]) -> None:
+    def _append(self, entry: Mapping[str, str | float]) -> None:
         pass
 
     def _summarise(self, step: int, figures: dict[str, float]) -> None:

@@ -4,13 +4,9 @@ import threading
 import pytest
 
 from curation.journal import FEEDBACK, Journal, create_session, read_session, replay
+from curation.session_facts import SessionFacts, StatedQuery
 
-FACTS = {
-    "name": "beets",
-    "embeddings": {"sha256": "s"},
-    "query": {"crops": ["q"], "uploads": []},
-    "pool": "",
-}
+FACTS = SessionFacts(name="beets", pool="", query=StatedQuery(("q",)))
 
 
 @pytest.fixture
@@ -168,7 +164,7 @@ def test_a_session_is_held_by_one_process_and_many_threads(folder, open_journal)
         thread.join()
     journal.close()
     _, lines = read_session(folder)
-    assert [line["n"] for line in lines] == list(range(1, 201))
+    assert [line.n for line in lines] == list(range(1, 201))
     assert len(replay(lines).marks) == 200
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from curation.estimate import TOP
+from curation.estimate import TOP, Estimate
 from curation.exporting import export
 from curation.pool import Pool
 from curation.query import Examples, Query, find_query
@@ -98,7 +98,7 @@ def test_a_session_on_disk_and_one_in_memory_are_the_same(start, pool, truth, tm
         say(session, best(session, 30), truth)
         session.audit(20)
     assert memory.state.marks == disk.state.marks
-    assert memory.state.audit["rows"] == disk.state.audit["rows"]
+    assert memory.state.audit.rows == disk.state.audit.rows
     disk.close()
     again = Session(pool, folder=tmp_path / "s")
     assert again.rank(50).rows.tolist() == memory.rank(50).rows.tolist()
@@ -150,7 +150,7 @@ def test_an_audit_says_what_the_truth_is_within_its_interval(start, pool, truth)
     marked = set(session.marks())
     assert len(set(rows)) == 120
     assert not marked & set(rows)
-    assert session.estimate().as_facts() == {"drawn": 120, "answered": 0}
+    assert session.estimate() == Estimate(drawn=120, answered=0)
     say(session, rows[:119], truth, sort="audit")
     assert session.estimate().precision is None  # never from a part of it
     say(session, rows[119:], truth, sort="audit")
@@ -338,15 +338,15 @@ def test_rounds_and_the_stop_signal(start, pool, truth):
         number = say(session, asked, truth, sort="ask")
         session.journal.add("shown", "", ranking=number)
         stop = stop_of(session)
-        signals.append(stop["signal"])
-        assert stop["rounds"] == len(signals)
+        signals.append(stop.signal)
+        assert stop.rounds == len(signals)
     assert signals[0] is False
     assert rounds_of(session) == []  # nothing was marked under "best"
     top = [row for row in best(session) if row not in session.marks()][:10]
     say(session, top, truth, ranking=number)
     (found,) = rounds_of(session)
-    assert found["marked"] == 10
-    assert found["relevant"] == truth[top].sum()
+    assert found.marked == 10
+    assert found.relevant == truth[top].sum()
     session.undo()
     assert rounds_of(session) == []
 
@@ -356,7 +356,7 @@ def test_slips_put_right_count_once(start, truth):
     rows = best(session, 10)
     say(session, rows, ~truth)
     say(session, rows, truth)
-    assert rounds_of(session)[0]["relevant"] == truth[rows].sum()
+    assert rounds_of(session)[0].relevant == truth[rows].sum()
     for step in (session.undo, session.undo, session.redo, session.undo):
         step()
     assert rounds_of(session) == []

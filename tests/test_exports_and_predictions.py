@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from curation.journal import create_session
+from curation.journal import Line, create_session
+from curation.session_facts import SessionFacts, StatedQuery
 from data.crop_table import CropTable
 from data.embeddings import EmbeddingSet
 from data.formats.registry import read_source
@@ -119,12 +120,11 @@ def test_a_session_of_the_page_is_taken_as_marks_and_exported(
 ):
     rows, csv_file = marked
     where = "box_width > 20"
-    facts = {"name": "s", "embeddings": {}, "query": {"crops": [query], "uploads": []}}
-    facts |= {"pool": where, "class_name": "beet"}
+    stated = StatedQuery((query,))
+    facts = SessionFacts(name="s", pool=where, query=stated, class_name="beet")
     marks = {table.ids[row]: bool(truth[row]) for row in rows}
-    line = {"n": 1, "time": "", "kind": "mark", "by": "me", "marks": marks}
-    lines = [line | {"ranking": 0, "sort": "best"}]
-    session = tmp_path / create_session(tmp_path, facts, lines)
+    line = Line(n=1, time="", kind="mark", by="me", marks=marks, sort="best")
+    session = tmp_path / create_session(tmp_path, facts, [line])
     embeddings = f"--embeddings={field_set}"
     told = call("run_search.py", embeddings, f"--marks={session}").stdout
     assert told.startswith(f"session 's': query {query}; pool {where}\n")

@@ -95,7 +95,7 @@ def test_the_loss_falls_and_the_encoder_moves(tmp_path, name):
     run.batches = batches_for(run.objective, repeat=True)
     before = run.objective.encoder.content_hash()
     history = run.run().history
-    assert history[-1]["loss"] < 0.8 * history[0]["loss"]
+    assert history[-1].figures["loss"] < 0.8 * history[0].figures["loss"]
     assert run.objective.encoder.content_hash() != before
 
 
@@ -107,7 +107,7 @@ def test_linear_trains_a_head_and_leaves_every_embedding_bit_for_bit(tmp_path):
     )
     before, embedded = encoder.content_hash(), encoder.embed(images)
     history = run.run().history
-    assert history[-1]["loss"] < 0.8 * history[0]["loss"]
+    assert history[-1].figures["loss"] < 0.8 * history[0].figures["loss"]
     assert encoder.content_hash() == before
     assert np.array_equal(encoder.embed(images), embedded)
 
@@ -163,8 +163,8 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path, mid_epoch):
     for ours, theirs in zip(weights(second), weights(whole), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
     assert (
-        [entry["step"] for entry in result.history]
-        == [entry["step"] for entry in expected.history]
+        [entry.step for entry in result.history]
+        == [entry.step for entry in expected.history]
         == [4, 8, 12]
     )
     lines = [
@@ -240,7 +240,7 @@ def test_mixed_precision_trains_and_keeps_float32_variables(tmp_path, policy):
         ).compute_dtype == policy.removeprefix("mixed_")
     finally:
         keras.mixed_precision.set_global_policy("float32")
-    assert history[-1]["loss"] < 0.8 * history[0]["loss"]
+    assert history[-1].figures["loss"] < 0.8 * history[0].figures["loss"]
     assert {variable.dtype for variable in run.objective.trainable_variables} == {
         "float32"
     }

@@ -364,9 +364,7 @@ def test_an_upload_is_embedded_as_a_crop_is(field_set, page):
     assert vector.shape == (embeddings.vectors.shape[1],)
     assert Image.open(io.BytesIO(kept)).size == (1024, 580)
     name = page.sessions.keep_upload(vector, kept)
-    started = page.sessions.create(
-        {"name": "u", "pool": "", "class_name": "", "use": "collect"}, [], [name]
-    )
+    started = page.sessions.create([], [name], name="u")
     session = page.sessions.open(started)
     cosines = page.pool.index.scores(page.pool.index.transform(vector[None]))[0]
     assert session.page(0, "best", 0, 10**6)[0][0] == int(np.argmax(cosines))

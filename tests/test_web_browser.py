@@ -392,9 +392,9 @@ def test_undo_redo_and_a_reload(server, open_page, truth):
         "Control+z"
     )  # at once, while the range is still being collected
     until(lambda: len(server.lines()) == written + 2)
-    assert [line["kind"] for line in server.lines()[written:]] == ["mark", "undo"]
+    assert [line.kind for line in server.lines()[written:]] == ["mark", "undo"]
     assert (
-        len(server.lines()[written]["marks"]) > len(truth) - 6
+        len(server.lines()[written].marks) > len(truth) - 6
     )  # all but the query and those that were no already
     assert len(server.marks()) == 4
     page.keyboard.press("Home")

@@ -42,8 +42,7 @@ def sessions(overview, tmp_path):
 def started(sessions, pool, truth, condition="", **facts):
     query = int(np.flatnonzero(truth & pool.mask(condition))[0])
     facts = {"name": "beets", "pool": condition, "class_name": "beet", **facts}
-    facts = {"use": "collect", **facts}
-    name = sessions.create(facts, [str(pool.ids[query])], [])
+    name = sessions.create([str(pool.ids[query])], **facts)
     return sessions.open(name), query
 
 
@@ -93,19 +92,19 @@ def test_the_panel_measures_what_the_view_shows(sessions, pool, truth):
     session, _ = started(sessions, pool, truth)
     number = say(session, view(session, 0, "best")[:30].tolist(), truth)
     panel = session.panel(number)
-    assert sum(panel["histogram"]) == panel["crops"] == len(pool) - 1
-    assert (panel["low"], panel["high"], panel["threshold"]) == (0.0, 1.0, 0.5)
-    assert panel["taken"] == len(session.session.selected())
+    assert sum(panel.histogram) == panel.crops == len(pool) - 1
+    assert (panel.low, panel.high, panel.threshold) == (0.0, 1.0, 0.5)
+    assert panel.taken == len(session.session.selected())
     session.set_threshold(0.8, "confidence", "me", "")
     panel = session.panel(number)
-    assert panel["threshold"] == pytest.approx(0.8)
-    assert session.state.threshold["scale"] == "decision"
-    assert session.state.threshold["value"] == pytest.approx(np.log(4))
+    assert panel.threshold == pytest.approx(0.8)
+    assert session.state.threshold.scale == "decision"
+    assert session.state.threshold.value == pytest.approx(np.log(4))
     plain = session.panel(0)
-    assert plain["scale"] == "cosine"
+    assert plain.scale == "cosine"
     scores = session.session.learned(0).ranking.scores
-    assert plain["low"] == pytest.approx(scores[-1])
-    assert plain["high"] == pytest.approx(scores[0])
+    assert plain.low == pytest.approx(scores[-1])
+    assert plain.high == pytest.approx(scores[0])
 
 
 def test_changes_tell_what_the_new_order_would_show(sessions, pool, truth):
@@ -115,8 +114,8 @@ def test_changes_tell_what_the_new_order_would_show(sessions, pool, truth):
     session._learn()
     changes = session.changes(0)
     first, then = (set(view(session, at, "best")[:50].tolist()) for at in (0, number))
-    assert (changes["new_marks"], changes["entered"]) == (30, len(then - first))
-    assert changes["taken"] == len(session.session.selected(number=number))
+    assert (changes.new_marks, changes.entered) == (30, len(then - first))
+    assert changes.taken == len(session.session.selected(number=number))
 
 
 def test_sessions_are_listed_renamed_and_duplicated(
@@ -125,11 +124,11 @@ def test_sessions_are_listed_renamed_and_duplicated(
     session, _ = started(sessions, pool, truth)
     name = session.journal.folder.name
     say(session, view(session, 0, "best")[:3].tolist(), truth)
-    sessions.rename(name, {"name": "rüben <b>"})
+    sessions.rename(name, "rüben <b>")
     copy = sessions.duplicate(name)
-    listed = {entry["session"]: entry for entry in sessions.listed()}
-    assert listed[copy]["name"] == "rüben <b> (copy)"
-    assert listed[name]["relevant"] + listed[name]["not_relevant"] == 3
+    listed = {entry.session: entry for entry in sessions.listed()}
+    assert listed[copy].name == "rüben <b> (copy)"
+    assert listed[name].relevant + listed[name].not_relevant == 3
     other = sessions.open(copy)
     assert other.journal.state().marks == session.journal.state().marks
     other.step("undo", "someone", "")
@@ -149,30 +148,23 @@ def test_sessions_are_listed_renamed_and_duplicated(
     assert taken.journal.state().marks == session.journal.state().marks
     (sessions.folder / "s20260101-00000000").mkdir()
     (sessions.folder / "s20260101-00000000" / "session.json").write_text("{")
-    assert (
-        "error"
-        in {entry["session"]: entry for entry in sessions.listed()}[
-            "s20260101-00000000"
-        ]
-    )
+    listed = {entry.session: entry for entry in sessions.listed()}
+    assert listed["s20260101-00000000"].error
 
 
 def test_bad_starts_are_refused(sessions, pool):
-    facts = {"name": "", "pool": "", "class_name": "", "use": "collect"}
     with pytest.raises(ValueError, match="query must hold at least one crop"):
-        sessions.create(facts, [], [])
+        sessions.create([])
     with pytest.raises(
         ValueError, match="crop must name crops of this embedding set; unknown: 'c0'"
     ):
-        sessions.create(facts, ["c0"], [])
+        sessions.create(["c0"])
     with pytest.raises(ValueError, match="upload must be one that was sent before"):
-        sessions.create(facts, [], ["u-../../etc"])
+        sessions.create([], ["u-../../etc"])
     with pytest.raises(ValueError, match="where must be an SQL condition"):
-        sessions.create({**facts, "pool": "1 +"}, [str(pool.table.ids[0])], [])
+        sessions.create([str(pool.table.ids[0])], pool="1 +")
     with pytest.raises(ValueError, match="pool must leave some crops"):
-        sessions.create(
-            {**facts, "pool": "lighting = 'none'"}, [str(pool.table.ids[0])], []
-        )
+        sessions.create([str(pool.table.ids[0])], pool="lighting = 'none'")
     for name in ("../x", "s20260101-00000000", ""):
         with pytest.raises(ValueError, match="session must be one of those listed"):
             sessions.open(name)
@@ -196,5 +188,5 @@ def test_marks_made_while_a_sample_is_drawn_are_not_in_it(sessions, pool, truth)
     session.draw_audit(100, "me", "")
     state = session.state
     assert len(state.marks) == 60
-    assert not set(state.marks) & set(state.audit["rows"])
-    assert state.audit["ranking"] == state.learned
+    assert not set(state.marks) & set(state.audit.rows)
+    assert state.audit.ranking == state.learned

@@ -2,19 +2,160 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from starlette.responses import JSONResponse
 
+from curation.estimate import Estimate
 from curation.selection import decision_of, displayed, scale_of
-from web.live import LiveSession
-from web.overview import Overview
+from curation.session_facts import SessionFacts
+from web.live import Changes, LiveSession, Panel
+from web.overview import Overview, PoolFacts
 from web.photos import Photos
 
 SAME_IMAGE = 500  # boxes of one photo that are told, at most
 
 
-def session_state(session: LiveSession, by: str, shown: int) -> dict[str, Any]:
+class Answer(JSONResponse):
+    """A dataclass, or a list of them, as JSON: its fields by their names."""
+
+    def render(self, content: object) -> bytes:
+        """The body; what JSON has no word for, such as a date, goes as text."""
+        return json.dumps(
+            content, default=_plain, ensure_ascii=False, separators=(",", ":")
+        ).encode()
+
+
+def _plain(value: object) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            field.name: getattr(value, field.name)
+            for field in dataclasses.fields(value)
+        }
+    return str(value)
+
+
+@dataclass(frozen=True)
+class PageFacts(PoolFacts):
+    """What the page knows from the start.
+
+    Attributes:
+        formats: a class can be exported in, with what each keeps.
+        sizes: sides of thumbnails, in pixels.
+    """
+
+    formats: dict[str, str]
+    sizes: Sequence[int]
+
+
+@dataclass(frozen=True)
+class AuditState:
+    """How far a random sample is answered."""
+
+    drawn: int
+    answered: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionState:
+    """Everything that changes.
+
+    Attributes:
+        session: id.
+        facts: what session.json says.
+        lines: of the journal.
+        learning: whether the newest ranking isn't that of the present marks yet.
+        newest: the ranking that was made last, -1 before the first.
+        trouble: why the last couldn't be made, "" where it could.
+        can_undo, can_redo: for the one who asks.
+        relevant, not_relevant: marks.
+        audit: None before one was drawn.
+        panel, estimate: of the ranking on the screen; None before there is one.
+        changes: what the newest would show differently; None where it is shown.
+    """
+
+    session: str
+    facts: SessionFacts
+    lines: int
+    learning: bool
+    newest: int
+    trouble: str
+    can_undo: bool
+    can_redo: bool
+    relevant: int
+    not_relevant: int
+    audit: AuditState | None
+    panel: Panel | None = None
+    estimate: Estimate | None = None
+    changes: Changes | None = None
+
+
+@dataclass(frozen=True)
+class AtThreshold:
+    """What a threshold would take, and what is known of it."""
+
+    would_take: int
+    estimate: Estimate
+
+
+@dataclass(frozen=True)
+class ListedCrop:
+    """A crop in a list; score and mark are None where they aren't told or made."""
+
+    id: str
+    label: str
+    score: float | None = None
+    mark: bool | None = None
+    sampled: bool = False
+
+
+@dataclass(frozen=True)
+class PartOfList:
+    """A part of a list, and how long the list is.
+
+    Attributes:
+        scale: of the scores, "" where there are none.
+    """
+
+    total: int
+    crops: Sequence[ListedCrop]
+    scale: str = ""
+
+
+@dataclass(frozen=True)
+class OtherBox:
+    """A box on the same photo, in its pixels."""
+
+    id: str
+    box: Sequence[int]
+
+
+@dataclass(frozen=True)
+class CropFacts:
+    """A crop's columns (those that are set), its photo's size, and the boxes on it."""
+
+    facts: dict[str, object]
+    width: int
+    height: int
+    box: Sequence[int]
+    boxes: Sequence[OtherBox]
+
+
+@dataclass(frozen=True)
+class ProposedCluster:
+    """A cluster, with crops from its middle and its edge."""
+
+    crops: int
+    tightness: float
+    examples: Sequence[str]
+    edge: Sequence[str]
+
+
+def session_state(session: LiveSession, by: str, shown: int) -> SessionState:
     """Everything that changes, in one answer: the page asks for it after each action,
     and every few seconds.
 
@@ -31,33 +172,35 @@ def session_state(session: LiveSession, by: str, shown: int) -> dict[str, Any]:
     relevant = sum(state.marks.values())
     audit = None
     if state.audit:
-        audit = {"drawn": len(state.audit["rows"]), "answered": len(state.answers)}
+        audit = AuditState(len(state.audit.rows), len(state.answers))
     assert journal.folder is not None
-    answer: dict[str, Any] = {
-        "session": journal.folder.name,
-        "facts": journal.facts,
-        "lines": len(journal.lines),
-        "learning": session.learning,
-        "newest": session.newest,
-        "trouble": session.trouble,
-        "can_undo": len(done),
-        "can_redo": len(undone),
-        "relevant": relevant,
-        "not_relevant": len(state.marks) - relevant,
-        "audit": audit,
-    }
-    if session.started:
-        current = session.newest if number < 0 else number
-        learned = session.session.learned(current)
-        threshold = session.session.threshold(learned)
-        answer["panel"] = session.panel(current)
-        answer["estimate"] = session.estimate(current, threshold)
-        if number >= 0 and session.newest != journal.name_of_marks(number):
-            answer["changes"] = session.changes(number)
-    return answer
+    answer = SessionState(
+        session=journal.folder.name,
+        facts=journal.facts,
+        lines=len(journal.lines),
+        learning=session.learning,
+        newest=session.newest,
+        trouble=session.trouble,
+        can_undo=bool(done),
+        can_redo=bool(undone),
+        relevant=relevant,
+        not_relevant=len(state.marks) - relevant,
+        audit=audit,
+    )
+    if not session.started:
+        return answer
+    current = session.newest if number < 0 else number
+    threshold = session.session.threshold(session.session.learned(current))
+    outdated = number >= 0 and session.newest != journal.name_of_marks(number)
+    return dataclasses.replace(
+        answer,
+        panel=session.panel(current),
+        estimate=session.estimate(current, threshold),
+        changes=session.changes(number) if outdated else None,
+    )
 
 
-def estimate_at(session: LiveSession, number: int, shown: float) -> dict[str, Any]:
+def estimate_at(session: LiveSession, number: int, shown: float) -> AtThreshold:
     """What would be taken at a threshold, as it is displayed, and what is known
     of it.
     """
@@ -65,7 +208,7 @@ def estimate_at(session: LiveSession, number: int, shown: float) -> dict[str, An
     kind = session.session.learned(number).kind
     value = decision_of(kind, shown)
     chosen = session.session.selected(number=number, threshold=value)
-    return {"would_take": len(chosen), **session.estimate(number, value)}
+    return AtThreshold(len(chosen), session.estimate(number, value))
 
 
 def crops_of(
@@ -77,7 +220,7 @@ def crops_of(
     *,
     where: str,
     among: str,
-) -> dict[str, Any]:
+) -> PartOfList:
     """A part of a list: crops with score, class, and mark."""
     if number > len(session.journal.lines):
         raise ValueError(
@@ -92,20 +235,19 @@ def crops_of(
     scores = displayed(learned.kind, learned.decision[rows].astype(np.float64))
     labels = table.column("label_name")
     crops = [
-        {
-            "id": str(table.ids[row]),
-            "score": None if blind else float(score),
-            "label": str(labels[row]),
-            "mark": known.get(row),
-            "sampled": row in sampled,
-        }
+        ListedCrop(
+            str(table.ids[row]),
+            str(labels[row]),
+            None if blind else float(score),
+            known.get(row),
+            row in sampled,
+        )
         for row, score in zip(rows.tolist(), scores, strict=True)
     ]
-    scale = scale_of(learned.kind)
-    return {"total": total, "start": start, "scale": scale, "crops": crops}
+    return PartOfList(total, crops, scale_of(learned.kind))
 
 
-def browsed(overview: Overview, where: str, start: int, count: int) -> dict[str, Any]:
+def browsed(overview: Overview, where: str, start: int, count: int) -> PartOfList:
     """Crops that meet a condition, shuffled always alike, so that the first screen
     shows what there is.
     """
@@ -113,43 +255,43 @@ def browsed(overview: Overview, where: str, start: int, count: int) -> dict[str,
     rows = overview.shuffled[overview.mask(where)[overview.shuffled]]
     labels = table.column("label_name")
     crops = [
-        {"id": str(table.ids[row]), "label": str(labels[row])}
+        ListedCrop(str(table.ids[row]), str(labels[row]))
         for row in rows[start : start + count].tolist()
     ]
-    return {"total": len(rows), "crops": crops}
+    return PartOfList(len(rows), crops)
 
 
-def crop_facts(overview: Overview, photos: Photos, row: int) -> dict[str, Any]:
+def crop_facts(overview: Overview, photos: Photos, row: int) -> CropFacts:
     """A crop's columns, and the boxes on its photo."""
     table = overview.table
     images = table.column("image")
     same = np.flatnonzero(images == images[row])[:SAME_IMAGE].tolist()
     columns = table.rows.slice(row, 1).to_pylist()[0]
     width, height = photos.size(row)
-    return {
-        "facts": {
-            name: value for name, value in columns.items() if value not in (None, "")
-        },
-        "width": width,
-        "height": height,
-        "box": table.boxes[row].tolist(),
-        "boxes": [
-            {"id": str(table.ids[other]), "box": table.boxes[other].tolist()}
-            for other in same
-        ],
-    }
+    return CropFacts(
+        {name: value for name, value in columns.items() if _says_something(value)},
+        width,
+        height,
+        table.boxes[row].tolist(),
+        [OtherBox(str(table.ids[at]), table.boxes[at].tolist()) for at in same],
+    )
 
 
-def clusters_of(overview: Overview, where: str, count: int) -> list[dict[str, Any]]:
+def _says_something(value: object) -> bool:
+    is_number = not isinstance(value, float) or np.isfinite(value)
+    return value not in (None, "") and bool(is_number)
+
+
+def clusters_of(overview: Overview, where: str, count: int) -> list[ProposedCluster]:
     """Proposed clusters, with crops from their middle and their edge."""
     ids = overview.table.ids
     return [
-        {
-            "crops": len(cluster.rows),
-            "tightness": cluster.tightness,
-            "examples": [str(ids[row]) for row in cluster.rows[:8]],
-            "edge": [str(ids[row]) for row in cluster.rows[::-1][:4]],
-        }
+        ProposedCluster(
+            len(cluster.rows),
+            cluster.tightness,
+            [str(ids[row]) for row in cluster.rows[:8]],
+            [str(ids[row]) for row in cluster.rows[::-1][:4]],
+        )
         for cluster in overview.clusters(where, count)
     ]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -133,9 +132,9 @@ class Page:
         """
         return await anyio.to_thread.run_sync(work, limiter=self._limits[kind])
 
-    async def _answer(self, work: Callable[[], Any]) -> Response:
+    async def _answer(self, work: Callable[[], object]) -> Response:
         """The JSON of some work."""
-        return JSONResponse(await self._in_thread("work", work))
+        return answers.Answer(await self._in_thread("work", work))
 
     async def close(self) -> None:
         """Ends what runs in the background."""
@@ -169,7 +168,9 @@ class Page:
             for name in WRITABLE
             if name != "cropandweed" or has_ids
         }
-        return JSONResponse({**facts, "formats": formats, "sizes": SIZES})
+        return answers.Answer(
+            answers.PageFacts(**vars(facts), formats=formats, sizes=SIZES)
+        )
 
     async def browse(self, request: Request) -> Response:
         """A part of the pool in random order, to start from."""
@@ -186,7 +187,7 @@ class Page:
         facts = await self._picture(
             lambda: answers.crop_facts(self.overview, self.photos, row)
         )
-        return JSONResponse(json.loads(json.dumps(facts, default=str)))
+        return answers.Answer(facts)
 
     async def _picture(self, work: Callable[[], Result]) -> Result:
         try:
@@ -233,7 +234,7 @@ class Page:
         """The crops in an area of the map, kept under a name."""
         rows = (await body_as(request, Area)).rows
 
-        def work() -> dict[str, Any]:
+        def work() -> dict[str, object]:
             name = self.overview.select(rows)
             crops = [str(self.pool.ids[row]) for row in rows[:PAGE]]
             return {"selection": name, "crops": crops}
@@ -277,18 +278,18 @@ class Page:
         """Starts a session."""
         new = await body_as(request, NewSession)
         names = ("name", "pool", "class_name", "use")
-        facts = {name: getattr(new, name) for name in names}
+        stated = {name: getattr(new, name) for name in names}
         return await self._answer(
-            lambda: {"session": self.sessions.create(facts, new.crops, new.uploads)}
+            lambda: {"session": self.sessions.create(new.crops, new.uploads, **stated)}
         )
 
     async def rename(self, request: Request) -> Response:
         """Changes the name of a session or of its class."""
         names = await body_as(request, Names)
-        stated = {"name": names.name, "class_name": names.class_name}
-        facts = {name: text for name, text in stated.items() if text is not None}
-        name = request.path_params["session"]
-        await self._in_thread("work", lambda: self.sessions.rename(name, facts))
+        session = request.path_params["session"]
+        await self._in_thread(
+            "work", lambda: self.sessions.rename(session, names.name, names.class_name)
+        )
         return JSONResponse({"renamed": True})
 
     async def duplicate(self, request: Request) -> Response:

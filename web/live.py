@@ -5,16 +5,18 @@ background, locks, and what is shown kept.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from curation.estimate import Estimate
 from curation.journal import Journal, State
 from curation.lru_cache import LruCache
-from curation.rounds import rounds_of, stop_of
+from curation.rounds import MarkedRound, Stop, rounds_of, stop_of
 from curation.selection import decision_of, displayed, scale_of
 from curation.session import ASK, SORTS, TOP, Learned, Session
 from probe.ranking import Ranking
@@ -22,6 +24,62 @@ from web.overview import Overview
 from web.priority import lower_priority
 
 BINS = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """What is told of a ranking beside its list.
+
+    Attributes:
+        ranking: its number.
+        scale: of scores and threshold: cosine or confidence.
+        method: from marks to the ranking.
+        reason: why it isn't a probe's, or another than was asked for; "" otherwise.
+        crops: how many it orders.
+        relevant, not_relevant: marks that it was learned from.
+        low, high: ends of the histogram.
+        histogram: counts in equal steps between them.
+        threshold: on the scale.
+        taken: crops of the class by it,
+        marked: and by marks alone.
+        rounds, stop: how marking goes.
+    """
+
+    ranking: int
+    scale: str
+    method: str
+    reason: str
+    crops: int
+    relevant: int
+    not_relevant: int
+    low: float
+    high: float
+    histogram: Sequence[int]
+    threshold: float
+    taken: int
+    marked: int
+    rounds: Sequence[MarkedRound]
+    stop: Stop
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What the newest ranking would show differently from the one on the screen.
+
+    Attributes:
+        ranking: number of the newest.
+        new_marks: between the two; negative where marks were taken back.
+        entered: crops among its first that weren't among the other's first,
+        top: of so many.
+        taken_before, taken: crops of the class by each.
+    """
+
+    ranking: int
+    new_marks: int
+    entered: int
+    top: int
+    taken_before: int
+    taken: int
 
 
 class LiveSession:
@@ -42,8 +100,8 @@ class LiveSession:
         self.overview, self.pool = overview, overview.pool
         self.session = Session(self.pool, folder=folder)
         self._views: LruCache[Ranking] = LruCache(16)
-        self._panels: LruCache[dict[str, Any]] = LruCache(4)
-        self._estimates: LruCache[dict[str, Any]] = LruCache(4)
+        self._panels: LruCache[Panel] = LruCache(4)
+        self._estimates: LruCache[Estimate] = LruCache(4)
         # What is checked before a line is written still holds when it is.
         self._acting = threading.Lock()
         self._newest = -1
@@ -137,9 +195,9 @@ class LiveSession:
         if sort == "audit":
             if audit is None:
                 raise ValueError("sort audit needs an audit; draw one first")
-            rows = np.array(self.pool.rows(audit["rows"]), np.int64)
+            rows = np.array(self.pool.rows(list(audit.rows)), np.int64)
             return rows[start : start + count], len(rows)
-        drawn = audit["n"] if audit and sort == "ask" else None  # never asked for
+        drawn = audit.n if audit and sort == "ask" else None  # never asked for
         kind = "best" if sort == "worst" else sort
         key = (number, kind, where.strip(), among, drawn)
         view = self._views.get(key, lambda: self._view(number, kind, where, among))
@@ -227,7 +285,7 @@ class LiveSession:
                 if self.journal.name_of_marks() == number:
                     self.session.audit(size, by, action)
                     assert self.state.audit is not None
-                    return self.state.audit["n"]
+                    return self.state.audit.n
 
     def learn_answers(self, by: str, action: str) -> int:
         """See `Session.learn_answers`."""
@@ -238,19 +296,19 @@ class LiveSession:
 
     # What is known
 
-    def estimate(self, number: int, threshold: float) -> dict[str, Any]:
-        """See `Session.estimate`; as JSON. The page asks for it every few seconds."""
+    def estimate(self, number: int, threshold: float) -> Estimate:
+        """See `Session.estimate`; the page asks for it every few seconds."""
         key = (number, threshold, len(self.journal.lines))
         return self._estimates.get(
-            key, lambda: self.session.estimate(number, threshold).as_facts()
+            key, lambda: self.session.estimate(number, threshold)
         )
 
-    def panel(self, number: int) -> dict[str, Any]:
+    def panel(self, number: int) -> Panel:
         """Histogram, rounds and stop signal of a ranking."""
         key = (number, len(self.journal.lines))
         return self._panels.get(key, lambda: self._measure(number))
 
-    def _measure(self, number: int) -> dict[str, Any]:
+    def _measure(self, number: int) -> Panel:
         session = self.session
         learned, marks = session.learned(number), session.marks()
         shown = displayed(learned.kind, learned.decision[session.searched])
@@ -260,38 +318,38 @@ class LiveSession:
         high = max(high, low + 1e-6)
         counts, _ = np.histogram(shown, BINS, (low, high))
         threshold = session.threshold(learned)
-        return {
-            "ranking": number,
-            "scale": scale_of(learned.kind),
-            "method": learned.ranker.method,
-            "reason": learned.ranker.reason,
-            "crops": len(learned.ranking),
-            "relevant": sum(marks.values()),
-            "not_relevant": len(marks) - sum(marks.values()),
-            "low": low,
-            "high": high,
-            "histogram": counts.tolist(),
-            "threshold": float(displayed(learned.kind, threshold)),
-            "taken": len(session.selected(number=number)),
-            "marked": len(session.selected("marked", number=number)),
-            "rounds": rounds_of(session),
-            "stop": stop_of(session),
-        }
+        return Panel(
+            ranking=number,
+            scale=scale_of(learned.kind),
+            method=learned.ranker.method,
+            reason=learned.ranker.reason,
+            crops=len(learned.ranking),
+            relevant=sum(marks.values()),
+            not_relevant=len(marks) - sum(marks.values()),
+            low=low,
+            high=high,
+            histogram=counts.tolist(),
+            threshold=float(displayed(learned.kind, threshold)),
+            taken=len(session.selected(number=number)),
+            marked=len(session.selected("marked", number=number)),
+            rounds=rounds_of(session),
+            stop=stop_of(session),
+        )
 
-    def changes(self, shown: int) -> dict[str, Any]:
+    def changes(self, shown: int) -> Changes:
         """What the newest ranking would show differently from the one on the screen."""
         session, journal = self.session, self.journal
         before, after = session.learned(shown), session.learned(self._newest)
         first = set(_top(before))
-        return {
-            "ranking": after.number,
-            "new_marks": journal.count_of_marks(after.number)
-            - journal.count_of_marks(shown),
-            "entered": sum(row not in first for row in _top(after)),
-            "top": min(TOP, len(after.ranking)),
-            "taken_before": len(session.selected(number=shown)),
-            "taken": len(session.selected(number=after.number)),
-        }
+        marks = journal.count_of_marks
+        return Changes(
+            ranking=after.number,
+            new_marks=marks(after.number) - marks(shown),
+            entered=sum(row not in first for row in _top(after)),
+            top=min(TOP, len(after.ranking)),
+            taken_before=len(session.selected(number=shown)),
+            taken=len(session.selected(number=after.number)),
+        )
 
 
 def _top(learned: Learned) -> list[int]:

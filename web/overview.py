@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.types
@@ -25,6 +26,44 @@ from web.priority import lower_priority
 
 _CHOICES = 50  # values of a column that are offered as filters, at most
 _SELECTIONS = 16
+
+
+@dataclass(frozen=True)
+class ColoredClass:
+    """A class and the color of its crops' borders."""
+
+    name: str
+    color: str
+
+
+@dataclass(frozen=True)
+class FilterColumn:
+    """A column to filter by: its most frequent values, or the range of its numbers."""
+
+    name: str
+    values: Sequence[str] | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How many crops of a label were predicted to be something else."""
+
+    label: str
+    predicted: str
+    crops: int
+
+
+@dataclass(frozen=True)
+class PoolFacts:
+    """What the page tells of the pool as a whole; sizes in crops and photos."""
+
+    crops: int
+    images: int
+    classes: Sequence[ColoredClass]
+    columns: Sequence[FilterColumn]
+    confusions: Sequence[Confusion]
 
 
 class Overview:
@@ -120,27 +159,22 @@ class Overview:
         return (numbers % 2**16).astype("<u2")
 
     @cached_property
-    def facts(self) -> dict[str, Any]:
-        """What the page tells of the pool: sizes, classes with their colours, columns
-        to filter by, confusions.
-        """
+    def facts(self) -> PoolFacts:
+        """Sizes, classes with their colors, columns to filter by, confusions."""
         colors = class_colors(self.table.classes)
-        return {
-            "crops": len(self.table),
-            "images": len(set(self.table.column("image"))),
-            "classes": [
-                {"name": name, "color": "#{:02x}{:02x}{:02x}".format(*colors[name])}
+        return PoolFacts(
+            len(self.table),
+            len(set(self.table.column("image"))),
+            [
+                ColoredClass(name, "#{:02x}{:02x}{:02x}".format(*colors[name]))
                 for name in self.table.classes
             ],
-            "columns": self._columns(),
-            "confusions": self._confusions(),
-        }
+            self._columns(),
+            self._confusions(),
+        )
 
-    def _columns(self) -> list[dict[str, Any]]:
-        """What can be filtered by: name, and either the most frequent values or the
-        range.
-        """
-        found: list[dict[str, Any]] = []
+    def _columns(self) -> list[FilterColumn]:
+        found: list[FilterColumn] = []
         for name in self.table.rows.column_names:
             values = self.table.rows.column(name).combine_chunks()
             kind = values.type
@@ -150,37 +184,21 @@ class Overview:
                 )
                 numbers = numbers[np.isfinite(numbers)]
                 if len(numbers):
-                    found.append(
-                        {
-                            "name": name,
-                            "from": float(numbers.min()),
-                            "to": float(numbers.max()),
-                        }
-                    )
+                    low, high = float(numbers.min()), float(numbers.max())
+                    found.append(FilterColumn(name, low=low, high=high))
             elif pyarrow.types.is_boolean(kind):
-                found.append({"name": name, "values": ["true", "false"]})
+                found.append(FilterColumn(name, ["true", "false"]))
             elif pyarrow.types.is_string(kind) and name != "crop_id":
                 counts = sorted(
                     values.value_counts().to_pylist(), key=lambda item: -item["counts"]
                 )
-                found.append(
-                    {
-                        "name": name,
-                        "values": [
-                            item["values"]
-                            for item in counts[:_CHOICES]
-                            if item["values"]
-                        ],
-                    }
-                )
+                choices = [item["values"] for item in counts[:_CHOICES]]
+                found.append(FilterColumn(name, [text for text in choices if text]))
         return found
 
-    def _confusions(self) -> list[dict[str, Any]]:
+    def _confusions(self) -> list[Confusion]:
         """Pairs of label and prediction that differ; empty without predictions."""
         if PREDICTED not in self.table.rows.column_names:
             return []
         pairs = confusions(self.table)[:_CHOICES]
-        return [
-            {"label": label, "predicted": name, "crops": count}
-            for label, name, count in pairs
-        ]
+        return [Confusion(*pair) for pair in pairs]

@@ -8,21 +8,57 @@ import re
 import threading
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from artifacts.files import write_atomically, write_json
 from artifacts.provenance import now
-from curation.journal import SESSION, create_session, read_facts, read_session, replay
+from curation.journal import (
+    SESSION,
+    Line,
+    create_session,
+    read_facts,
+    read_session,
+    replay,
+)
 from curation.query import Examples, Query
-from curation.session_facts import identity_of_set, session_facts
+from curation.session_facts import StatedQuery, identity_of_set, session_facts
 from web.live import LiveSession
 from web.overview import Overview
 
 _ID = re.compile(r"s\d{8}-[0-9a-f]{8}")
 _UPLOAD = re.compile(r"u-[0-9a-f]{16}")
+
+
+@dataclass(frozen=True)
+class ListedSession:
+    """A session as the list shows it.
+
+    Attributes:
+        session: id.
+        name: what it is called, the id where it can't be read.
+        changed: when it was used last, UTC; "" where it can't be read.
+        here: whether it is of the embeddings that are open.
+        use, class_name, pool: see `SessionFacts`.
+        crops, uploads: of the query.
+        relevant, not_relevant: marks.
+        error: why it can't be read, "" where it can.
+    """
+
+    session: str
+    name: str
+    changed: str = ""
+    here: bool = False
+    use: str = ""
+    class_name: str = ""
+    pool: str = ""
+    crops: Sequence[str] = ()
+    uploads: Sequence[str] = ()
+    relevant: int = 0
+    not_relevant: int = 0
+    error: str = ""
 
 
 class UnknownSession(ValueError):
@@ -67,7 +103,7 @@ class Sessions:
                 found.learn()
             return found
 
-    def listed(self) -> list[dict[str, Any]]:
+    def listed(self) -> list[ListedSession]:
         """What there is, the one used last first; sessions that can't be read are
         listed with the reason.
         """
@@ -78,55 +114,53 @@ class Sessions:
             try:
                 facts, lines = read_session(path)
                 marks = replay(lines).marks
-                entry = {
-                    "session": path.name,
-                    "name": facts["name"],
-                    "use": facts.get("use", "collect"),
-                    "class_name": facts.get("class_name", ""),
-                    "pool": facts["pool"],
-                    "crops": facts["query"]["crops"],
-                    "uploads": facts["query"]["uploads"],
-                    "relevant": sum(marks.values()),
-                    "not_relevant": len(marks) - sum(marks.values()),
-                    "changed": lines[-1]["time"] if lines else facts["created"],
-                    "here": facts["embeddings"]["sha256"]
-                    == self.pool.embeddings.meta["sha256"],
-                }
+                here = facts.embeddings["sha256"] == self.pool.embeddings.meta["sha256"]
+                entry = ListedSession(
+                    path.name,
+                    facts.name,
+                    lines[-1].time if lines else facts.created,
+                    here,
+                    facts.use,
+                    facts.class_name,
+                    facts.pool,
+                    facts.query.crops,
+                    facts.query.uploads,
+                    sum(marks.values()),
+                    len(marks) - sum(marks.values()),
+                )
             except (ValueError, KeyError, TypeError) as error:
-                entry = {
-                    "session": path.name,
-                    "name": path.name,
-                    "error": str(error),
-                    "changed": "",
-                    "here": False,
-                }
+                entry = ListedSession(path.name, path.name, error=str(error))
             found.append(entry)
-        return sorted(found, key=lambda entry: entry["changed"], reverse=True)
+        return sorted(found, key=lambda entry: entry.changed, reverse=True)
 
     def create(
-        self, facts: dict[str, str], crops: Sequence[str], uploads: Sequence[str]
+        self,
+        crops: Sequence[str],
+        uploads: Sequence[str] = (),
+        *,
+        name: str = "",
+        pool: str = "",
+        class_name: str = "",
+        use: str = "collect",
     ) -> str:
         """Starts a session and returns its id.
 
         Args:
-            facts: name, pool (an SQL condition, "" for all crops), class_name, use (one
-                of USES).
             crops: ids of the query's crops.
             uploads: names that `keep_upload` gave.
+            name: of the session.
+            pool: an SQL condition, "" for all crops.
+            class_name: of the class that is looked for.
+            use: one of USES.
         """
         if not crops and not uploads:
             raise ValueError("query must hold at least one crop or one uploaded image")
         rows = tuple(self.pool.rows(list(crops)))
-        if not self.pool.mask(facts["pool"], allow_empty=True).any():
-            raise ValueError(
-                f"pool must leave some crops; none meets {facts['pool']!r}"
-            )
+        if not self.pool.mask(pool, allow_empty=True).any():
+            raise ValueError(f"pool must leave some crops; none meets {pool!r}")
         paths = [self.upload_path(name) for name in uploads]
-        missing = next(
-            (name for name, path in zip(uploads, paths, strict=True) if path is None),
-            None,
-        )
-        if missing is not None:
+        if None in paths:
+            missing = uploads[paths.index(None)]
             raise ValueError(
                 f"upload must be one that was sent before; got {missing!r}"
             )
@@ -134,10 +168,10 @@ class Sessions:
         every = session_facts(
             self.pool,
             query,
-            name=facts["name"],
-            where=facts["pool"],
-            class_name=facts["class_name"],
-            use=facts["use"],
+            name=name,
+            where=pool,
+            class_name=class_name,
+            use=use,
             seed=self.seed,
             uploads=list(dict.fromkeys(uploads)),
         )
@@ -147,16 +181,20 @@ class Sessions:
         # A session holds all it needs.
         return create_session(self.folder, every, files=files)
 
-    def rename(self, name: str, facts: dict[str, str]) -> None:
-        """Changes name or class_name."""
-        path = self._path(name)
-        if "name" in facts and not facts["name"].strip():
+    def rename(
+        self, session: str, name: str | None = None, class_name: str | None = None
+    ) -> None:
+        """Changes what a session or its class is called; None leaves it."""
+        path = self._path(session)
+        if name is not None and not name.strip():
             raise ValueError("name must not be empty")
+        stated = {"name": name, "class_name": class_name}
+        changes = {key: text for key, text in stated.items() if text is not None}
         with self._lock:
-            changed = {**read_facts(path), **facts}
-            write_json(path / SESSION, changed)
-            if name in self._open:
-                self._open[name].journal.facts = changed
+            changed = replace(read_facts(path), **changes)  # type: ignore[arg-type]
+            write_json(path / SESSION, changed.as_json())
+            if session in self._open:
+                self._open[session].journal.facts = changed
 
     def duplicate(self, name: str) -> str:
         """Copies a session, with its whole history; one of other embeddings of the same
@@ -164,17 +202,10 @@ class Sessions:
         """
         path = self._path(name)
         facts, lines = read_session(path)
-        kept = {
-            key: value
-            for key, value in facts.items()
-            if key not in ("format", "created")
-        }
-        kept["name"] = f"{facts['name']} (copy)"
-        if facts["embeddings"]["sha256"] != self.pool.embeddings.meta["sha256"]:
+        kept = replace(facts, name=f"{facts.name} (copy)")
+        if facts.embeddings["sha256"] != self.pool.embeddings.meta["sha256"]:
             row_of = self.pool.table.row_of
-            crops = [
-                crop for crop in facts["query"]["crops"] if row_of(crop) is not None
-            ]
+            crops = [crop for crop in facts.query.crops if row_of(crop) is not None]
             marks = {
                 crop: answer
                 for crop, answer in replay(lines).marks.items()
@@ -182,19 +213,20 @@ class Sessions:
             }
             if not crops:
                 raise ValueError(
-                    f"session {facts['name']!r} must have a query crop that is in "
+                    f"session {facts.name!r} must have a query crop that is in "
                     "these embeddings"
                 )
-            kept |= {
-                "query": {"crops": crops, "uploads": []},
-                "embeddings": identity_of_set(self.pool),
-                "pool_hash": self.pool.hash_of(facts["pool"]),
-            }
-            line = {"n": 1, "time": now(), "kind": "mark", "by": "", "marks": marks}
-            lines = [{**line, "ranking": 0, "sort": "ask"}] if marks else []
+            kept = replace(
+                kept,
+                query=StatedQuery(tuple(crops)),
+                embeddings=identity_of_set(self.pool),
+                pool_hash=self.pool.hash_of(facts.pool),
+            )
+            line = Line(n=1, time=now(), kind="mark", by="", marks=marks, sort="ask")
+            lines = [line] if marks else []
         files = [
             path / f"{upload}{ending}"
-            for upload in kept["query"]["uploads"]
+            for upload in kept.query.uploads
             for ending in (".npy", ".png")
         ]
         return create_session(self.folder, kept, lines, files)

@@ -13,9 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from artifacts.files import check_writable, exclusive, sha256_of_file, write_json
 from artifacts.http import DownloadError, ask, check_disk, fetch
@@ -41,6 +42,24 @@ there, that text alone counts):
     WACV 2023.
 """
 RECORD = "downloads.json"
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What the record says of an archive; empty while it says nothing.
+
+    Attributes:
+        url: where it came from.
+        bytes, sha256: of the file.
+        date: of the download.
+        files: how many were unpacked from it; 0 before that is done.
+    """
+
+    url: str = ""
+    bytes: int = 0
+    sha256: str = ""
+    date: str = ""
+    files: int = 0
 
 
 def place(member: str) -> str:
@@ -82,12 +101,8 @@ def download(
     check_writable(folder, "dir")
     with exclusive(folder, "dir"):
         (folder / "archives").mkdir(exist_ok=True)
-        record: dict[str, dict[str, Any]] = (
-            json.loads((folder / RECORD).read_text())
-            if (folder / RECORD).is_file()
-            else {}
-        )
-        missing = [name for name in archives if not record.get(name, {}).get("files")]
+        record = _read_record(folder / RECORD)
+        missing = [name for name in archives if not record[name].files]
         sizes = [
             ask(f"{base_url}/{name}").size or 0
             for name in missing
@@ -96,37 +111,46 @@ def download(
         check_disk(folder, sum(sizes) * (1 if delete_archives else 2))
         for name in archives:
             path = folder / "archives" / name
-            known = record.get(name, {})
             if name in missing or path.exists():
                 fetch(f"{base_url}/{name}", path)
-                known = _verify(path, known, f"{base_url}/{name}")
-                record[name] = known
-                write_json(folder / RECORD, record)
+                record[name] = _verify(path, record[name], f"{base_url}/{name}")
+                _write_record(folder / RECORD, record)
             if name in missing:
-                known["files"] = len(unpack(path, folder, place))
-                if not known["files"]:
+                files = len(unpack(path, folder, place))
+                if not files:
                     raise DownloadError(
                         f"{path} must hold files below {', '.join(FOLDERS)}; it holds "
                         "none"
                     )
-                write_json(folder / RECORD, record)
+                record[name] = replace(record[name], files=files)
+                _write_record(folder / RECORD, record)
             if delete_archives:
                 path.unlink(missing_ok=True)
-        _check_unpacked(folder, sum(entry["files"] for entry in record.values()))
+        _check_unpacked(folder, sum(entry.files for entry in record.values()))
     return folder
 
 
-def _verify(path: Path, known: dict[str, Any], url: str) -> dict[str, Any]:
+def _read_record(path: Path) -> dict[str, Archive]:
+    stated = json.loads(path.read_text()) if path.is_file() else {}
+    found = {name: Archive(**entry) for name, entry in stated.items()}
+    return defaultdict(Archive, found)
+
+
+def _write_record(path: Path, record: Mapping[str, Archive]) -> None:
+    write_json(path, {name: asdict(entry) for name, entry in record.items()})
+
+
+def _verify(path: Path, known: Archive, url: str) -> Archive:
     """Compares an archive with its record, or makes the record."""
     size = path.stat().st_size
     with progress_bar(total=1, desc=f"checking {path.name}", unit="file") as bar:
         digest = sha256_of_file(path)
         bar.update()
-    if "sha256" not in known:
-        return {"url": url, "bytes": size, "sha256": digest, "date": now()}
-    if (size, digest) != (known["bytes"], known["sha256"]):
+    if not known.sha256:
+        return Archive(url, size, digest, now())
+    if (size, digest) != (known.bytes, known.sha256):
         raise DownloadError(
-            f"{path} must have {known['bytes']:,} bytes and SHA-256 {known['sha256']}, "
+            f"{path} must have {known.bytes:,} bytes and SHA-256 {known.sha256}, "
             f"as recorded in {RECORD}; it has "
             f"{size:,} and {digest}. Delete it to download it again"
         )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from artifacts.files import write_json
@@ -25,44 +25,27 @@ def write(
     for image, rows in progress(
         rows_by_image(table).items(), unit="image", desc="export"
     ):
-        regions: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
-        width, height = sizes[image]
-        for row in (row for row in rows if row in score):
-            left, top, right, bottom = table.boxes[row].tolist()
-            value: dict[str, Any] = {
-                "x": 100 * left / width,
-                "y": 100 * top / height,
-                "width": 100 * (right - left) / width,
-                "height": 100 * (bottom - top) / height,
-                "rotation": 0,
-                "rectanglelabels": [selection.class_name],
+        rows = [row for row in rows if row in score]
+        if not rows:
+            continue
+        marked = [row for row in rows if selection.marks.get(row)]
+        others = [row for row in rows if row not in marked]
+        regions = {row: _region(selection, row, sizes[image]) for row in rows}
+        scored = {row: round(score[row], 6) for row in others}
+        predicted = [{**regions[row], "score": scored[row]} for row in others]
+        prediction = {
+            "model_version": "probe",
+            "score": max(scored.values(), default=0.0),
+            "result": predicted,
+        }
+        annotation = {"result": [regions[row] for row in marked]}
+        tasks.append(
+            {
+                "data": {"image": f"/data/local-files/?d={image}"},
+                "annotations": [annotation] if marked else [],
+                "predictions": [prediction] if others else [],
             }
-            region: dict[str, Any] = {
-                "id": str(table.ids[row]),
-                "from_name": "label",
-                "to_name": "image",
-                "type": "rectanglelabels",
-                "value": value,
-            }
-            region |= {
-                "original_width": width,
-                "original_height": height,
-                "image_rotation": 0,
-            }
-            marked = bool(selection.marks.get(row))
-            regions[marked].append(
-                region if marked else region | {"score": round(score[row], 6)}
-            )
-        if regions[True] or regions[False]:
-            task: dict[str, Any] = {"data": {"image": f"/data/local-files/?d={image}"}}
-            task["annotations"] = [{"result": regions[True]}] if regions[True] else []
-            surest = max((region["score"] for region in regions[False]), default=0.0)
-            task["predictions"] = (
-                [{"model_version": "probe", "score": surest, "result": regions[False]}]
-                if regions[False]
-                else []
-            )
-            tasks.append(task)
+        )
     write_json(folder / "tasks.json", tasks)
     label = quoteattr(selection.class_name)
     (folder / "labels.xml").write_text(
@@ -71,6 +54,31 @@ def write(
         f"    <Label value={label}/>\n  </RectangleLabels>\n</View>\n",
         encoding="utf-8",
     )
+
+
+def _region(
+    selection: Selection, row: int, size: tuple[int, int]
+) -> Mapping[str, object]:
+    """A box as Label Studio has it: sides in per cent of the image's."""
+    width, height = size
+    left, top, right, bottom = selection.table.boxes[row].tolist()
+    return {
+        "id": str(selection.table.ids[row]),
+        "from_name": "label",
+        "to_name": "image",
+        "type": "rectanglelabels",
+        "value": {
+            "x": 100 * left / width,
+            "y": 100 * top / height,
+            "width": 100 * (right - left) / width,
+            "height": 100 * (bottom - top) / height,
+            "rotation": 0,
+            "rectanglelabels": [selection.class_name],
+        },
+        "original_width": width,
+        "original_height": height,
+        "image_rotation": 0,
+    }
 
 
 FORMAT = Format(

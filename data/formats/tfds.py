@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from data.report import Report
 
 _PREFIX = "tfds:"
 _PNG = b"\x89PNG"
+_WHOLE = [[0.0, 0.0, 1.0, 1.0]]  # an image as its own box, relatively
 
 
 def read(
@@ -62,8 +63,10 @@ def read(
     check_writable(root, "tfds images", int(builder.info.dataset_size or 0))
     index = root / "index.json"
     if not index.is_file():
-        write_json(index, _extract(builder, layout, root, progress))
-    return _annotations(root, json.loads(index.read_text()), layout, report)
+        found = _extract(builder, layout, root, progress)
+        write_json(index, [asdict(example) for example in found])
+    examples = [_Example.from_json(entry) for entry in json.loads(index.read_text())]
+    return _annotations(root, examples, layout, report)
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,35 @@ class _Layout:
     label: str
     names: list[str]
     convention: str
+
+
+@dataclass(frozen=True)
+class _Example:
+    """What is known of an image.
+
+    Attributes:
+        image: path below the root.
+        split: as the project names it, "" for others.
+        boxes: of its objects, in the set's convention.
+        labels: class number of each box.
+        metadata: other scalars of the example,
+        object_metadata: and of each object.
+    """
+
+    image: str
+    split: str
+    boxes: Sequence[Sequence[float]]
+    labels: Sequence[int]
+    metadata: Mapping[str, object]
+    object_metadata: Mapping[str, Sequence[object]]
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> _Example:
+        """One of index.json, which version 0.5.0 wrote without boxes for whole
+        images.
+        """
+        boxes = _WHOLE if entry["boxes"] is None else entry["boxes"]
+        return cls(**{"object_metadata": {}, **entry, "boxes": boxes})
 
 
 def _layout_of(features: Any, name: str) -> _Layout:
@@ -131,7 +163,7 @@ def _first(features: Any, kind: type) -> str:
 
 def _extract(
     builder: Any, layout: _Layout, root: Path, progress: Progress
-) -> list[dict[str, Any]]:
+) -> list[_Example]:
     """Writes every image as a file and returns what is known of it: path, split,
     labels, boxes, metadata.
     """
@@ -143,7 +175,7 @@ def _extract(
         key for key in _scalars(features) if layout.objects or key != layout.label
     ]
     of_objects = [key for key in _scalars(inner) if key != layout.label]
-    examples: list[dict[str, Any]] = []
+    examples: list[_Example] = []
     for split, info in builder.info.splits.items():
         dataset = builder.as_dataset(
             split=split,
@@ -163,32 +195,28 @@ def _extract(
             if not (root / path).is_file():
                 with whole_file(root / path) as partial:
                     partial.write_bytes(content)
-            found: dict[str, Any] = {
-                "image": path,
-                "split": SPLITS.get(split, ""),
-                "boxes": None,
-            }
-            found["metadata"] = {
-                key: _plain(features[key], example[key]) for key in of_images
-            }
+            # A classification set states no boxes: the image is one, relatively.
+            boxes, objects, holder = _WHOLE, {}, example
             if layout.objects:
-                objects = example[layout.objects]
-                found["boxes"] = (
-                    np.asarray(objects[layout.box], float).reshape(-1, 4).tolist()
+                objects = holder = example[layout.objects]
+                stated = np.asarray(objects[layout.box], float)
+                boxes = stated.reshape(-1, 4).tolist()
+            labels = [UNLABELLED] * len(boxes)
+            if layout.label:
+                labels = np.atleast_1d(holder[layout.label]).astype(int).tolist()
+            examples.append(
+                _Example(
+                    path,
+                    SPLITS.get(split, ""),
+                    boxes,
+                    labels,
+                    {key: _plain(features[key], example[key]) for key in of_images},
+                    {
+                        key: [_plain(inner[key], value) for value in objects[key]]
+                        for key in of_objects
+                    },
                 )
-                labels = (
-                    objects[layout.label]
-                    if layout.label
-                    else [UNLABELLED] * len(found["boxes"])
-                )
-                found["object_metadata"] = {
-                    key: [_plain(inner[key], value) for value in objects[key]]
-                    for key in of_objects
-                }
-            else:
-                labels = [example[layout.label] if layout.label else UNLABELLED]
-            found["labels"] = [int(label) for label in labels]
-            examples.append(found)
+            )
     return examples
 
 
@@ -223,29 +251,24 @@ def _convention(box: Any) -> str:
 
 
 def _annotations(
-    root: Path, examples: list[dict[str, Any]], layout: _Layout, report: Report
+    root: Path, examples: list[_Example], layout: _Layout, report: Report
 ) -> Annotations:
-    report.count(
-        "images without a box", sum(example["boxes"] == [] for example in examples)
-    )
+    report.count("images without a box", sum(not example.boxes for example in examples))
     images: list[str] = []
     splits: list[str] = []
     labels: list[int] = []
-    boxes: list[list[float]] = []
-    metadata: list[dict[str, Any]] = []
+    boxes: list[Sequence[float]] = []
+    metadata: list[Mapping[str, object]] = []
     for example in examples:
-        own = example.get("object_metadata", {})
-        # A classification set states no boxes, so its convention is relative.
-        found = [[0, 0, 1, 1]] if example["boxes"] is None else example["boxes"]
-        for place, (box, label) in enumerate(
-            zip(found, example["labels"], strict=True)
-        ):
-            images.append(example["image"])
-            splits.append(example["split"])
+        pairs = zip(example.boxes, example.labels, strict=True)
+        known = example.object_metadata
+        for place, (box, label) in enumerate(pairs):
+            images.append(example.image)
+            splits.append(example.split)
             labels.append(label)
             boxes.append(box)
-            of_object = {key: values[place] for key, values in own.items()}
-            metadata.append({**example["metadata"], **of_object})
+            own = {key: values[place] for key, values in known.items()}
+            metadata.append({**example.metadata, **own})
     taken = {*SCHEMA.names, *ADDED_COLUMNS} - {"session"}
     columns: dict[str, list[Any]] = {
         key: [row.get(key) for row in metadata]
@@ -291,7 +314,7 @@ def write(
         }
     )
 
-    def examples() -> Iterator[tuple[str, dict[str, Any]]]:
+    def examples() -> Iterator[tuple[str, Mapping[str, object]]]:
         for row, name, score, image in examples_of(selection, report, progress):
             yield (
                 str(selection.table.ids[row]),

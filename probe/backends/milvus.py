@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -137,7 +136,7 @@ class MilvusIndex(CosineIndex):
             if available < len(self) / 2
             else (np.flatnonzero(~allowed), "not in")
         )
-        filters: dict[str, Any] = (
+        filters = (
             {"filter": f"row {word} {few.tolist()}"} if available < len(self) else {}
         )
         answers = self.client.search(

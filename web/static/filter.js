@@ -21,8 +21,8 @@ export function filterBar(columns, apply, also = []) {
       const select = el("select", { "aria-label": "value" }, ...item.values.map((entry) => el("option", { value: entry }, entry)));
       value.replaceChildren(select);
     } else {
-      const from = el("input", { type: "number", step: "any", value: item.from, "aria-label": "from", size: 7 });
-      const to = el("input", { type: "number", step: "any", value: item.to, "aria-label": "to", size: 7 });
+      const from = el("input", { type: "number", step: "any", value: item.low, "aria-label": "from", size: 7 });
+      const to = el("input", { type: "number", step: "any", value: item.high, "aria-label": "to", size: 7 });
       value.replaceChildren(from, " to ", to);
     }
   }
