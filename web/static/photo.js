@@ -57,7 +57,7 @@ export async function openCrop(grid, index) {
   async function step(by) {
     const to = at + by;
     if (to < 0 || to >= grid.total) return;
-    await grid.ready(to);
+    await grid.pages.ready(to);
     at = to;
     draw();
   }

@@ -1,0 +1,62 @@
+// @ts-check
+// The panel beside the grid: what is known of the class, and taking it home.
+
+import { el, many } from "./dom.js";
+import { takeHome } from "./home.js";
+import { estimateText, histogram, roundsPlot } from "./panel.js";
+
+const WIDE = "(min-width: 801px)";
+
+export function knownPanel(pool, session) {
+  const marks = el("p", { class: "big", id: "marks" });
+  const bars = histogram((value, done) => session.setThreshold(value, done));
+  const above = el("p", { id: "above" });
+  const estimate = el("div", { id: "estimate" });
+  const size = el("input", { type: "number", min: 10, max: 1000, value: 60, "aria-label": "size of the random sample" });
+  const draw = el("button", { onclick: () => session.drawSample(Number(size.value)) }, "Draw a random sample");
+  const learn = el("button", { hidden: true, onclick: () => session.learnSample() }, "Learn from its answers too");
+  const stopping = el("p", { class: "signal", id: "signal" });
+  const rounds = el("div");
+  const legend = el("div", { class: "legend" });
+  const renamed = (name) => (session.state.facts.class_name = name);
+  const take = el("button", { class: "main", onclick: () => session.state?.panel && takeHome(pool, session.name, session.state, session.view.ranking, renamed) }, "Take it home …");
+  const wide = matchMedia(WIDE);
+  const details = el("details", { open: wide.matches },
+    el("summary", {}, "What is known, and taking it home"), marks, take,
+    el("h3", {}, "Scores and threshold"), bars.element, above,
+    el("h3", {}, "How good is it?"), estimate, el("div", { class: "row" }, draw, size), learn,
+    el("h3", {}, "When to stop"), stopping,
+    el("h3", {}, "Precision over rounds, %"), rounds,
+    el("small", {}, "Green: of the crops you marked under Best, the share that was relevant, judged before the probe learned them. Blue: from the random sample."),
+    el("h3", {}, "Classes"), legend);
+  wide.addEventListener("change", () => (details.open = wide.matches), { signal: session.signal });
+
+  function drawEstimate(known, taken) {
+    above.textContent = `${many(taken, "crop")} to take home: at ${Number(bars.slider.value).toFixed(2)} or more, less what is ✗, with what is ✓`;
+    estimate.replaceChildren(...estimateText(known, session.state.facts.use));
+  }
+
+  session.addEventListener("estimate", ({ detail }) => drawEstimate(detail.estimate, detail.would_take));
+  session.addEventListener("state", () => {
+    const { state } = session;
+    marks.textContent = `${state.relevant} ✓   ${state.not_relevant} ✗`;
+    marks.setAttribute("aria-label", `${state.relevant} relevant, ${state.not_relevant} not relevant`);
+    if (!state.panel) return;
+    if (!bars.busy()) bars.draw(state.panel);
+    if (!bars.dragged()) drawEstimate(state.estimate, state.panel.taken);
+    learn.hidden = !session.isSampleWhole || state.estimate.learned;
+    const { signal, rounds: count } = state.panel.stop;
+    stopping.classList.toggle("yes", signal);
+    stopping.textContent = signal ? "Stop signal: the last rounds agree on what is relevant. More marks will change little."
+      : `Round ${count}. The signal comes when three rounds in a row, of ten marks or more, agree.`;
+    rounds.replaceChildren(roundsPlot(state.panel.rounds, state.estimate.current ? state.estimate : null));
+  });
+  session.addEventListener("colors", () => {
+    legend.replaceChildren(...(session.grid.colors ? pool.classes : []).map(({ name, color }) => {
+      const item = el("span", {}, name);
+      item.style.setProperty("--border", color);
+      return item;
+    }));
+  });
+  return el("aside", { "aria-label": "What is known" }, details);
+}

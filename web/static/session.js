@@ -1,0 +1,190 @@
+// @ts-check
+// The state of the session that is shown, in one object: what the server says of it, what is on the screen, what is on its way.
+// Everything that is done to it is a method; whoever draws a part of it listens to its events.
+
+import { by, get, queue } from "./api.js";
+import { announce, fail, many } from "./dom.js";
+
+const SOON = 150; // ms; also while a ranking is learned, in part
+const LEARNING = 60;
+const IDLE = 2500;
+const OFFLINE = 2000;
+
+/**
+ * Events: "state" (the server has been asked), "view" (another list is shown), "estimate" (with detail: of a threshold that is
+ * being dragged).
+ */
+export class Session extends EventTarget {
+  /**
+   * @param {string} name its id
+   * @param {AbortSignal} signal tells that another screen has taken its place
+   */
+  constructor(name, signal) {
+    super();
+    this.name = name;
+    this.base = `/api/sessions/${name}`;
+    this.signal = signal;
+    this.view = { ranking: -1, sort: "best", where: "", among: "" };
+    this.wanted = { ...this.view }; // what was asked for last; becomes the view when it is there
+    /** @type {any} what the server said last; see web/answers.py, SessionState */
+    this.state = null;
+    this.pending = new Map(); // crop id -> marks on their way
+    this.lines = 0; // of the journal, as far as this tab knows what is in them
+    /** @type {any} */
+    this.grid = null;
+    this.timer = this.setting = 0;
+    signal.addEventListener("abort", () => clearTimeout(this.timer));
+  }
+
+  tell(kind, detail = null) {
+    this.dispatchEvent(new CustomEvent(kind, { detail }));
+  }
+
+  /** Whether the list that is wanted is that of a random sample that hasn't been drawn. */
+  get hasNoSample() {
+    return this.wanted.sort === "audit" && !this.state?.audit;
+  }
+
+  /** Whether all of the random sample is answered. */
+  get isSampleWhole() {
+    const audit = this.state?.audit;
+    return Boolean(audit) && audit.answered === audit.drawn;
+  }
+
+  // What is shown
+
+  /** Changes the view; if the server can't give it, the old one stays. Returns whether it could. */
+  async show(changed) {
+    const now = (this.wanted = { ...this.wanted, ...changed });
+    const nothing = async () => ({ total: 0, crops: [] });
+    const load = this.hasNoSample ? nothing : (start, count) => get(`${this.base}/crops`, { ...now, start, count });
+    try {
+      await this.grid.choice.marking;
+      if (!(await this.grid.reset(load))) return false;
+    } catch (error) {
+      if (this.wanted === now) this.wanted = { ...this.view };
+      fail(error);
+      return false;
+    }
+    Object.assign(this.view, now);
+    this.tell("view");
+    this.later(0);
+    return true;
+  }
+
+  /** Shows the order that the marks come to, those on their way among them. */
+  async showNew() {
+    await this.grid.choice.marking;
+    await this.update();
+    for (let tries = 0; tries < 100 && (queue.items.length || this.state.learning); tries++) {
+      await new Promise((resolve) => setTimeout(resolve, LEARNING));
+      await this.update();
+    }
+    const ranking = this.state.newest;
+    if (ranking === this.view.ranking) return;
+    if (!(await this.show({ ranking }))) return;
+    this.grid.focus(0); // at once: later it would take the focus from what is being marked by then
+    queue.add(`${this.base}/shown`, { ranking }).catch(fail);
+    announce("The new order is shown.");
+    await this.update();
+  }
+
+  // What is done
+
+  mark(crops, answer) {
+    const { grid, pending, view } = this;
+    const before = new Map(crops.map((crop) => [crop, crop.mark]));
+    const sampled = view.sort === "audit" ? [] : crops.filter((crop) => crop.sampled);
+    const changed = crops.filter((crop) => (crop.mark ?? null) !== answer && !sampled.includes(crop));
+    if (sampled.length) fail(new Error(`${many(sampled.length, "crop")} (dashed) left out: of the random sample, which isn't learned from. Mark under Random sample.`));
+    if (!changed.length) return;
+    changed.forEach((crop) => (crop.mark = answer));
+    grid.paintAll();
+    const words = answer === true ? "relevant" : answer === false ? "not relevant" : "without a mark";
+    announce(changed.length === 1 ? `marked ${words}` : `${changed.length} crops marked ${words}`);
+    const body = { marks: Object.fromEntries(changed.map((crop) => [crop.id, answer])), ranking: view.ranking, sort: view.sort };
+    const count = (more) => changed.forEach(({ id }) => (pending.get(id) ?? 0) + more ? pending.set(id, (pending.get(id) ?? 0) + more) : pending.delete(id));
+    count(1);
+    queue.add(`${this.base}/mark`, body).finally(() => count(-1)).then(({ line, left_out }) => {
+      if (left_out.length) grid.refresh().catch(fail); // a sample was drawn elsewhere meanwhile
+      if (line === this.lines + 1) this.lines = line;
+      this.later();
+    }, (error) => {
+      changed.forEach((crop) => (crop.mark = before.get(crop)));
+      grid.paintAll();
+      fail(error);
+    });
+  }
+
+  /** kind: undo or redo. */
+  step(kind) {
+    Promise.resolve(this.grid.choice.marking).then(() => queue.add(`${this.base}/${kind}`, {})).then(async ({ line }) => {
+      announce(line ? `${kind} done` : `nothing to ${kind}`);
+      await this.grid.refresh();
+      await this.update();
+    }, fail);
+  }
+
+  /** done: whether the threshold is let go of; while it is dragged it is only asked what it would take. */
+  setThreshold(value, done) {
+    const scale = this.state.panel.scale;
+    clearTimeout(this.setting);
+    this.setting = setTimeout(async () => {
+      try {
+        if (done) {
+          await queue.add(`${this.base}/threshold`, { value, scale });
+          await this.update();
+        } else this.tell("estimate", await get(`${this.base}/estimate`, { ranking: this.view.ranking, threshold: value }));
+      } catch (error) {
+        fail(error);
+      }
+    }, done ? 0 : LEARNING);
+  }
+
+  async drawSample(size) {
+    try {
+      const question = this.isSampleWhole ? "The answers of the present sample haven't been learned from. Draw another all the same?" : "The present sample isn't marked whole. Draw another?";
+      if (this.state.audit?.answered && !this.state.estimate.learned && !confirm(question)) return;
+      await this.showNew();
+      await queue.add(`${this.base}/audit`, { size });
+      await this.update();
+      await this.show({ sort: "audit" });
+      this.grid.focus(0);
+    } catch (error) {
+      fail(error);
+    }
+  }
+
+  learnSample() {
+    queue.add(`${this.base}/learn`, {}).then(() => this.update(), fail);
+  }
+
+  // What the server says
+
+  later(delay = SOON) {
+    clearTimeout(this.timer);
+    if (!this.signal.aborted) this.timer = setTimeout(() => this.update().catch(() => this.later(OFFLINE)), delay);
+  }
+
+  async update() {
+    clearTimeout(this.timer);
+    const { view } = this;
+    const given = await get(this.base, { by, ranking: view.ranking });
+    if (this.signal.aborted) return;
+    if (given.trouble && given.trouble !== this.state?.trouble) fail(new Error(given.trouble));
+    const known = this.state?.lines ?? given.lines;
+    this.state = given;
+    if (view.ranking < 0 && given.newest >= 0 && !given.learning) {
+      this.lines = given.lines;
+      this.tell("state");
+      await this.show({ ranking: given.newest });
+      this.later(0);
+      return;
+    }
+    // Lines that this tab didn't write: another tab or person has marked something.
+    if (known !== given.lines && this.lines !== given.lines) this.grid.refresh().catch(fail);
+    this.lines = given.lines;
+    this.tell("state");
+    this.later(given.learning || view.ranking < 0 ? LEARNING : IDLE);
+  }
+}
