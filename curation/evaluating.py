@@ -4,31 +4,20 @@ annotator, the audit of a list, and how often a model fails.
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
-
-from artifacts.files import write_json
-from artifacts.provenance import provenance
-from curation.estimate import known_audit, predicted_positive
-from curation.lists import write_audit
-from curation.pool import TRANSFORM, Pool
+from curation.auditing import AuditRequest, audit
+from curation.outputs import check_outputs, draw
+from curation.pool import TRANSFORM, Pool, load
 from curation.query import find_query
 from curation.report import Target, list_of, print_confusions, print_list, sheet_of
-from curation.searching import check_outputs, choose_k, draw, load
+from curation.searching import choose_k
 from curation.session import Session
 from curation.simulation import Round, SimulatedAnnotator, simulate
 from data.embeddings import EmbeddingSet
 from data.splits import split_mask
 from data.where import rows_where
-from probe.marks import Marks
 from probe.metrics import macro, macro_interval, retrieval_quality
-from probe.saved_probe import SavedProbe, hash_of_marks
 
 
 @dataclass(frozen=True)
@@ -116,11 +105,22 @@ def run_evaluate(request: EvaluateRequest) -> None:
     if request.retrieval:
         evaluate_retrieval(request, embeddings)
     elif request.audit:
-        audit(request, embeddings)
+        audit(_audit_of(request), embeddings)
     elif request.predictions and not (request.simulate_label or request.simulate_where):
         print_confusions(Pool(embeddings, transform="l2"))
     else:
         simulate_marks(request, embeddings)
+
+
+def _audit_of(request: EvaluateRequest) -> AuditRequest:
+    return AuditRequest(
+        audit=request.audit,
+        probe=request.probe,
+        where=request.where,
+        size=request.size,
+        target_precision=request.target_precision,
+        seed=request.seed,
+    )
 
 
 # Retrieval
@@ -234,162 +234,3 @@ def target_named(pool: Pool, request: EvaluateRequest) -> Target:
             f"simulate_label must be one of {known}; got {request.simulate_label!r}"
         )
     return Target(request.simulate_label, names == request.simulate_label)
-
-
-# The audit
-
-
-def audit(request: EvaluateRequest, embeddings: EmbeddingSet) -> None:
-    """Writes a random sample to mark, or, where that is done, what it says of the whole
-    ranking; see `probe.estimate`.
-    """
-    saved = SavedProbe.load(request.probe)
-    pool = Pool(embeddings, transform=saved.transform)
-    # Answers of an earlier audit are asked anew: this one judges the ranking by itself.
-    session = Session(
-        pool,
-        where=request.where,
-        probe=dataclasses.replace(saved, answers={}),
-        seed=request.seed,
-    )
-    note = Path(f"{request.audit}.audit.json")
-    facts = _facts_of_audit(saved, session)
-    if not Path(request.audit).exists():
-        ids = session.audit(request.size)
-        origin = {"provenance": provenance(request.seed)}
-        write_json(note, {**facts, "rows": ids, **origin})
-        pictures = write_audit(request.audit, pool.table, ids, embeddings.window)
-        fewer = ", all that nobody marked" if len(ids) < request.size else ""
-        print(
-            f"{len(ids)} crops{fewer}, drawn at random -> {request.audit}, their "
-            f"pictures in {pictures}. Mark all of them, blindly, and give the same "
-            "command again."
-        )
-        return
-    _take_up_answers(request, session, note, facts)
-    _report_audit(request, session, saved)
-
-
-def _facts_of_audit(saved: SavedProbe, session: Session) -> dict[str, str]:
-    """What an audit is about: a probe, embeddings, and the crops it ranks."""
-    coef = np.ascontiguousarray(saved.ranker.coef, np.float64)
-    ranked = hashlib.sha256(np.packbits(session.searched).tobytes() + coef.tobytes())
-    return {
-        "probe": hash_of_marks(saved.marks),
-        "embeddings": session.pool.embeddings.meta["sha256"],
-        "ranked": ranked.hexdigest(),
-    }
-
-
-def _old_ranking(session: Session) -> str:
-    """The hash of a ranking by which version 0.5.0 knew its audits again."""
-    index, mask = session.pool.index, session.searched.copy()
-    mask[list(session.marks())] = False
-    scores = index.scores(session.ranker().coef)[0]
-    order = np.lexsort((index.place_of_id, -scores.round(6)))
-    return hashlib.sha256(order.tobytes() + (~mask).tobytes()).hexdigest()
-
-
-def _take_up_answers(
-    request: EvaluateRequest, session: Session, note: Path, facts: Mapping[str, str]
-) -> None:
-    """Enters the answered sample into the session, as it was drawn."""
-    if not note.is_file():
-        raise ValueError(
-            f"audit {request.audit!r} must be a list that --audit drew; {str(note)!r}, "
-            "which it wrote too, is missing"
-        )
-    drawn = json.loads(note.read_text(encoding="utf-8"))
-    print(f"{request.audit} was drawn before, {len(drawn['rows'])} crops")
-    if "ranking" in drawn:  # of version 0.5.0
-        known = {**facts, "ranking": _old_ranking(session)}
-        known.pop("ranked")
-    else:
-        known = dict(facts)
-    words = {
-        "probe": "another probe",
-        "embeddings": "other embeddings",
-        "ranked": "another ranking or --where",
-        "ranking": "another ranking or --where",
-    }
-    for name, value in known.items():
-        if drawn.get(name) != value:
-            raise ValueError(
-                f"audit {request.audit!r} was drawn for {words[name]}; draw a new one "
-                "under another name"
-            )
-    stated = Marks.read(request.audit).relevant
-    missing = [crop_id for crop_id in drawn["rows"] if crop_id not in stated]
-    if missing:
-        raise ValueError(
-            f"audit must be marked whole, or it isn't random; {len(missing)} of "
-            f"{len(drawn['rows'])} are missing"
-        )
-    number = session.journal.name_of_marks()
-    session.journal.add("audit", rows=drawn["rows"], ranking=number)
-    session.answer({crop_id: stated[crop_id] for crop_id in drawn["rows"]})
-
-
-def _report_audit(
-    request: EvaluateRequest, session: Session, saved: SavedProbe
-) -> None:
-    known = known_audit(session)
-    assert known is not None
-    result, learned = known
-    size, population = result.size(), int(session.members.sum())
-    rate = size.scaled(1 / population)
-    print(
-        f"from {len(result.answers)} crops drawn at random, none of which was learned "
-        "from; 95 % intervals"
-    )
-    print(f"class size             {size}   (with the query)")
-    print(f"rate                   {rate}   (of the {population} crops searched)")
-    predicted = predicted_positive(session, learned, result.order)
-    top = min(max(1, predicted), len(result.order))
-    print(
-        f"precision of top {top:5d} {result.precision(top)}   (unmarked crops; so many "
-        "are predicted to be relevant)"
-    )
-    print(
-        f"recall of top {top:8d} {result.recall(top)}   (with what is known to be "
-        "relevant)"
-    )
-    target = request.target_precision
-    estimated, certain = result.pick(target), result.pick(target, certain=True)
-    print(
-        f"at {target:.0%} estimated precision: the best {estimated} unmarked crops; "
-        f"certain of it, with 95 % confidence: {certain}"
-    )
-    answered = dataclasses.replace(
-        saved, answers={**saved.answers, **session.state.answers}
-    )
-    if estimated:
-        threshold = float(learned.decision[result.order[estimated - 1]])
-    elif saved.threshold is None:
-        answered.save(request.probe)
-        print(f"no threshold is that precise; answers -> {request.probe}")
-        return
-    else:
-        threshold = saved.threshold
-        tolerance = session.pool.index.tolerance(learned.ranker)
-        above = learned.decision[result.order] >= threshold - tolerance
-        estimated = max(1, int(above.sum()))
-        print("no threshold is that precise: the probe's own stays. From it on")
-    precision, recall = result.precision(estimated), result.recall(estimated)
-    print(f"  their precision      {precision}, recall {recall}")
-    intervals = {"precision": precision, "recall": recall, "size": size, "rate": rate}
-    found = {
-        **{name: dataclasses.asdict(one) for name, one in intervals.items()},
-        "of": f"the {estimated} crops from the threshold on that nobody had marked",
-        "confidence": 0.95,
-        "sample": len(result.answers),
-        "where": request.where,
-        "embeddings": session.pool.embeddings.meta["sha256"],
-    }
-    dataclasses.replace(
-        answered, threshold=threshold, facts={**saved.facts, "estimates": found}
-    ).save(request.probe)
-    print(
-        f"threshold and answers -> {request.probe}: run_search.py "
-        f"--probe={request.probe} --out=class.csv lists the class"
-    )

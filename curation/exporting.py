@@ -11,8 +11,7 @@ from artifacts.files import whole_folder, write_json, write_text
 from artifacts.progress import Progress, no_progress, progress_bar
 from curation.card import MARKED, THRESHOLD, Card, card_text
 from curation.journal import SESSION
-from curation.pool import Pool
-from curation.searching import load
+from curation.pool import Pool, load
 from curation.session import Session
 from data.formats.registry import WRITABLE, named, spellings
 from data.formats.writing import Selection

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from artifacts.files import check_writable
 from artifacts.progress import progress_bar
 from curation.lru_cache import LruCache
 from data.embeddings import EmbeddingSet
+from data.predictions import with_predictions
 from data.where import rows_where
 from probe.cascade import Cascade
 from probe.index import CosineIndex
@@ -92,6 +94,17 @@ class Pool:
         """
         mask = self.mask(condition, allow_empty=True)
         return hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()
+
+
+def load(embeddings: str, images_root: str, predictions: str = "") -> EmbeddingSet:
+    """The embedding set of a request, with a model's predictions as columns."""
+    if not embeddings:
+        raise ValueError("embeddings must be given, the folder of an embedding set")
+    found = EmbeddingSet.load(embeddings, images_root=images_root or None)
+    if predictions:
+        table = with_predictions(found.table, predictions)
+        found = dataclasses.replace(found, table=table)
+    return found
 
 
 def fit_transform(name: str, embeddings: EmbeddingSet) -> Transform:

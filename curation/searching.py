@@ -8,11 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from artifacts.files import back_up, check_writable, write_json
-from artifacts.provenance import provenance
-from curation.contact_sheet import Sheet, Tile, draw_sheets
-from curation.lists import keep_marked_list, write_marks, write_ranking
-from curation.pool import TRANSFORM, Pool
+from curation.clustering import propose
+from curation.contact_sheet import Sheet
+from curation.outputs import (
+    check_outputs,
+    check_probe_folder,
+    draw,
+    save_probe,
+    write_class,
+    write_list,
+    write_suggestions,
+)
+from curation.pool import TRANSFORM, Pool, load
 from curation.query import Query, find_query, read_session_folder
 from curation.report import (
     Listed,
@@ -22,21 +29,14 @@ from curation.report import (
     sheet_of,
     target_of,
 )
-from curation.selection import displayed
 from curation.session import Session
-from data.embeddings import EmbeddingSet, hashes_of
-from data.images import write_png
-from data.predictions import with_predictions
-from probe.clusters import propose_clusters
-from probe.estimate import STABLE, cohen_kappa
-from probe.index import CosineIndex
+from data.embeddings import EmbeddingSet
 from probe.marks import Marks
 from probe.ranking import Ranking
 from probe.saved_probe import SavedProbe
 
 K = 50  # results where no number is asked for
 SHEET = 200  # crops on a sheet of a whole class, at most
-CLUSTER_TILES = 20
 
 
 @dataclass(frozen=True)
@@ -94,30 +94,6 @@ class SearchRequest:
             raise ValueError(f"clusters must be at least 2; got {self.clusters}")
 
 
-def check_outputs(outputs: dict[str, tuple[str, str]]) -> None:
-    """Refuses files that can't be written, before work starts.
-
-    Args:
-        outputs: argument -> (path, the ending it must have).
-    """
-    for name, (path, suffix) in outputs.items():
-        if path and Path(path).suffix.lower() != suffix:
-            raise ValueError(f"{name} must be a {suffix} file; got {path!r}")
-        if path:
-            check_writable(Path(path).absolute().parent, name)
-
-
-def load(embeddings: str, images_root: str, predictions: str = "") -> EmbeddingSet:
-    """The embedding set of a request, with a model's predictions as columns."""
-    if not embeddings:
-        raise ValueError("embeddings must be given, the folder of an embedding set")
-    found = EmbeddingSet.load(embeddings, images_root=images_root or None)
-    if predictions:
-        table = with_predictions(found.table, predictions)
-        found = dataclasses.replace(found, table=table)
-    return found
-
-
 def run_search(request: SearchRequest) -> None:
     """Searches, and writes what was asked for.
 
@@ -132,7 +108,7 @@ def run_search(request: SearchRequest) -> None:
             "suggest": (request.suggest, ".csv"),
         }
     )
-    _check_probe_folder(request.save_probe)
+    check_probe_folder(request.save_probe)
     embeddings = load(request.embeddings, request.images_root, request.predictions)
     if request.probe:
         return _search_by_probe(request, embeddings)
@@ -145,7 +121,9 @@ def run_search(request: SearchRequest) -> None:
     if request.predictions:
         print_confusions(pool)
     if request.clusters:
-        return _propose(request, pool)
+        return propose(
+            pool, request.where, request.clusters, request.sheet, request.seed
+        )
     if not (request.query or request.marks):
         if request.predictions:
             return None
@@ -153,18 +131,6 @@ def run_search(request: SearchRequest) -> None:
             "query must be given (a crop id, or the path of an image), or marks"
         )
     return _search(request, pool)
-
-
-def _check_probe_folder(save_probe: str) -> None:
-    folder = Path(save_probe)
-    if not save_probe:
-        return
-    if folder.exists() and not (folder / "probe.json").is_file():
-        raise ValueError(
-            "save_probe must be a new folder or one that holds a probe; "
-            f"{save_probe!r} holds something else"
-        )
-    check_writable(folder.absolute().parent, "save_probe")
 
 
 def _start(
@@ -207,11 +173,13 @@ def _search(request: SearchRequest, pool: Pool) -> None:
     for listed in lists:
         print_list(listed, target)
     if request.save_probe:
-        _save_probe(request.save_probe, session, lists[-1].title)
+        save_probe(request.save_probe, session, lists[-1].title)
     if request.suggest:
-        _suggest(request, session)
+        write_suggestions(
+            request.suggest, session, request.suggest_count, request.query_strategy
+        )
     if request.out:
-        _write_list(request, lists[-1])
+        write_list(request.out, lists[-1], request.query, request.seed)
     if request.sheet:
         if request.compare:
             sheets = [_sheet_of_other_set(request), sheet_of(lists[-1], target)]
@@ -276,9 +244,9 @@ def _search_by_probe(request: SearchRequest, embeddings: EmbeddingSet) -> None:
         )
     print_list(listed, target)
     if request.out and whole:
-        _write_class(request, listed)
+        write_class(request.out, listed, request.query, request.seed)
     elif request.out:
-        _write_list(request, listed)
+        write_list(request.out, listed, request.query, request.seed)
     if request.sheet:
         draw(request.sheet, [sheet_of(listed, target, SHEET)], pool)
 
@@ -296,107 +264,6 @@ def _class_of(session: Session, name: str) -> Listed:
     return Listed(title, session, ranking, None, session.said())
 
 
-def _write_class(request: SearchRequest, listed: Listed) -> None:
-    """Writes the class, and beside it what was marked and answered."""
-    session, path = listed.session, Path(request.out)
-    _write(request, listed, keep_marks=False)
-    marks_file = path.with_suffix(".marks.csv")
-    state, probe = session.state, session.probe
-    assert probe is not None
-    marks = {**state.marks, **probe.answers}
-    print(f"the class, {len(listed.ranking)} crops -> {path}")
-    if marks:
-        write_marks(marks_file, marks)
-        print(f"its marks and answers -> {marks_file}")
-
-
-def _write_list(request: SearchRequest, listed: Listed) -> None:
-    _write(request, listed, keep_marks=True)
-    print(f"results -> {request.out}")
-
-
-def _write(request: SearchRequest, listed: Listed, *, keep_marks: bool) -> None:
-    """Writes a list as CSV and its provenance as JSON beside it."""
-    session, ranking = listed.session, listed.ranking
-    embeddings = session.pool.embeddings
-    keep_marked_list(request.out, session.state.marks)
-    scores = displayed(ranking.kind, ranking.scores)
-    write_ranking(
-        request.out,
-        embeddings.table,
-        ranking.rows.tolist(),
-        list(scores),
-        listed.marks,
-        keep_marks=keep_marks,
-    )
-    facts = {
-        "title": listed.title,
-        "query": list(request.query),
-        "where": session.journal.facts.pool,
-        "k": len(ranking),
-        "marks": len(listed.marks),
-        "embeddings": hashes_of(embeddings.meta),
-        "provenance": provenance(request.seed),
-    }
-    write_json(f"{request.out}.json", facts)
-
-
-def _save_probe(folder: str, session: Session, title: str) -> None:
-    saved = session.saved_probe(title=title)
-    earlier = _compare_with_earlier(folder, session, saved)
-    moved = back_up(Path(folder))
-    saved.save(folder)
-    print(f"probe -> {folder}" + (f" (the one before: {moved})" if moved else ""))
-    if earlier and earlier.answers:
-        print(
-            f"the probe before had {len(earlier.answers)} answers of an audit, which "
-            f"are about its own ranking and stay in {moved}: audit this one anew"
-        )
-
-
-def _compare_with_earlier(
-    folder: str, session: Session, saved: SavedProbe
-) -> SavedProbe | None:
-    """Prints how far a probe agrees with the one that was saved under its name before,
-    the stop signal, and returns that one.
-    """
-    if not (Path(folder) / "probe.json").is_file():
-        return None
-    try:
-        earlier = SavedProbe.load(folder)
-        earlier.check(session.pool.embeddings.meta)
-    except ValueError as error:
-        print(f"not compared with the probe saved there before: {error}")
-        return None
-    if earlier.marks == saved.marks:
-        print("no new marks since the probe saved there before: nothing to compare")
-        return earlier
-    if not (earlier.ranker.has_boundary and saved.ranker.has_boundary):
-        return earlier
-    index = CosineIndex(session.pool.embeddings, transform=earlier.transform)
-    before = index.decision(earlier.ranker) > 0
-    kappa = cohen_kappa(before, session.learned().decision > 0)
-    print(
-        f"agrees with the probe saved there before: kappa {kappa:.2f} ({STABLE} or "
-        "more twice in a row: marking can stop)"
-    )
-    return earlier
-
-
-def _suggest(request: SearchRequest, session: Session) -> None:
-    """Writes what to mark next, with all marks so far after it, so that the file given
-    back as --marks loses none.
-    """
-    ids = session.suggest(request.suggest_count, strategy=request.query_strategy)
-    rows = session.pool.rows(ids)
-    learned = session.learned()
-    scores = displayed(learned.kind, learned.decision[rows].astype(np.float64))
-    keep_marked_list(request.suggest, session.state.marks)
-    table = session.pool.table
-    write_ranking(request.suggest, table, rows, list(scores), session.marks())
-    print(f"{len(rows)} crops to mark next -> {request.suggest}")
-
-
 def _sheet_of_other_set(request: SearchRequest) -> Sheet:
     """The same query in the embedding set of --compare, by cosine."""
     embeddings = EmbeddingSet.load(
@@ -410,36 +277,3 @@ def _sheet_of_other_set(request: SearchRequest) -> Sheet:
     listed = dataclasses.replace(listed, title=f"{listed.title}, {request.compare}")
     target = target_of(pool, query, count_where=request.count_where)
     return sheet_of(listed, target)
-
-
-def draw(path: str, sheets: list[Sheet], pool: Pool, columns: int = 10) -> None:
-    """Draws sheets side by side into a file."""
-    write_png(path, draw_sheets(sheets, pool.table.classes, columns=columns))
-    print(f"contact sheet -> {path}")
-
-
-def _propose(request: SearchRequest, pool: Pool) -> None:
-    """Prints clusters among the crops that --where leaves, each with the crop to start
-    from; --sheet draws them.
-    """
-    rows = np.flatnonzero(pool.mask(request.where))
-    unit = pool.index.unit_vectors(rows)
-    clusters = propose_clusters(unit, rows, request.clusters, request.seed)
-    print("cluster  crops  tightness  start from")
-    sheets = []
-    for number, cluster in enumerate(clusters, 1):
-        start = pool.ids[cluster.rows[0]]
-        print(
-            f"{number:7d}  {len(cluster.rows):5d}  {cluster.tightness:9.2f}  "
-            f"--query={start}"
-        )
-        first = cluster.rows[:CLUSTER_TILES]
-        tiles = [Tile.of(pool.embeddings, row, "") for row in first]
-        title = f"cluster {number}: {len(cluster.rows)} crops"
-        sheets.append(Sheet(title, [], tiles))
-    print(
-        "Clusters are proposals: search from each with the same --where, mark, and see "
-        "whether it is a class."
-    )
-    if request.sheet:
-        draw(request.sheet, sheets, pool, columns=5)

@@ -18,8 +18,7 @@ import uvicorn
 from threadpoolctl import threadpool_limits
 
 from artifacts.files import check_writable
-from curation.pool import Pool
-from curation.searching import load
+from curation.pool import Pool, load
 from data.embeddings import EmbeddingSet
 from web.app import Page, make_app
 from web.overview import Overview

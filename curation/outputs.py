@@ -1,0 +1,159 @@
+"""What the programs write: lists, a class, a saved probe, sheets; each says where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from artifacts.files import back_up, check_writable, write_json
+from artifacts.provenance import provenance
+from curation.contact_sheet import Sheet, draw_sheets
+from curation.lists import keep_marked_list, write_marks, write_ranking
+from curation.pool import Pool
+from curation.report import Listed
+from curation.selection import displayed
+from curation.session import Session
+from data.embeddings import hashes_of
+from data.images import write_png
+from probe.estimate import STABLE, cohen_kappa
+from probe.index import CosineIndex
+from probe.saved_probe import SavedProbe
+
+
+def check_outputs(outputs: dict[str, tuple[str, str]]) -> None:
+    """Refuses files that can't be written, before work starts.
+
+    Args:
+        outputs: argument -> (path, the ending it must have).
+    """
+    for name, (path, suffix) in outputs.items():
+        if path and Path(path).suffix.lower() != suffix:
+            raise ValueError(f"{name} must be a {suffix} file; got {path!r}")
+        if path:
+            check_writable(Path(path).absolute().parent, name)
+
+
+def check_probe_folder(save_probe: str) -> None:
+    """Refuses a place for a probe that can't be, before work starts."""
+    folder = Path(save_probe)
+    if not save_probe:
+        return
+    if folder.exists() and not (folder / "probe.json").is_file():
+        raise ValueError(
+            "save_probe must be a new folder or one that holds a probe; "
+            f"{save_probe!r} holds something else"
+        )
+    check_writable(folder.absolute().parent, "save_probe")
+
+
+def write_list(path: str, listed: Listed, query: Sequence[str], seed: int) -> None:
+    """Writes a list; marks that the file there holds stay in it."""
+    _write(path, listed, query, seed, keep_marks=True)
+    print(f"results -> {path}")
+
+
+def write_class(path: str, listed: Listed, query: Sequence[str], seed: int) -> None:
+    """Writes the class, and beside it what was marked and answered."""
+    session = listed.session
+    _write(path, listed, query, seed, keep_marks=False)
+    marks_file = Path(path).with_suffix(".marks.csv")
+    state, probe = session.state, session.probe
+    assert probe is not None
+    marks = {**state.marks, **probe.answers}
+    print(f"the class, {len(listed.ranking)} crops -> {path}")
+    if marks:
+        write_marks(marks_file, marks)
+        print(f"its marks and answers -> {marks_file}")
+
+
+def _write(
+    path: str, listed: Listed, query: Sequence[str], seed: int, *, keep_marks: bool
+) -> None:
+    """Writes a list as CSV and its provenance as JSON beside it."""
+    session, ranking = listed.session, listed.ranking
+    embeddings = session.pool.embeddings
+    keep_marked_list(path, session.state.marks)
+    scores = displayed(ranking.kind, ranking.scores)
+    write_ranking(
+        path,
+        embeddings.table,
+        ranking.rows.tolist(),
+        list(scores),
+        listed.marks,
+        keep_marks=keep_marks,
+    )
+    facts = {
+        "title": listed.title,
+        "query": list(query),
+        "where": session.journal.facts.pool,
+        "k": len(ranking),
+        "marks": len(listed.marks),
+        "embeddings": hashes_of(embeddings.meta),
+        "provenance": provenance(seed),
+    }
+    write_json(f"{path}.json", facts)
+
+
+def save_probe(folder: str, session: Session, title: str) -> None:
+    """Saves what a session learned; a probe that is there already is kept beside it."""
+    saved = session.saved_probe(title=title)
+    earlier = _compare_with_earlier(folder, session, saved)
+    moved = back_up(Path(folder))
+    saved.save(folder)
+    print(f"probe -> {folder}" + (f" (the one before: {moved})" if moved else ""))
+    if earlier and earlier.answers:
+        print(
+            f"the probe before had {len(earlier.answers)} answers of an audit, which "
+            f"are about its own ranking and stay in {moved}: audit this one anew"
+        )
+
+
+def _compare_with_earlier(
+    folder: str, session: Session, saved: SavedProbe
+) -> SavedProbe | None:
+    """Prints how far a probe agrees with the one that was saved under its name before,
+    the stop signal, and returns that one.
+    """
+    if not (Path(folder) / "probe.json").is_file():
+        return None
+    try:
+        earlier = SavedProbe.load(folder)
+        earlier.check(session.pool.embeddings.meta)
+    except ValueError as error:
+        print(f"not compared with the probe saved there before: {error}")
+        return None
+    if earlier.marks == saved.marks:
+        print("no new marks since the probe saved there before: nothing to compare")
+        return earlier
+    if not (earlier.ranker.has_boundary and saved.ranker.has_boundary):
+        return earlier
+    index = CosineIndex(session.pool.embeddings, transform=earlier.transform)
+    before = index.decision(earlier.ranker) > 0
+    kappa = cohen_kappa(before, session.learned().decision > 0)
+    print(
+        f"agrees with the probe saved there before: kappa {kappa:.2f} ({STABLE} or "
+        "more twice in a row: marking can stop)"
+    )
+    return earlier
+
+
+def write_suggestions(path: str, session: Session, count: int, strategy: str) -> None:
+    """Writes what to mark next, with all marks so far after it, so that the file given
+    back as --marks loses none.
+    """
+    ids = session.suggest(count, strategy=strategy)
+    rows = session.pool.rows(ids)
+    learned = session.learned()
+    scores = displayed(learned.kind, learned.decision[rows].astype(np.float64))
+    keep_marked_list(path, session.state.marks)
+    table = session.pool.table
+    write_ranking(path, table, rows, list(scores), session.marks())
+    print(f"{len(rows)} crops to mark next -> {path}")
+
+
+def draw(path: str, sheets: list[Sheet], pool: Pool, columns: int = 10) -> None:
+    """Draws sheets side by side into a file."""
+    write_png(path, draw_sheets(sheets, pool.table.classes, columns=columns))
+    print(f"contact sheet -> {path}")
