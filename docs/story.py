@@ -2,7 +2,7 @@
 
     python docs/story.py photos photos/beet/0017.jpg out
 
-`photos` has a folder by class, whose names answer here in a person's stead."""
+`photos` has a folder by class, whose names answer for a person; `out` is a new folder."""
 
 import sys
 from pathlib import Path

@@ -3,16 +3,92 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from probe.ranking import Ranking
 from probe.transforms import sigmoid
 
-STRATEGIES = ("mix", "diverse", "uncertainty", "top", "random")
 CANDIDATE_FACTOR = 10  # how many candidates `diverse` chooses among, per crop asked for
 RARE = 0.1  # share of relevant marks below which `mix` spends half on the best
 _NOISE = 0.1  # of an answer, in the Gaussian process behind `diverse`
+
+
+@dataclass(frozen=True)
+class _Pile:
+    """What may be asked for and what is known; see `suggest`."""
+
+    ranking: Ranking
+    decision: np.ndarray
+    unit_vectors: Callable[[np.ndarray], np.ndarray] | None
+    known: np.ndarray
+    relevant: int
+    seed: int
+
+    def best(self, count: int) -> np.ndarray:
+        return self.ranking.page(0, count).rows
+
+    def nearest(self, count: int) -> np.ndarray:
+        """Those nearest to the boundary; the best while there is none."""
+        if self.ranking.kind != "decision":
+            return self.best(count)
+        rows = np.argsort(np.abs(self.decision), kind="stable")
+        return rows[~np.isin(rows, self.ranking.excluded)][:count]
+
+
+def _top(pile: _Pile, count: int) -> np.ndarray:
+    """The best."""
+    return pile.best(count)
+
+
+def _uncertainty(pile: _Pile, count: int) -> np.ndarray:
+    """Those nearest to the decision boundary, where the probe knows least (uncertainty
+    sampling; Lewis and Gale, 1994), and the best while there is no probe.
+    """
+    return pile.nearest(count)
+
+
+def _random(pile: _Pile, count: int) -> np.ndarray:
+    """Any."""
+    rows = np.delete(np.arange(len(pile.decision)), pile.ranking.excluded)
+    return np.random.default_rng(pile.seed).permutation(rows)[:count]
+
+
+def _diverse(pile: _Pile, count: int, first: int = 0) -> np.ndarray:
+    """Among ten times as many near the boundary those that tell most together: one
+    after the other the crop about which most is unknown, given all marked and chosen
+    ones, so that no two near-duplicates are asked for. Before them, the `first` best.
+    """
+    if pile.unit_vectors is None:
+        raise ValueError("unit_vectors must be given for the strategies diverse, mix")
+    taken = pile.best(first)
+    left = count - len(taken)
+    candidates = pile.nearest(CANDIDATE_FACTOR * left + len(taken))
+    candidates = candidates[~np.isin(candidates, taken)][: CANDIDATE_FACTOR * left]
+    certainty = None
+    if pile.ranking.kind == "decision":
+        certainty = sigmoid(pile.decision.astype(np.float64))
+    known = np.append(pile.known, taken)
+    told = _most_telling(pile.unit_vectors, known, candidates, left, certainty)
+    return np.append(taken, told)
+
+
+def _mix(pile: _Pile, count: int) -> np.ndarray:
+    """As `diverse`, but half of it the best while fewer than one mark in ten is
+    relevant: a rare class has to be found before its boundary means anything.
+    """
+    rare = pile.relevant < RARE * len(pile.known)
+    return _diverse(pile, count, first=(count + 1) // 2 if rare else 0)
+
+
+STRATEGIES = {
+    "mix": _mix,
+    "diverse": _diverse,
+    "uncertainty": _uncertainty,
+    "top": _top,
+    "random": _random,
+}
 
 
 def suggest(
@@ -28,14 +104,7 @@ def suggest(
 ) -> np.ndarray:
     """Which crops to show next for marking.
 
-    `top` takes the best. `uncertainty` takes those nearest to the decision boundary,
-    where the probe knows least (uncertainty sampling; Lewis and Gale, 1994), and the
-    best while there is no probe. `diverse` takes, among ten times as many near the
-    boundary, those that tell most together: one after the other the crop about which
-    most is unknown, given all marked and chosen ones, so that no two near-duplicates
-    are asked for. `random` takes any. `mix` is `diverse`, but spends half on the best
-    while fewer than one mark in ten is relevant: a rare class has to be found before
-    its boundary means anything.
+    A strategy is a function here, named in STRATEGIES.
 
     Args:
         ranking: of the crops that may be asked for.
@@ -56,35 +125,13 @@ def suggest(
         )
     if count < 1:
         raise ValueError(f"count must be at least 1; got {count}")
-    if strategy in ("diverse", "mix") and unit_vectors is None:
-        raise ValueError(f"unit_vectors must be given for the strategy {strategy}")
-    if strategy == "random":
-        rows = np.delete(np.arange(len(decision)), ranking.excluded)
-        return np.random.default_rng(seed).permutation(rows)[:count]
-    best = ranking.page(0, count * (1 + CANDIDATE_FACTOR)).rows
-    if strategy == "top":
-        return best[:count]
-    nearest = best
-    if ranking.kind == "decision":
-        nearest = np.argsort(np.abs(decision), kind="stable")
-        nearest = nearest[~np.isin(nearest, ranking.excluded)]
-    if strategy == "uncertainty":
-        return nearest[:count]
     known = np.array([] if known is None else known, np.int64)
-    rare = strategy == "mix" and relevant < RARE * len(known)
-    half = best[: (count + 1) // 2 if rare else 0]
-    rest = nearest[~np.isin(nearest, half)]
-    rest = rest[: CANDIDATE_FACTOR * (count - len(half))]
-    certainty = None
-    if ranking.kind == "decision":
-        certainty = sigmoid(decision.astype(np.float64))
-    known = np.append(known, half)
-    told = _most_telling(unit_vectors, known, rest, count - len(half), certainty)
-    return np.append(half, told)
+    pile = _Pile(ranking, decision, unit_vectors, known, relevant, seed)
+    return STRATEGIES[strategy](pile, count)
 
 
 def _most_telling(
-    unit_vectors,
+    unit_vectors: Callable[[np.ndarray], np.ndarray],
     known: np.ndarray,
     candidates: np.ndarray,
     count: int,
