@@ -2,7 +2,7 @@
 
     python docs/story.py photos photos/beet/0017.jpg out
 
-`photos` has a folder by class, whose names answer for a person; `out` is a new folder."""
+`photos` has a folder by class, whose names answer for a person; `out` is new."""
 
 import sys
 from pathlib import Path
