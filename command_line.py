@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import io
 import logging
 import os
 import sys
@@ -159,6 +160,10 @@ def run(
         argv: the command line; default: this process's.
     """
     argv = sys.argv if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal of Windows that lacks a letter must not cost the results.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     for name in values:  # a second call in one process begins anew
         values[name].unparse()
     script = os.path.basename(argv[0])
@@ -167,7 +172,7 @@ def run(
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    for name in ("curation", "simclr_tf2"):
+    for name in ("curation", "data", "simclr_tf2"):
         logging.getLogger(name).setLevel(logging.INFO)
     try:
         rest = values(argv)

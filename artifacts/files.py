@@ -13,10 +13,11 @@ import hashlib
 import io
 import itertools
 import json
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -99,8 +100,21 @@ def whole_folder(folder: str | Path, *, replace: bool = False) -> Iterator[Path]
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Writes a JSON file atomically, indented, keys in the order given."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    """Writes a JSON file atomically, indented, keys in the order given. JSON has no
+    word for NaN and infinity: they become null.
+    """
+    write_text(path, json.dumps(without_nan(value), indent=2, allow_nan=False) + "\n")
+
+
+def without_nan(value: Any) -> Any:
+    """A JSON value with None for every number that isn't finite."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(inner) for inner in value]
+    return value
 
 
 def write_csv(

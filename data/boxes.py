@@ -20,7 +20,8 @@ import numpy as np
 
 from artifacts.progress import Progress, no_progress
 from data.crop_table import SIDES, CropTable, make_crop_id
-from data.images import ImageError, read_size
+from data.files import is_plain, shown
+from data.images import ImageError, ImageFacts, inspect_image
 from data.report import Report
 
 CONVENTIONS = (
@@ -98,25 +99,6 @@ def fits(corners: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     )
 
 
-def scaled_corners(
-    boxes: np.ndarray,
-    convention: str,
-    sizes: np.ndarray,
-    *,
-    box_size: tuple[int, int] | None,
-    source: str,
-    correctable: bool = True,
-) -> np.ndarray:
-    """Corners in pixels of the real images of boxes that were drawn on images of
-    `box_size`; checked, see `check_convention`.
-    """
-    drawn_on = sizes
-    if box_size is not None:
-        drawn_on = np.broadcast_to(np.array(box_size, np.float64), sizes.shape)
-    corners = check_convention(boxes, convention, drawn_on, source, correctable)
-    return corners * np.tile(sizes / drawn_on, 2)
-
-
 def check_convention(
     boxes: np.ndarray,
     convention: str,
@@ -140,9 +122,9 @@ def check_convention(
             the image size, that would fit.
     """
     corners = to_corners(boxes, convention, sizes)
-    stated = np.isfinite(boxes).all(
-        axis=1
-    )  # rows without a box say nothing about the convention
+    # Rows without a box, or with one without area, say nothing about the convention.
+    stated = np.isfinite(boxes).all(axis=1)
+    stated &= (corners[:, :2] != corners[:, 2:]).all(axis=1)
     good = fits(corners, sizes) | ~stated
     if not stated.any() or (~good).sum() <= MOST_MISFITS * stated.sum():
         return corners
@@ -162,7 +144,7 @@ def check_convention(
     # The same order of numbers in other units is the likelier mistake than another
     # order.
     better.sort(key=lambda name: name.partition("_")[0] != convention.partition("_")[0])
-    bad = f"{(~good).sum():,} of {len(boxes):,} don't, such as {example}"
+    bad = f"{(~good).sum():,} of {stated.sum():,} don't, such as {example}"
     message = f"boxes of {source} must fit their images; read as {convention}, {bad}"
     if better and not correctable:
         raise ValueError(
@@ -179,9 +161,8 @@ def check_convention(
     if np.isfinite(reach) and reach > 1 and fits(corners / reach, sizes).mean() >= 0.9:
         raise ValueError(
             f"{message}. They fit once scaled by about {1 / reach:.2f}: they were "
-            "drawn on larger images than these. Give the "
-            "images at their full size, or say which size the boxes belong to, such as "
-            '--config=\'{"box_size": "1920x1088"}\''
+            "drawn on larger images than these. Give the images at their full size, or "
+            "say with the setting box_size which size the boxes belong to"
         )
     raise ValueError(
         f"{message}. No convention fits ({', '.join(CONVENTIONS)}); are these the "
@@ -218,33 +199,33 @@ def plain_path(name: str) -> str:
     return posixpath.normpath(str(name).replace("\\", "/"))
 
 
-def read_sizes(
+def inspect_images(
     root: Path, images: Sequence[str], report: Report, progress: Progress = no_progress
-) -> dict[str, tuple[int, int]]:
-    """Width and height of each image that can be read; the others are reported as
-    skipped.
+) -> dict[str, ImageFacts]:
+    """Size and oddities of each image that can be read; the others are reported as
+    skipped, oddities counted.
     """
 
-    def read(image: str) -> tuple[int, int] | ImageError:
+    def inspect(image: str) -> ImageFacts | ImageError:
+        if not is_plain(image):
+            return ImageError(image, "file name isn't UTF-8")
         try:
-            return read_size(root / image)
+            return inspect_image(root / image)
         except ImageError as error:
             return error
 
-    sizes: dict[str, tuple[int, int]] = {}
+    found: dict[str, ImageFacts] = {}
     with ThreadPoolExecutor(4) as pool:
-        for image, found in zip(
-            images,
-            progress(
-                pool.map(read, images), total=len(images), unit="image", desc="reading"
-            ),
-            strict=True,
-        ):
-            if isinstance(found, ImageError):
-                report.skip(image, found.reason)
+        every = pool.map(inspect, images)
+        told = progress(every, total=len(images), unit="image", desc="reading")
+        for image, facts in zip(images, told, strict=True):
+            if isinstance(facts, ImageError):
+                report.skip(shown(image), facts.reason)
             else:
-                sizes[image] = found
-    return sizes
+                found[image] = facts
+                for note in facts.notes:
+                    report.count(note)
+    return found
 
 
 def table_of_boxes(
@@ -283,9 +264,7 @@ def table_of_boxes(
     )
     clipped = np.clip(whole, 0, limits).astype(np.int64)
     good = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
-    report.count(
-        "boxes without area or outside of their image, left out", int((~good).sum())
-    )
+    report.drop("boxes without area or outside of their image", int((~good).sum()))
     if not good.any():
         raise ValueError(
             f"data must hold boxes that lie in their images; none of {len(good):,} "
@@ -298,7 +277,7 @@ def table_of_boxes(
     report.count("boxes that touch the border", int((good & touches).sum()))
     rows = np.flatnonzero(good).tolist()
     ids = [make_crop_id(images[row], clipped[row]) for row in rows]
-    report.count("boxes that repeat another one, left out", len(ids) - len(set(ids)))
+    report.drop("boxes that repeat another one", len(ids) - len(set(ids)))
 
     taken: dict[str, list[Any]] = {
         name: [values[row] for row in rows] for name, values in columns.items()

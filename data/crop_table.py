@@ -4,6 +4,7 @@ after it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import posixpath
@@ -272,25 +273,41 @@ class CropTable:
             areas = np.where(inside, (right - left) * (bottom - top), np.inf)
             return [found[int(np.argmin(areas))]] if inside.any() else []
         if not len(rows):
-            # The folder is resolved but not the file, which may be a link to somewhere
-            # else.
-            path, root = (
-                Path(example).parent.resolve() / Path(example).name,
-                self.root.resolve(),
-            )
-            names = (
-                {path.relative_to(root).as_posix()}
-                if path.is_relative_to(root)
-                else {str(path), posixpath.relpath(path, root)}
-            )
-            if not path.exists():
-                names.add(posixpath.normpath(example))
+            rows = self._rows_of_image(example)
+        return [int(row) for row in rows]
+
+    def _rows_of_image(self, example: str) -> np.ndarray:
+        """Rows of an image by its path; a link to it, or through linked folders, will
+        do.
+        """
+        # The folder is resolved but not the file, which may be a link to somewhere
+        # else.
+        path = Path(example).parent.resolve() / Path(example).name
+        root = self.root.resolve()
+        names = {str(path), posixpath.relpath(path, root)}
+        if path.is_relative_to(root):
+            names = {path.relative_to(root).as_posix()}
+        if not path.exists():
             # Where the path exists but isn't in the table it is an image from
             # elsewhere, whatever the root holds under that name.
-            rows = np.flatnonzero(
-                np.isin(self.column("image").astype(str), list(names))
-            )
-        return [int(row) for row in rows]
+            names.add(posixpath.normpath(example))
+        images = self.column("image").astype(str)
+        rows = np.flatnonzero(np.isin(images, list(names)))
+        if not len(rows) and path.is_file():
+            rows = np.flatnonzero(np.isin(images, self._same_files(path)))
+        return rows
+
+    def _same_files(self, path: Path) -> list[str]:
+        """Images of the table that are, by whatever links, the file of a path."""
+        images = self.column("image")
+        if "file_bytes" in self.rows.column_names:  # asking the disk for each is slow
+            images = images[self.column("file_bytes") == path.stat().st_size]
+        found = []
+        for image in set(images):
+            with contextlib.suppress(OSError):
+                if (self.root / image).samefile(path):
+                    found.append(image)
+        return found
 
     def take(self, rows: np.ndarray) -> CropTable:
         """The table of the given rows: an index array or a boolean mask."""

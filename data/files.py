@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 
@@ -20,17 +20,56 @@ def subfolders(root: Path) -> list[Path]:
 
 
 def visible_files(root: Path) -> Iterator[Path]:
-    """All visible files below a folder; linked folders are followed, once each."""
-    seen = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        folders[:] = (
-            []
-            if real in seen
-            else [name for name in folders if not name.startswith(".")]
-        )
-        if real not in seen:
-            yield from (
-                Path(folder) / name for name in files if not name.startswith(".")
-            )
-        seen.add(real)
+    """All visible files below a folder. Linked folders are followed wherever they
+    stand, but never into a folder that holds them.
+    """
+    yield from _files_below(root, (os.path.realpath(root),))
+
+
+def _files_below(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
+    folders = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                folders.append(Path(entry.path))
+            else:
+                yield Path(entry.path)
+    for inner in folders:
+        real = os.path.realpath(inner)
+        if real not in above:
+            yield from _files_below(inner, (*above, real))
+
+
+def distinct_files(paths: Iterable[Path]) -> list[Path]:
+    """The paths without those that lead, by links, to the same file as an earlier
+    one.
+    """
+    found: dict[tuple[int, int] | Path, Path] = {}
+    for path in paths:
+        try:
+            stat = path.stat()
+        except OSError:  # a broken link: whoever reads it says so
+            found.setdefault(path, path)
+        else:
+            # Systems without numbers for files say 0.
+            key = (stat.st_dev, stat.st_ino) if stat.st_ino else path
+            found.setdefault(key, path)
+    return list(found.values())
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name is text that UTF-8 can hold; other bytes of a file's name come as
+    lone surrogates, which no result file can hold.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def shown(name: str) -> str:
+    """A name as a message can show it."""
+    return name.encode(errors="backslashreplace").decode()

@@ -6,23 +6,52 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
 from artifacts.files import write_atomically
 
 EXTENSIONS = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+    | ({".avif"} if features.check("avif") else set())
 )
+# Photos that Pillow alone can't open, by what to do about them.
+UNREADABLE_PHOTOS = {
+    **dict.fromkeys((".heic", ".heif"), "convert them, or install pillow-heif"),
+    **dict.fromkeys((".jxl", ".jp2", ".psd", ".svg", ".pdf"), "convert them"),
+    **dict.fromkeys(
+        (".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2"),
+        "a camera's raw data: convert them",
+    ),
+}
+try:  # with it, HEIC is read as any other photo
+    import pillow_heif
+except ImportError:
+    pass
+else:
+    pillow_heif.register_heif_opener()
+    EXTENSIONS |= {".heic", ".heif"}
 MAX_PIXELS = 200_000_000  # beyond, a file of a few kilobytes could ask for gigabytes
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
-_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _EXIF_ORIENTATION = 0x0112
+_UPRIGHT = {  # EXIF orientation -> what turns it upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_TURNED = (5, 6, 7, 8)  # those that exchange width and height
+_SENSOR_BITS = (8, 10, 12, 14, 16)
+_EXTRA_SAMPLES = 338  # TIFF tag: what bands beyond red, green and blue are
+_TRANSPARENCY = (1, 2)  # its values for premultiplied and plain
 # What Pillow raises on damaged files, by format and place of the damage.
 _DECODE_ERRORS = (
     UnidentifiedImageError,
@@ -30,6 +59,11 @@ _DECODE_ERRORS = (
     SyntaxError,
     ValueError,
     EOFError,
+    TypeError,
+    KeyError,
+    IndexError,
+    ArithmeticError,
+    MemoryError,
     struct.error,
     Image.DecompressionBombError,
 )
@@ -62,6 +96,22 @@ def _size(path: str | Path | BinaryIO) -> int | None:
         return Path(path).stat().st_size if Path(path).is_file() else None
     except OSError:
         return None
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is known of an image before it is used.
+
+    Attributes:
+        width, height: of the upright image, in pixels.
+        turned: whether its EXIF orientation exchanges the two.
+        notes: what is shown otherwise than it is stored.
+    """
+
+    width: int
+    height: int
+    turned: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def _open(path: str | Path | BinaryIO) -> Image.Image:
@@ -103,22 +153,85 @@ def read_size(path: str | Path) -> tuple[int, int]:
     Raises:
         ImageError: the file is missing, empty, no image or too large.
     """
+    facts = inspect_image(path)
+    return facts.width, facts.height
+
+
+def inspect_image(path: str | Path) -> ImageFacts:
+    """Size and oddities of an image, from its metadata; see `read_size`. Pixels of
+    more than 8 bits are looked at.
+
+    Raises:
+        ImageError: the file is missing, empty, no image or too large.
+    """
     with _open(path) as image:
         try:
-            turned = image.getexif().get(_EXIF_ORIENTATION) in _TURNED
-        except (
-            _DECODE_ERRORS
-        ) as error:  # PNG keeps EXIF after the pixels, so a short file is noticed here
+            turned = _orientation(image) in _TURNED
+            width, height = image.size
+            notes = tuple(_notes(image))
+        except _DECODE_ERRORS as error:
             raise ImageError(path, _reason(error)) from None
-        return (image.height, image.width) if turned else (image.width, image.height)
+    if turned:
+        width, height = height, width
+    return ImageFacts(width, height, turned, notes)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 where there is none, or none that can be told.
+
+    A sound photo may have odd tags, so the others aren't looked at. Of TIFF files
+    Pillow turns size and pixels by itself.
+    """
+    if image.format == "TIFF":
+        return 1
+    try:
+        stated = image.getexif().get(_EXIF_ORIENTATION)
+    except _DECODE_ERRORS:
+        if image.format == "PNG":
+            raise  # it keeps EXIF after the pixels: a short file is noticed here
+        return 1
+    return stated if isinstance(stated, int) and stated in _UPRIGHT else 1
+
+
+def _notes(image: Image.Image) -> Iterator[str]:
+    if image.mode in _SIXTEEN_BIT:
+        image.load()
+        bits = _bits_of(np.asarray(image))
+        if bits < 16:
+            yield f"images of 16 bits that use {bits} at most: shown by those"
+    elif image.mode == "RGB" and ";16" in str(vars(image).get("tile")):
+        yield "images of 16 bits a color: the upper 8 are shown"
+    if _has_unnamed_bands(image):
+        yield "images with a fourth band that isn't transparency: it isn't shown"
+    if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
+        yield "images of several pages: the first is shown"
+
+
+def _bits_of(values: np.ndarray) -> int:
+    """The bits of the sensor that values come from, by the highest."""
+    highest = int(values.max(initial=0))
+    return next(bits for bits in _SENSOR_BITS if highest < 2**bits)
+
+
+def _has_unnamed_bands(image: Image.Image) -> bool:
+    """Whether a TIFF has a band beyond its colors that isn't said to be transparency,
+    such as near infrared; Pillow takes it for that.
+    """
+    if image.format != "TIFF" or not image.mode.endswith("A"):
+        return False
+    stated = image.tag_v2.get(_EXTRA_SAMPLES, ())  # type: ignore[attr-defined]
+    kinds = stated if isinstance(stated, tuple) else (stated,)
+    return not set(kinds) & set(_TRANSPARENCY)
 
 
 def read_image(path: str | Path | BinaryIO) -> Image.Image:
     """Reads an image as 8-bit RGB, turned upright by its EXIF orientation.
 
-    Grey and palette images become RGB, CMYK is converted, 16-bit values keep their
-    upper byte, and transparent pixels are laid over mid grey, the colour that carries
-    least. Of an animation the first frame is read.
+    Gray and palette images become RGB, CMYK is converted, and transparent pixels are
+    laid over mid gray, the color that carries least; a fourth band of a TIFF that isn't
+    said to be transparency is left away. Of 16-bit gray values the upper 8 of the bits
+    in use are kept: a sensor of 12 bits fills 4,096 of 65,536 values, which would be
+    all but black. Of an animation the first frame is read.
 
     Raises:
         ImageError: the file is missing, empty, damaged, too large or of a kind without
@@ -127,17 +240,22 @@ def read_image(path: str | Path | BinaryIO) -> Image.Image:
     with _open(path) as image:
         try:
             image.load()
-            ImageOps.exif_transpose(
-                image, in_place=True
-            )  # otherwise it copies even what is upright, at the price of decoding
-            return _to_rgb(image)
+            return _to_rgb(_upright(image))
         except _DECODE_ERRORS as error:
             raise ImageError(path, _reason(error)) from None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    turn = _UPRIGHT.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
+    if _has_unnamed_bands(image):
+        bands = image.split()[:-1]
+        return Image.merge(image.mode[:-1], bands).convert("RGB")
     if image.mode in _SIXTEEN_BIT or image.mode == "I":
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
@@ -145,9 +263,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
                 f"values from {values.min()} to {values.max()}; at most 16 bits are "
                 "read"
             )
-        shift = (
-            0 if image.mode == "I" and values.max() < 256 else 8
-        )  # 32-bit files often hold 8-bit values
+        shift = _bits_of(values) - 8
         return Image.fromarray((values >> shift).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise _UnsupportedPixels("floating-point pixels have no defined range")
@@ -248,6 +364,19 @@ def _crop(image: Image.Image, window: Sequence[int], fill: str) -> Image.Image:
     if fill == "gray":
         return Image.fromarray(np.pad(np.asarray(crop), widths, constant_values=128))
     return Image.fromarray(np.pad(np.asarray(crop), widths, mode="symmetric"))
+
+
+_ENDINGS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "TIFF": ".tif", "GIF": ".gif"}
+
+
+def ending_of(path: str | Path) -> str:
+    """The ending that a file's content asks for; "" where it can't be told."""
+    try:
+        with _open(path) as image:
+            kind = image.format or ""
+    except ImageError:
+        return ""
+    return _ENDINGS.get(kind, f".{kind.lower()}")
 
 
 def write_png(path: str | Path, image: Image.Image) -> None:

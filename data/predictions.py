@@ -5,18 +5,23 @@ where does it confuse what with what?
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
 from artifacts.files import read_text
 from data.boxes import plain_path
+from data.coco_ids import by_id, plain_id
 from data.crop_table import CropTable
 
+_log = logging.getLogger(__name__)
 PREDICTED, SCORE = "predicted", "predicted_score"
 # Intersection over union from which a predicted box is taken for a crop's.
 OVERLAP = 0.5
@@ -173,89 +178,190 @@ def _places(
     return [of_image.get(image) for image in images]
 
 
+@dataclass(frozen=True)
+class _Result:
+    """A predicted box, by ids: [left, top, width, height] in pixels."""
+
+    image: str
+    category: str
+    box: tuple[float, ...]
+    score: float | None
+
+
+@dataclass(frozen=True)
+class _Stated:
+    """What ids stand for: image -> file, category -> name."""
+
+    files: Mapping[str, str]
+    names: Mapping[str, str]
+
+
 def _from_coco(table: CropTable, path: Path) -> dict[int, tuple[str, float | None]]:
     try:
         content = json.loads(read_text(path))
-        results = content["annotations"] if isinstance(content, dict) else content
-        found = [
-            (
-                item["image_id"],
-                item["category_id"],
-                [float(side) for side in item["bbox"]],
-                item.get("score"),
-            )
-            for item in results
-        ]
-        if any(len(box) != 4 for _, _, box, _ in found):
-            raise ValueError("a bbox has other than four numbers")
-        stated = (
-            content
-            if isinstance(content, dict) and "images" in content
-            else _beside(path, {item[0] for item in found})
-        )
-        files = {item["id"]: plain_path(item["file_name"]) for item in stated["images"]}
-        names = {
-            item["id"]: str(item["name"]) for item in stated["categories"]
-        } or _category_names(table)
-    except (ValueError, KeyError, TypeError) as error:
+        listed = content["annotations"] if isinstance(content, dict) else content
+        results = [_result(item) for item in listed]
+        if isinstance(content, dict) and "images" in content:
+            stated = _ids_of(content)
+        else:
+            stated = _beside(path, {one.image for one in results})
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(
             "predictions must be COCO results (image_id, category_id, bbox, score); "
             f"{str(path)!r} isn't: {reason}"
         ) from None
-    image_of: dict[str, str] = {}
-    for image in sorted(set(table.column("image"))):
-        image_of |= dict.fromkeys((Path(image).stem, Path(image).name, image), image)
-    by_image: dict[str, list[tuple[int, list[float], float | None]]] = {}
-    for image_id, category, box, score in found:
-        file = files.get(image_id, str(image_id))
-        image = image_of.get(file, image_of.get(Path(file).name))
+    names = stated.names or _category_names(table)
+    called = {one.image: stated.files.get(one.image, one.image) for one in results}
+    # All that the file lists count: a name that two of them share tells nothing.
+    every = {*stated.files.values(), *called.values()}
+    image_of = same_images(table.column("image"), every)
+    by_image: dict[str, list[_Result]] = {}
+    for one in results:
+        image = image_of.get(called[one.image])
         if image is not None:
-            by_image.setdefault(image, []).append((category, box, score))
+            by_image.setdefault(image, []).append(one)
+    lost = len(results) - sum(map(len, by_image.values()))
+    if lost:
+        _log.warning(
+            "%d of %d predictions are on images that this set hasn't, or that can't be "
+            "told apart by their names",
+            lost,
+            len(results),
+        )
     rows: dict[int, tuple[str, float | None]] = {}
     for row, image in enumerate(table.column("image")):
-        given = by_image.get(image, [])
-        overlaps = [
-            overlap(table.boxes[row], (x, y, x + width, y + height))
-            for _, (x, y, width, height), _ in given
-        ]
-        best = max(
-            range(len(given)),
-            key=lambda place: (round(overlaps[place], 6), given[place][2] or 0.0),
-            default=None,
-        )
-        if best is not None and overlaps[best] >= OVERLAP:
-            category, _, score = given[best]
-            rows[row] = (names.get(category, str(category)), score)
+        best = _best(table.boxes[row], by_image.get(image, []))
+        if best is not None:
+            rows[row] = (names.get(best.category, best.category), best.score)
     return rows
 
 
-def _beside(path: Path, image_ids: set[Any]) -> dict[str, Any]:
+def _result(item: Mapping[str, Any]) -> _Result:
+    image, category = plain_id(item["image_id"]), plain_id(item["category_id"])
+    box = tuple(float(side) for side in item["bbox"])
+    if len(box) != 4:
+        raise ValueError("a bbox has other than four numbers")
+    score = item.get("score")
+    return _Result(
+        image,
+        category,
+        box,
+        None if score is None else float(score),
+    )
+
+
+def _best(box: np.ndarray, given: Sequence[_Result]) -> _Result | None:
+    """The one that overlaps a box most, if by half; of equal ones the surest."""
+
+    def overlapped(one: _Result) -> float:
+        x, y, width, height = one.box
+        return round(overlap(box, (x, y, x + width, y + height)), 6)
+
+    best = max(given, key=lambda one: (overlapped(one), one.score or 0.0), default=None)
+    return best if best is not None and overlapped(best) >= OVERLAP else None
+
+
+def same_images(known: Iterable[str], stated: Iterable[str]) -> dict[str, str]:
+    """Which image each stated file is: the one of that path, or the only one whose path
+    ends as the other's does, for both of them; the file's ending may be missing.
+
+    Frames of several cameras are called alike: left/0001.png isn't right/0001.png.
+    """
+    known, stated = set(known), set(stated)
+    ends: dict[tuple[str, ...], set[str]] = {}
+    for image in known:
+        for end in _ends(image):
+            ends.setdefault(end, set()).add(image)
+    found: dict[str, str] = {}
+    claimed: dict[str, set[str]] = {}
+    for file in stated:
+        images = {file} & known or _candidates(file, ends)
+        if len(images) == 1:
+            (image,) = images
+            found[file] = image
+            claimed.setdefault(image, set()).add(file)
+    return {
+        file: image
+        for file, image in found.items()
+        if file == image or (len(claimed[image]) == 1 and image not in stated)
+    }
+
+
+def _wholes(path: str) -> set[tuple[str, ...]]:
+    """The parts of a path, with and without the file's ending."""
+    plain = PurePosixPath(path)
+    return {plain.parts, (*plain.parts[:-1], plain.stem)}
+
+
+def _ends(path: str) -> Iterator[tuple[str, ...]]:
+    """All ends of a path by its parts, with and without the file's ending."""
+    for parts in _wholes(path):
+        for start in range(len(parts)):
+            yield parts[start:]
+
+
+def _candidates(file: str, ends: Mapping[tuple[str, ...], set[str]]) -> set[str]:
+    """Images whose path ends as the file's, or the other way round."""
+    whole = PurePosixPath(file).parts
+    shorter = ends.get(whole, set())
+    longer = {
+        image
+        for end in _ends(file)
+        for image in ends.get(end, ())
+        if end in _wholes(image)
+    }
+    return shorter | longer
+
+
+def _ids_of(content: Mapping[str, Any]) -> _Stated:
+    images = by_id(content["images"], "images", "file_name")
+    categories = by_id(content["categories"], "categories", "name")
+    return _Stated(
+        {key: plain_path(item["file_name"]) for key, item in images.items()},
+        {key: str(item["name"]) for key, item in categories.items()},
+    )
+
+
+def _beside(path: Path, image_ids: set[str]) -> _Stated:
     """The COCO file that results were made for: one in the same folder whose images
     have all of their ids.
+
+    Raises:
+        ValueError: there is none, or several that mean different things.
     """
+    found: dict[str, _Stated] = {}
     for other in sorted(path.parent.glob("*.json")):
         try:
             content = json.loads(read_text(other)) if other != path else None
-            known = (
-                {item["id"] for item in content["images"]}
-                if isinstance(content, dict) and content["categories"]
-                else set()
-            )
-        except (ValueError, KeyError, TypeError):
+            stated = _ids_of(content) if isinstance(content, dict) else None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
-        if image_ids <= known:
-            assert content is not None
-            return content
-    if any(isinstance(image_id, int) for image_id in image_ids):
+        if stated and stated.names and image_ids <= stated.files.keys():
+            found[other.name] = stated
+    meanings = {
+        (
+            tuple(stated.files[name] for name in sorted(image_ids)),
+            tuple(sorted(stated.names.items())),
+        )
+        for stated in found.values()
+    }
+    if len(meanings) > 1:
+        raise ValueError(
+            f"several files beside it have these image ids ({', '.join(found)}) and "
+            "mean different images: put it into a folder with the one it belongs to"
+        )
+    if found:
+        return next(iter(found.values()))
+    if any(name.isdigit() for name in image_ids):
         raise ValueError(
             "its image_id are numbers, which say nothing without the COCO file "
             "(images, categories) they belong to; put it beside"
         )
-    return {"images": [], "categories": []}
+    return _Stated({}, {})
 
 
-def overlap(first: Sequence[float], second: Sequence[float]) -> float:
+def overlap(first: Sequence[float] | np.ndarray, second: Sequence[float]) -> float:
     """Intersection over union of two boxes (left, top, right, bottom)."""
     width = min(first[2], second[2]) - max(first[0], second[0])
     height = min(first[3], second[3]) - max(first[1], second[1])
@@ -265,8 +371,8 @@ def overlap(first: Sequence[float], second: Sequence[float]) -> float:
     return float(width * height / (areas[0] + areas[1] - width * height))
 
 
-def _category_names(table: CropTable) -> dict[int, str]:
+def _category_names(table: CropTable) -> dict[str, str]:
     """Names of the categories that the source of the crops had: its label ids."""
     source = "label_id" if "label_id" in table.rows.column_names else "label"
     pairs = zip(table.column(source), table.column("label_name"), strict=True)
-    return {int(label): str(name) for label, name in pairs if name}
+    return {str(int(label)): str(name) for label, name in pairs if name}

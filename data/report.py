@@ -22,11 +22,15 @@ class Report:
         skipped: images that were left out.
         counts: what else was noticed -> how often, such as "boxes clipped at the
             border".
+        seen: rows that the reader parsed: boxes, or images where each is a crop.
+        dropped: how many of them became no crop.
         written: crops of the class that an export holds.
     """
 
     skipped: list[Skipped] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    seen: int = 0
+    dropped: int = 0
     written: int = 0
 
     def skip(self, image: str, reason: str) -> None:
@@ -37,6 +41,11 @@ class Report:
         """Adds to a count; nothing where the number is 0."""
         if number:
             self.counts[what] += number
+
+    def drop(self, what: str, number: int = 1) -> None:
+        """Adds to a count of rows that become no crop."""
+        self.count(f"{what}, left out", number)
+        self.dropped += number
 
     def lines(self) -> list[str]:
         """The counts, one a line, most frequent first."""

@@ -116,10 +116,11 @@ def test_crops_are_found_by_id_and_by_path(tmp_path, monkeypatch):
     assert table.find("photos/beet/link.jpg") == [3]
     assert table.find("nobody") == []
     monkeypatch.chdir(tmp_path / "other")
-    assert (
-        table.find("beet/a.jpg") == []
-    )  # an image of this folder, not the one of the same name in the set
+    # The file that link.jpg leads to, not the one of the same name in the set.
+    assert table.find("beet/a.jpg") == [3]
     assert table.find("beet/b.jpg") == [1, 2]
+    (tmp_path / "other" / "beet" / "b.jpg").touch()
+    assert table.find("beet/b.jpg") == []  # an image of this folder
 
 
 def test_a_crop_is_found_by_a_point_in_it(tmp_path):

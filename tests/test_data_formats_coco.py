@@ -69,10 +69,10 @@ def test_what_is_left_out_is_counted(tmp_path):
     ]
     assert report.counts == {
         "annotations without a box, left out": 1,
-        "crowd annotations (iscrowd), left out": 1,
+        "crowd annotations (iscrowd), which the setting crowds keeps, left out": 1,
         "annotations of an image or category that the file doesn't list, left out": 1,
         "images without annotations": 1,
-        "boxes on images that can't be read, left out": 1,
+        "boxes on images that can't be used, left out": 1,
         "boxes that touch the border": 1,
         "boxes that repeat another one, left out": 1,
     }
@@ -99,7 +99,7 @@ def test_corners_instead_of_sizes_are_refused_by_name(tmp_path):
 def test_resized_images_are_refused_until_the_size_of_the_boxes_is_given(tmp_path):
     path = make(tmp_path, size=(50, 40))
     with pytest.raises(
-        ValueError, match=r"has 50 x 40, stated is 100 x 80\. .*box_size.: .100x80"
+        ValueError, match=r"has 50 x 40, stated is 100 x 80 .*box_size.: .100x80"
     ):
         read_coco(path)
     table, _ = read_coco(path, box_size="100x80")

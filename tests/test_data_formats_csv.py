@@ -70,7 +70,7 @@ def test_images_that_cannot_be_read_are_reported(tmp_path):
     )
     assert len(table) == 1
     assert report.skipped[0].image == "gone.png"
-    assert report.counts == {"boxes on images that can't be read, left out": 1}
+    assert report.counts == {"boxes on images that can't be used, left out": 1}
 
 
 @pytest.mark.parametrize(

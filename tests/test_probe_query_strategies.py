@@ -92,5 +92,7 @@ def test_bad_arguments_are_refused():
         choose(ranking_of(SCORES), 1, "luck")
     with pytest.raises(ValueError, match="count must be at least 1; got 0"):
         choose(ranking_of(SCORES), 0, "top")
-    with pytest.raises(ValueError, match="unit_vectors must be given for the strategies"):
+    with pytest.raises(
+        ValueError, match="unit_vectors must be given for the strategies"
+    ):
         suggest(ranking_of(SCORES), SCORES, 1, strategy="mix")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +22,16 @@ SPLITS = {
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
+    "dev": "validation",
     "test": "test",
+    "testing": "test",
 }
+UNLABELED = ("unlabelled", "unlabeled")  # folders whose images have no class and split
+
+
+def split_named(name: str) -> str:
+    """The split that a name stands for, "" for any other."""
+    return SPLITS.get(name.strip().lower(), "")
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,7 @@ class SourceOptions:
         box_size: "WIDTHxHEIGHT" of the images that boxes were drawn on, where the files
             have another size (coco, csv).
         images: folder of the images, where it can't be told from the path (coco, csv).
+        crowds: with coco, whether annotations with iscrowd = 1 are read as objects.
     """
 
     format: str = "auto"
@@ -49,6 +59,7 @@ class SourceOptions:
     boxes: str = ""
     box_size: str = ""
     images: str = ""
+    crowds: bool = False
 
 
 @dataclass
@@ -108,7 +119,7 @@ class Format:
         keeps: what a person gets who exports to it.
         read: (source, options, report, progress) -> what it states; None: written only.
         write: writes a selection into a folder; None: read only.
-        reads: what a source is: "file", "folder" or "name".
+        reads: what a source may be: "file", "folder", "name".
         detect: whether a path is of this format, by its name and what lies there.
         options: fields of `SourceOptions` that apply.
         old_names: what version 0.5.0 called it.
@@ -118,10 +129,68 @@ class Format:
     keeps: str
     read: Reader | None = None
     write: Writer | None = None
-    reads: str = "folder"
+    reads: tuple[str, ...] = ("folder",)
     detect: Callable[[Path], bool] = lambda path: False
     options: frozenset[str] = frozenset()
     old_names: tuple[str, ...] = ()
+
+
+def joined(parts: Sequence[Annotations], root: Path) -> Annotations:
+    """Annotations of several files below one folder as one; where a file's place names
+    a split and it states none, that is its split.
+    """
+    if not parts:
+        raise ValueError(f"data must hold annotation files; {str(root)!r} has none")
+    first = parts[0]
+    if any((part.boxes is None) != (first.boxes is None) for part in parts) or any(
+        part.convention != first.convention for part in parts
+    ):
+        raise ValueError(
+            f"the annotation files below {root} must be alike; some have boxes, or "
+            "boxes of another kind, that others have not"
+        )
+    where = [_place_below(part, root) for part in parts]
+    names = {name: None for part in parts for name in part.columns}
+    columns: dict[str, list[Any]] = {
+        name: [
+            value
+            for part in parts
+            for value in part.columns.get(name, [None] * len(part.images))
+        ]
+        for name in names
+    }
+    splits = []
+    for part, place in zip(parts, where, strict=True):
+        own = split_named(Path(part.source).stem.rpartition("_")[2]) or next(
+            filter(None, map(split_named, place.split("/"))), ""
+        )
+        splits += [split or own for split in part.splits]
+    boxes = [part.boxes for part in parts if part.boxes is not None]
+    return Annotations(
+        root=root,
+        source=str(root),
+        images=[
+            f"{place}{image}"
+            for part, place in zip(parts, where, strict=True)
+            for image in part.images
+        ],
+        names=[name for part in parts for name in part.names],
+        splits=splits,
+        boxes=np.concatenate(boxes) if boxes else None,
+        convention=first.convention,
+        columns=columns,
+        stated_sizes={
+            f"{place}{image}": size
+            for part, place in zip(parts, where, strict=True)
+            for image, size in part.stated_sizes.items()
+        },
+    )
+
+
+def _place_below(part: Annotations, root: Path) -> str:
+    """What leads from the folder to a part's images: "", or ending in a slash."""
+    place = Path(os.path.relpath(part.root, root)).as_posix()
+    return "" if place == "." else f"{place}/"
 
 
 def is_file_with(ending: str) -> Callable[[Path], bool]:

@@ -1,18 +1,33 @@
-"""From what a source states to a crop table: the one place where sizes and conventions
-are checked, and what is dropped is counted.
+"""From what a source states to a crop table: the one place where names, sizes and
+conventions are checked, and what is dropped is counted.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from artifacts.progress import Progress, no_progress
-from data.boxes import read_sizes, scaled_corners, sizes_of, table_of_boxes
+from data.boxes import (
+    check_convention,
+    fits,
+    inspect_images,
+    sizes_of,
+    table_of_boxes,
+    to_corners,
+)
 from data.crop_table import UNLABELLED, CropTable
 from data.formats.base import Annotations
+from data.images import ImageFacts
 from data.report import Report
+
+Sizes = Mapping[str, tuple[int, int]]
+_FIT = 0.99  # share of boxes that must fit before it is said, or taken, that they do
 
 
 def build_table(
@@ -26,7 +41,8 @@ def build_table(
 
     Args:
         found: what the source states.
-        report: receives what is left out or mended.
+        report: receives what is left out or mended; afterwards what it saw is what it
+            dropped and the crops.
         box_size: "WIDTHxHEIGHT" of the images that the boxes were drawn on, where the
             files have another size.
         progress: wraps the iteration over images.
@@ -35,40 +51,66 @@ def build_table(
         ValueError: no object on an image that can be read, boxes that don't fit, or
             images of another size than the source states.
     """
+    report.seen = report.seen or report.dropped + len(found.images)
     drawn_on = _parse_size(box_size)
     distinct = list(dict.fromkeys(found.images))
-    sizes = read_sizes(found.root, distinct, report, progress)
-    if drawn_on is None:
-        _check_stated(found, sizes)
+    facts = inspect_images(found.root, distinct, report, progress)
+    sizes = {image: (one.width, one.height) for image, one in facts.items()}
+    if drawn_on is None and found.boxes is not None:
+        for image in _odd_ones(found, facts, report):
+            del sizes[image]
     if found.check_sizes:
         found.check_sizes(sizes)
     kept = [row for row, image in enumerate(found.images) if image in sizes]
-    if found.boxes is not None:
-        report.count(
-            "boxes on images that can't be read, left out",
-            len(found.images) - len(kept),
-        )
+    lost = len(found.images) - len(kept)
+    if found.boxes is None:
+        report.dropped += lost  # each is an image, named already
+    else:
+        report.drop("boxes on images that can't be used", lost)
     if not kept:
         raise ValueError(_nothing(found, len(distinct), report))
-    columns = _columns(found, kept)
-    images = columns["image"]
+    columns = _columns(found, kept, report)
     if found.boxes is None:
-        return _table_of_whole_images(found, columns, sizes)
-    corners = scaled_corners(
-        found.boxes[kept],
-        found.convention,
-        sizes_of(images, sizes),
-        box_size=drawn_on,
-        source=found.source,
-        correctable=found.correctable,
-    )
+        return _table_of_whole_images(found, columns, sizes, report)
+    corners = _corners(found, kept, sizes, drawn_on)
     if found.derive:
-        columns |= found.derive(images, corners, sizes)
+        columns |= found.derive(columns["image"], corners, sizes)
     return table_of_boxes(found.root, corners, columns, sizes, report)
 
 
-def _columns(found: Annotations, kept: list[int]) -> dict[str, list[Any]]:
-    names = [found.names[row] for row in kept]
+def _corners(
+    found: Annotations, kept: list[int], sizes: Sizes, drawn_on: tuple[int, int] | None
+) -> np.ndarray:
+    """Corners in pixels of the real images, [n, 4] float64."""
+    assert found.boxes is not None
+    real = sizes_of([found.images[row] for row in kept], sizes)
+    stated = real
+    if drawn_on is not None:
+        stated = np.broadcast_to(np.array(drawn_on, np.float64), real.shape)
+    corners = check_convention(
+        found.boxes[kept], found.convention, stated, found.source, found.correctable
+    )
+    return corners * np.tile(real / stated, 2)
+
+
+def plain_name(name: str) -> str:
+    """The name of a class as every reader takes it: without spaces around it, letters
+    composed (NFC).
+    """
+    return unicodedata.normalize("NFC", name.strip())
+
+
+def _columns(
+    found: Annotations, kept: list[int], report: Report
+) -> dict[str, list[Any]]:
+    stated = [found.names[row] for row in kept]
+    plain = {name: plain_name(name) for name in set(stated)}
+    names = [plain[name] for name in stated]
+    mended = {name for name, other in plain.items() if name != other}
+    report.count(
+        "classes with spaces around their name, or letters in parts: mended",
+        len(mended),
+    )
     if found.labels is None:
         places = {name: place for place, name in enumerate(sorted(set(names) - {""}))}
         labels = [places.get(name, UNLABELLED) for name in names]
@@ -87,9 +129,7 @@ def _columns(found: Annotations, kept: list[int]) -> dict[str, list[Any]]:
 
 
 def _table_of_whole_images(
-    found: Annotations,
-    columns: dict[str, list[Any]],
-    sizes: Mapping[str, tuple[int, int]],
+    found: Annotations, columns: dict[str, list[Any]], sizes: Sizes, report: Report
 ) -> CropTable:
     images = columns["image"]
     columns |= {
@@ -101,27 +141,81 @@ def _table_of_whole_images(
         "file_bytes": [(found.root / image).stat().st_size for image in images],
     }
     columns.setdefault("session", [""] * len(images))
+    report.drop("images that are listed again", len(images) - len(set(images)))
     return CropTable.from_columns(found.root, columns)
 
 
-def _check_stated(found: Annotations, sizes: Mapping[str, tuple[int, int]]) -> None:
-    """Refuses files whose real size differs from the one that the source states, since
-    its boxes belong to the stated one.
+# Sizes that differ from what the source states
+
+
+def _odd_ones(
+    found: Annotations, facts: Mapping[str, ImageFacts], report: Report
+) -> list[str]:
+    """Images that aren't of the size that the source states, to be left out.
+
+    Where most aren't, the fault is the source's: what is true of it is tried on the
+    boxes. Width and height that are exchanged in the source do no harm to boxes that
+    fit the images as they are.
+
+    Raises:
+        ValueError: most images have another size; the message says what fits.
     """
-    for image, (width, height) in found.stated_sizes.items():
-        real = sizes.get(image)
-        if real and width and height and real != (width, height):
-            turned = (
-                " (turned by its EXIF orientation: boxes must be in the upright image)"
-                if real == (height, width)
-                else ""
-            )
-            raise ValueError(
-                f"images must have the size that {found.source} states; {image} has "
-                f"{real[0]} x {real[1]}{turned}, stated is {width} x {height}. If all "
-                "were resized alike, give the size the boxes belong to: "
-                f'--config=\'{{"box_size": "{width}x{height}"}}\''
-            )
+    stated = {
+        image: size
+        for image, size in found.stated_sizes.items()
+        if image in facts and size[0] > 0 and size[1] > 0
+    }
+    real = {image: (facts[image].width, facts[image].height) for image in stated}
+    odd = [image for image in stated if stated[image] != real[image]]
+    if len(odd) <= len(stated) / 2:
+        for image in odd:
+            report.skip(image, _differs(stated[image], facts[image]))
+        return odd
+    exchanged = all(stated[image] == real[image][::-1] for image in odd)
+    turned = [image for image in odd if facts[image].turned]
+    if exchanged and not turned and _fit(found, real) >= _FIT:
+        report.count(
+            "images whose width and height are exchanged in the source; their boxes "
+            "fit them as they are",
+            len(odd),
+        )
+        return []
+    first = odd[0]
+    message = (
+        f"images must have the size that {found.source} states; {first} isn't: "
+        f"{_differs(stated[first], facts[first])} ({len(odd)} of {len(stated)} images)"
+    )
+    if exchanged and turned:
+        raise ValueError(
+            f"{message}. Boxes must be in the upright image: turn the files, or take "
+            "their orientation tag away, so that they are as they were drawn on"
+        )
+    if exchanged:
+        raise ValueError(f"{message}: width and height are exchanged")
+    common = Counter(stated.values()).most_common(1)[0][0]
+    if set(stated.values()) == {common} and _fit(found, stated) >= _FIT:
+        raise ValueError(
+            f"{message}. If all were resized alike, give the size the boxes belong to: "
+            f'--config=\'{{"box_size": "{common[0]}x{common[1]}"}}\''
+        )
+    raise ValueError(f"{message}. Are these the images that the boxes were drawn on?")
+
+
+def _differs(stated: tuple[int, int], facts: ImageFacts) -> str:
+    turned = " turned by its EXIF orientation," if facts.turned else ""
+    return (
+        f"another size: the file has {facts.width} x {facts.height},{turned} stated is "
+        f"{stated[0]} x {stated[1]}"
+    )
+
+
+def _fit(found: Annotations, sizes: Sizes) -> float:
+    """The share of boxes that lie in images of these sizes."""
+    assert found.boxes is not None
+    rows = [row for row, image in enumerate(found.images) if image in sizes]
+    of_boxes = sizes_of([found.images[row] for row in rows], sizes)
+    corners = to_corners(found.boxes[rows], found.convention, of_boxes)
+    return float(fits(corners, of_boxes).mean()) if rows else 0.0
 
 
 def _nothing(found: Annotations, images: int, report: Report) -> str:
@@ -145,7 +239,7 @@ def _nothing(found: Annotations, images: int, report: Report) -> str:
 def _parse_size(text: str) -> tuple[int, int] | None:
     if not text:
         return None
-    match = re.fullmatch(r"(\d+)[x,](\d+)", text)
+    match = re.fullmatch(r"([1-9]\d{0,5})[x,]([1-9]\d{0,5})", text)
     if not match:
         raise ValueError(
             f"box_size must be WIDTHxHEIGHT, such as 1920x1088; got {text!r}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,16 @@ import numpy as np
 from artifacts.files import read_text, write_json
 from artifacts.progress import Progress
 from data.boxes import distinct_names, plain_path
-from data.formats.base import Annotations, Format, SourceOptions, is_file_with
+from data.coco_ids import by_id, plain_id
+from data.files import is_plain, subfolders
+from data.formats.base import (
+    Annotations,
+    Format,
+    SourceOptions,
+    is_file_with,
+    joined,
+)
+from data.formats.build import plain_name
 from data.formats.writing import Selection, image_sizes, rows_by_image
 from data.report import Report
 
@@ -19,119 +30,226 @@ from data.report import Report
 def read(
     data: str, options: SourceOptions, report: Report, progress: Progress
 ) -> Annotations:
-    """Reads a COCO JSON file with images, annotations and categories.
+    """Reads COCO JSON with images, annotations and categories: a file, or a folder with
+    several, such as one a split.
 
-    Annotations with iscrowd = 1 are no single object and are left out. Columns beyond
-    the schema: annotation_id, and those of `data.boxes.table_of_boxes`. Paths are
-    relative to `options.images`; default: the file's folder, its images/ or its
-    parent's images/. `bbox` is xywh in pixels unless `options.boxes` says otherwise.
+    Annotations with iscrowd = 1 are no single object and are left out, unless
+    `options.crowds` keeps them or there are no others (some tools write every mask so).
+    Columns beyond the schema: annotation_id, score where there is one, and those of
+    `data.boxes.table_of_boxes`. Paths are relative to `options.images`; default: the
+    file's folder, its images/, its parent's images/ or what `info` names. `bbox` is
+    xywh in pixels unless `options.boxes` says otherwise. An image's split is what it
+    states, otherwise what the file's name or folder says, where there are several.
 
     Raises:
-        ValueError: no COCO file, or images that aren't there.
+        ValueError: no COCO file, ids that stand for several things, or images that
+            aren't there.
     """
     path = Path(data)
-    stated, names, every = _content(path)
-    annotations = [item for item in every if item.get("bbox")]
-    report.count("annotations without a box, left out", len(every) - len(annotations))
-    crowds = [item for item in annotations if item.get("iscrowd")]
-    report.count("crowd annotations (iscrowd), left out", len(crowds))
-    lost = [
-        item
-        for item in annotations
-        if item["image_id"] not in stated or item["category_id"] not in names
-    ]
-    report.count(
-        "annotations of an image or category that the file doesn't list, left out",
-        len(lost),
-    )
-    dropped = {id(item) for item in [*crowds, *lost]}
-    annotations = [item for item in annotations if id(item) not in dropped]
-    report.count(
-        "images without annotations",
-        len(set(stated) - {item["image_id"] for item in annotations}),
-    )
-    files = [item["file_name"] for item in stated.values()]
-    order = {category: place for place, category in enumerate(names)}
-    called = distinct_names(names)
-    return Annotations(
-        root=_images_root(path, options.images, files),
-        source=str(path),
-        images=[stated[item["image_id"]]["file_name"] for item in annotations],
-        names=[called[item["category_id"]] for item in annotations],
-        splits=[""] * len(annotations),
-        boxes=_boxes(path, annotations),
-        convention=options.boxes or "xywh",
-        labels=[order[item["category_id"]] for item in annotations],
-        columns={"annotation_id": [str(item.get("id", "")) for item in annotations]},
-        stated_sizes={
-            item["file_name"]: (
-                int(item.get("width") or 0),
-                int(item.get("height") or 0),
-            )
-            for item in stated.values()
-        },
-    )
+    if path.is_dir():
+        parts = [_read_file(part, options, report) for part in annotation_files(path)]
+        return joined(parts, path)
+    return _read_file(path, options, report)
 
 
-_Item = dict[str, Any]
-
-
-def _content(path: Path) -> tuple[dict[str, _Item], dict[str, str], list[_Item]]:
-    """Images by id, category names by id, and annotations; ids are compared as text,
-    since files mix 1 and "1".
+def annotation_files(root: Path) -> list[Path]:
+    """COCO files of a folder: *.coco.json or instances_*.json in it, in its folders or
+    in annotations/.
     """
+    return [
+        path
+        for folder in (root, *subfolders(root))
+        for path in sorted(folder.glob("*.json"))
+        if path.name.endswith(".coco.json") or path.name.startswith("instances_")
+    ]
+
+
+def is_coco(path: Path) -> bool:
+    """Whether a JSON file begins as COCO files do; the whole may be large."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            first = file.read(1_000_000)
+    except OSError:
+        return False
+    keys = sum(f'"{key}"' in first for key in ("images", "annotations", "categories"))
+    return keys >= 2 and ('"file_name"' in first or '"bbox"' in first)
+
+
+@dataclass(frozen=True)
+class _Image:
+    """An image that the file lists; a size of 0 x 0 isn't stated."""
+
+    file: str
+    size: tuple[int, int]
+    split: str
+
+
+@dataclass(frozen=True)
+class _Box:
+    """An annotation with a box, by the ids of its image and category."""
+
+    id: str
+    image: str
+    category: str
+    bbox: tuple[float, ...]
+    is_crowd: bool
+    score: float | None
+
+
+@dataclass(frozen=True)
+class _Content:
+    """A COCO file; categories by id, as they are called."""
+
+    images: dict[str, _Image]
+    categories: dict[str, str]
+    boxes: list[_Box]
+    root: str  # of the images, where it says so
+
+
+def _read_file(path: Path, options: SourceOptions, report: Report) -> Annotations:
+    content = _content(path, report)
+    boxes = _objects(content, options.crowds, report)
+    with_boxes = {box.image for box in boxes}
+    report.count("images without annotations", len(set(content.images) - with_boxes))
+    images = [content.images[box.image] for box in boxes]
+    called = distinct_names(content.categories)
+    order = {category: place for place, category in enumerate(content.categories)}
+    columns: dict[str, list[Any]] = {"annotation_id": [box.id for box in boxes]}
+    if any(box.score is not None for box in boxes):
+        columns["score"] = [box.score for box in boxes]
+    files = [image.file for image in content.images.values()]
+    return Annotations(
+        root=_images_root(path, options.images, files, content.root),
+        source=str(path),
+        images=[image.file for image in images],
+        names=[called[box.category] for box in boxes],
+        splits=[image.split for image in images],
+        boxes=np.array([box.bbox for box in boxes], np.float64).reshape(-1, 4),
+        convention=options.boxes or "xywh",
+        labels=[order[box.category] for box in boxes],
+        columns=columns,
+        stated_sizes={image.file: image.size for image in content.images.values()},
+    )
+
+
+def _objects(content: _Content, crowds: bool, report: Report) -> list[_Box]:
+    """The annotations that are one object each, on a listed image and of a listed
+    category.
+    """
+    boxes = content.boxes
+    known = [
+        box
+        for box in boxes
+        if box.image in content.images and box.category in content.categories
+    ]
+    report.drop(
+        "annotations of an image or category that the file doesn't list",
+        len(boxes) - len(known),
+    )
+    if crowds or all(box.is_crowd for box in known):
+        count = sum(box.is_crowd for box in known)
+        report.count("crowd annotations (iscrowd), read as single objects", count)
+        return known
+    single = [box for box in known if not box.is_crowd]
+    report.drop(
+        "crowd annotations (iscrowd), which the setting crowds keeps",
+        len(known) - len(single),
+    )
+    return single
+
+
+def _content(path: Path, report: Report) -> _Content:
     try:
         content = json.loads(read_text(path))
-        stated = {
-            str(item["id"]): {**item, "file_name": plain_path(item["file_name"])}
-            for item in content["images"]
+        images = {
+            key: _Image(
+                plain_path(item["file_name"]),
+                (_pixels(item.get("width")), _pixels(item.get("height"))),
+                str(item.get("split") or ""),
+            )
+            for key, item in by_id(content["images"], "images", "file_name").items()
         }
-        names = {str(item["id"]): str(item["name"]) for item in content["categories"]}
-        every = [
-            {
-                **item,
-                "image_id": str(item.get("image_id")),
-                "category_id": str(item.get("category_id")),
-            }
-            for item in content["annotations"]
-        ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        categories = {
+            key: plain_name(item["name"])
+            for key, item in by_id(content["categories"], "categories", "name").items()
+        }
+        every = content["annotations"]
+        if not isinstance(every, list):
+            raise TypeError("annotations must be a list")
+        report.seen += len(every)
+        boxes = [box for item in every if (box := _box(item))]
+        info = content.get("info") or {}
+        root = str(info.get("images_root") or "") if isinstance(info, dict) else ""
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        RecursionError,
+    ) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(
             f"data must be a COCO file with images, annotations and categories; {path} "
             f"isn't: {reason}"
         ) from None
-    return stated, names, every
+    report.drop("annotations without a box", len(every) - len(boxes))
+    return _Content(images, categories, boxes, root)
 
 
-def _boxes(path: Path, annotations: list[_Item]) -> np.ndarray:
+def _pixels(value: object) -> int:
+    """A stated size; 0 where none is."""
     try:
-        return np.array([item["bbox"] for item in annotations], np.float64).reshape(
-            len(annotations), 4
-        )
-    except ValueError:
-        raise ValueError(
-            f"bbox must have four numbers in every annotation of {path}"
-        ) from None
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return 0
+    return int(number) if 0 < number < 1e6 else 0
 
 
-def _images_root(path: Path, images_root: str, names: list[str]) -> Path:
+def _box(item: Mapping[str, Any]) -> _Box | None:
+    try:
+        sides = tuple(float(side) for side in item["bbox"])
+        image, category = plain_id(item["image_id"]), plain_id(item["category_id"])
+    except (TypeError, ValueError, KeyError):
+        return None
+    if len(sides) != 4:
+        return None
+    score = item.get("score")
+    is_crowd = str(item.get("iscrowd", 0)).strip().lower() in ("1", "1.0", "true")
+    is_number = isinstance(score, int | float) and not isinstance(score, bool)
+    sure = float(str(score)) if is_number else None
+    return _Box(str(item.get("id", "")), image, category, sides, is_crowd, sure)
+
+
+def _images_root(
+    path: Path, images_root: str, names: list[str], stated: str = ""
+) -> Path:
     if images_root:
         return Path(images_root)
-    choices = (
+    choices = [
         path.parent,
         path.parent / "images",
         path.parent.parent / "images",
         path.parent.parent,
-    )
+        # annotations/instances_train.json beside train/
+        path.parent.parent / path.stem.rpartition("_")[2],
+    ]
+    choices += [Path(stated)] if stated else []
     for folder in choices:
-        if any((folder / name).is_file() for name in names[:100]):
+        if any(is_plain(name) and _is_file(folder / name) for name in names[:100]):
             return folder
     tried = ", ".join(str(folder) for folder in choices)
     raise ValueError(
         f"images must be given: none of the first file names of {path}, such as "
         f"{names[:1]}, lies in {tried}"
     )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def write(
@@ -144,14 +262,14 @@ def write(
     categories = selection.classes
     number = {name: place for place, name in enumerate(categories, 1)}
     sizes, images, annotations = image_sizes(table), [], []
-    score = selection.score_of
+    score, splits = selection.score_of, table.column("split")
     for place, (image, rows) in enumerate(
         progress(rows_by_image(table).items(), unit="image", desc="export"), 1
     ):
         width, height = sizes[image]
-        images.append(
-            {"id": place, "file_name": image, "width": width, "height": height}
-        )
+        stated = {"id": place, "file_name": image, "width": width, "height": height}
+        split = str(splits[rows[0]])
+        images.append(stated | ({"split": split} if split else {}))
         for row in rows:
             left, top, right, bottom = table.boxes[row].tolist()
             if not classes[row]:
@@ -166,7 +284,8 @@ def write(
             }
             item |= {
                 "area": box[2] * box[3],
-                "segmentation": [],
+                # The box as a polygon: pycocotools makes no mask of an empty list.
+                "segmentation": [[left, top, right, top, right, bottom, left, bottom]],
                 "crop_id": str(table.ids[row]),
             }
             annotations.append(
@@ -190,7 +309,9 @@ FORMAT = Format(
     keeps="all boxes, the new class among the categories, crop ids and scores",
     read=read,
     write=write,
-    reads="file",
-    detect=is_file_with(".json"),
-    options=frozenset({"boxes", "box_size", "images"}),
+    reads=("file", "folder"),
+    detect=lambda path: (
+        is_file_with(".json")(path) or (path.is_dir() and bool(annotation_files(path)))
+    ),
+    options=frozenset({"boxes", "box_size", "images", "crowds"}),
 )

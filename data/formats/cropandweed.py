@@ -148,7 +148,7 @@ def read(
         for row in _read_boxes(path, report):
             target = mapping.get(int(row[4]), UNLABELLED)
             if target == UNLABELLED and not options.keep_unlabeled:
-                report.count("boxes of no class of the variant, left out")
+                report.drop("boxes of no class of the variant")
                 continue
             images.append(image)
             rows.append(row)
@@ -283,11 +283,13 @@ def _read_boxes(path: Path, report: Report) -> list[tuple[float, ...]]:
                 raise ValueError
         except ValueError:
             if number or re.search(r"\d", line):  # a header is no broken row
-                report.count("annotation rows that can't be read, left out")
+                report.seen += 1
+                report.drop("annotation rows that can't be read")
             continue
+        report.seen += 1
         row = (*row, *(float("nan"),) * (7 - len(row)))
         if row in rows:
-            report.count("annotation rows that repeat another one, left out")
+            report.drop("annotation rows that repeat another one")
         rows[row] = None
     return list(rows)
 

@@ -4,6 +4,9 @@ split, session and more.
 
 from __future__ import annotations
 
+import csv
+import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +18,14 @@ from artifacts.files import read_text, write_atomically
 from artifacts.progress import Progress
 from data.boxes import ADDED_COLUMNS, plain_path
 from data.crop_table import SCHEMA
+from data.files import subfolders
 from data.formats.base import (
-    SPLITS,
     Annotations,
     Format,
     SourceOptions,
     is_file_with,
+    joined,
+    split_named,
 )
 from data.formats.writing import Selection, selected_columns
 from data.report import Report
@@ -38,6 +43,7 @@ _IMAGE = (
     "image_id",
 )
 _LABEL = ("label_name", "class_name", "label", "class", "category", "name", "species")
+ROBOFLOW = "_annotations.csv"  # the name of such files in Roboflow's exports
 _BOXES = {
     "xyxy": (
         ("left", "top", "right", "bottom"),
@@ -62,68 +68,151 @@ _BOXES = {
 def read(
     data: str, options: SourceOptions, report: Report, progress: Progress
 ) -> Annotations:
-    """Reads a CSV of boxes, with a header.
+    """Reads a CSV with a header, of boxes or, where it has none, of whole images.
 
     The image's column may be called image, filename, file, path, ...; the box left,
     top, right, bottom, or xmin, ymin, xmax, ymax, or x, y, width, height, ...; the
-    class label_name, label, class, ...; split and session are taken where they exist.
-    All other columns come along as metadata. Paths are relative to `options.images`,
-    by default the file's folder.
+    class label_name, label, class, ...; split and session are taken where they exist,
+    and width and height (or image_width, image_height) as the size of the image that
+    the boxes were drawn on. All other columns come along as metadata. Classes are text,
+    whatever they look like. Paths are relative to `options.images`, by default the
+    file's folder.
+
+    A folder is read too: one _annotations.csv in each split's folder, as Roboflow
+    exports them.
 
     Raises:
         ValueError: missing columns, or values that aren't numbers.
     """
     path = Path(data)
-    stated = _rows(path)
-    by_name = {name.strip().lower(): name for name in stated.column_names}
+    if path.is_dir():
+        found = [_read_file(part, options, report) for part in _parts(path)]
+        return joined(found, path)
+    return _read_file(path, options, report)
+
+
+def _parts(root: Path) -> list[Path]:
+    """The annotation files of a folder with one a split."""
+    return [
+        folder / ROBOFLOW
+        for folder in (root, *subfolders(root))
+        if (folder / ROBOFLOW).is_file()
+    ]
+
+
+def _read_file(path: Path, options: SourceOptions, report: Report) -> Annotations:
+    rows = _rows(path)
+    by_name = {name.strip().lower(): name for name in rows}
     image_column = next((by_name[name] for name in _IMAGE if name in by_name), None)
     kind, box_names = _box_columns(by_name)
-    if image_column is None or not kind:
+    label_column = next((by_name[name] for name in _LABEL if name in by_name), None)
+    if image_column is None or not (kind or label_column):
         wanted = (
             f"an image column ({', '.join(_IMAGE[:4])}, ...) and a box (left, top, "
-            "right, bottom, or x, y, width, height, ...)"
+            "right, bottom, or x, y, width, height, ...) or a class"
         )
         raise ValueError(
-            f"data must have {wanted}; {path} has the columns "
-            f"{', '.join(stated.column_names)}"
+            f"data must have {wanted}; {path} has the columns {', '.join(rows)}"
         )
-    label_column = next((by_name[name] for name in _LABEL if name in by_name), None)
-    rows = stated.to_pydict()
+    images = [plain_path(value) if value else "" for value in rows[image_column]]
+    report.seen += len(images)
+    named = [row for row, image in enumerate(images) if image]
+    report.drop("rows without an image", len(images) - len(named))
+    rows = {name: [values[row] for row in named] for name, values in rows.items()}
+    images = [images[row] for row in named]
     box_columns = [by_name[name] for name in box_names]
-    try:
-        boxes = np.array([rows[name] for name in box_columns], np.float64).T
-    except (ValueError, TypeError):
-        raise ValueError(
-            f"columns {', '.join(box_names)} of {path} must hold numbers"
-        ) from None
-
-    def texts(column: str | None) -> list[str]:
-        """A column as text, "" where it is empty or missing."""
-        values = rows[column] if column else [None] * stated.num_rows
-        return ["" if value is None else str(value) for value in values]
-
-    columns: dict[str, list[Any]] = {}
-    if "session" in by_name:
-        columns["session"] = texts(by_name["session"])
-    # SQL doesn't tell capital from small letters, so a column of that name would hide
-    # one of ours.
-    taken = {*SCHEMA.names, *ADDED_COLUMNS}
-    used = {image_column, label_column, *box_columns}
-    for name in stated.column_names:
-        if name not in used and name.lower() not in taken:
-            columns[name] = rows[name]
+    splits = rows.get(by_name.get("split", ""), [""] * len(named))
     return Annotations(
         root=Path(options.images) if options.images else path.parent,
         source=str(path),
-        images=[plain_path(value) for value in rows[image_column]],
-        names=texts(label_column),
-        splits=[
-            SPLITS.get(split.lower(), split) for split in texts(by_name.get("split"))
-        ],
-        boxes=boxes.reshape(-1, 4),
+        images=images,
+        names=rows.get(label_column or "", [""] * len(named)),
+        splits=[split_named(text) or text.strip() for text in splits],
+        boxes=_boxes(path, [rows[name] for name in box_columns]) if kind else None,
         convention=options.boxes or kind,
-        columns=columns,
+        columns=_metadata(rows, by_name, {image_column, label_column, *box_columns}),
+        stated_sizes=_stated_sizes(images, rows, by_name, set(box_columns)),
     )
+
+
+def _boxes(path: Path, columns: list[list[str]]) -> np.ndarray:
+    """[N, 4] float, NaN where all four are empty."""
+    try:
+        numbers = [
+            [float(value) if value else float("nan") for value in column]
+            for column in columns
+        ]
+    except ValueError as error:
+        raise ValueError(
+            f"columns of boxes in {path} must hold numbers: {error}"
+        ) from None
+    return np.array(numbers, np.float64).reshape(4, -1).T
+
+
+def _stated_sizes(
+    images: list[str],
+    rows: dict[str, list[str]],
+    by_name: dict[str, str],
+    used: set[str],
+) -> dict[str, tuple[int, int]]:
+    """Image -> its size, where columns say so that aren't the box's."""
+    for names in (("image_width", "image_height"), ("width", "height")):
+        columns = [by_name[name] for name in names if name in by_name]
+        if len(columns) == 2 and not used & set(columns):
+            pairs = zip(*(rows[name] for name in columns), strict=True)
+            sizes = [tuple(map(_whole, pair)) for pair in pairs]
+            return {
+                image: (width, height)
+                for image, (width, height) in zip(images, sizes, strict=True)
+                if width and height
+            }
+    return {}
+
+
+def _whole(text: str) -> int:
+    """A size in pixels; 0 where it isn't one."""
+    try:
+        value = float(text)
+    except ValueError:
+        return 0
+    return int(value) if 0 < value < 1e6 else 0
+
+
+def _metadata(
+    rows: dict[str, list[str]], by_name: dict[str, str], used: set[str | None]
+) -> dict[str, list[Any]]:
+    """The other columns. SQL doesn't tell capital from small letters, so a column of
+    that name would hide one of ours.
+    """
+    taken = {*SCHEMA.names, *ADDED_COLUMNS}
+    columns: dict[str, list[Any]] = {
+        name: typed(values)
+        for name, values in rows.items()
+        if name not in used and name.strip().lower() not in taken
+    }
+    if "session" in by_name:
+        columns["session"] = rows[by_name["session"]]
+    return columns
+
+
+_WHOLE_NUMBER = re.compile(r"-?(0|[1-9]\d{0,17})")
+_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?(e[-+]?\d+)?")
+
+
+def typed(values: list[str]) -> list[Any]:
+    """A column as numbers or truth values where all that is stated is one as people
+    write them, otherwise as text: 007 and 1E2 are codes.
+    """
+    stated = {value for value in values if value}
+    if not stated:
+        return values
+    if stated <= {"true", "false"}:
+        return [value == "true" if value else None for value in values]
+    if all(map(_WHOLE_NUMBER.fullmatch, stated)):
+        return [int(value) if value else None for value in values]
+    if all(map(_NUMBER.fullmatch, stated)):
+        return [float(value) if value else None for value in values]
+    return values
 
 
 def _box_columns(by_name: dict[str, str]) -> tuple[str, tuple[str, ...]]:
@@ -135,33 +224,51 @@ def _box_columns(by_name: dict[str, str]) -> tuple[str, tuple[str, ...]]:
     return "", ()
 
 
-def _rows(path: Path) -> pa.Table:
-    """Reads a CSV; columns of image names stay text, and semicolons or tabs may
+def _rows(path: Path) -> dict[str, list[str]]:
+    """Columns by name, all as text, "" where they are empty; semicolons or tabs may
     separate.
     """
     # The whole file, not its first line: pyarrow would take another encoding for bytes,
     # in silence.
-    first = read_text(path).split("\n", 1)[0]
+    text = read_text(path)
+    first = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=first.count)
-    names = [name.strip().strip('"') for name in first.split(delimiter)]
-    as_text = {
-        name: pa.string()
-        for name in names
-        if name.lower() in (*_IMAGE, "session", "split")
-    }
-    parse, convert = (
-        pyarrow.csv.ParseOptions(delimiter=delimiter),
-        pyarrow.csv.ConvertOptions(column_types=as_text),
-    )
+    parse = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     try:
-        rows = pyarrow.csv.read_csv(path, parse_options=parse, convert_options=convert)
-    except (pa.ArrowInvalid, OSError) as error:
+        names = next(csv.reader([first.rstrip("\r")], delimiter=delimiter))
+        names = [name.strip() for name in names]
+        if len(set(names)) < len(names) or not names:
+            raise ValueError(f"its columns must have different names: {names}")
+        rows = pyarrow.csv.read_csv(
+            io.BytesIO(text.encode()),
+            pyarrow.csv.ReadOptions(column_names=names, skip_rows=1),
+            parse,
+            pyarrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.string()), null_values=[]
+            ),
+        )
+    except (pa.ArrowInvalid, OSError, ValueError, csv.Error, StopIteration) as error:
         raise ValueError(
             f"data must be a CSV file with a header; {path} isn't: {error}"
         ) from None
     if not rows.num_rows:
         raise ValueError(f"data must hold boxes; {path} has a header and no row")
-    return rows
+    return {
+        name: [value.strip() for value in rows.column(name).to_pylist()]
+        for name in names
+    }
+
+
+def has_boxes(path: Path) -> bool:
+    """Whether a CSV's header names images and boxes."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            first = file.readline(10_000).strip().lower()
+    except OSError:
+        return False
+    names = {name.strip().strip('"') for name in re.split("[,;\t]", first)}
+    kind, _ = _box_columns(dict.fromkeys(names, ""))
+    return bool(kind) and bool(names & set(_IMAGE))
 
 
 def write(
@@ -179,7 +286,9 @@ FORMAT = Format(
     keeps="a row a crop: class, score, relevant, and every column of the crop table",
     read=read,
     write=write,
-    reads="file",
-    detect=is_file_with(".csv"),
+    reads=("file", "folder"),
+    detect=lambda path: (
+        is_file_with(".csv")(path) or (path.is_dir() and bool(_parts(path)))
+    ),
     options=frozenset({"boxes", "box_size", "images"}),
 )

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from artifacts.progress import Progress
-from data.files import visible_files
-from data.formats.base import SPLITS, Annotations, Format, SourceOptions
+from data.files import distinct_files, shown, visible_files
+from data.formats.base import (
+    UNLABELED,
+    Annotations,
+    Format,
+    SourceOptions,
+    split_named,
+)
 from data.formats.writing import (
     Selection,
     distinct_file_names,
     examples_of,
     safe_name,
 )
-from data.images import EXTENSIONS, write_png
+from data.images import EXTENSIONS, UNREADABLE_PHOTOS, write_png
 from data.report import Report
 
 
@@ -24,55 +31,87 @@ def read(
 
     Layouts: `image.jpg`, `class/image.jpg`, `split/image.jpg` and
     `split/class/image.jpg`. The first folder level is a split when every folder on it
-    has a split's name (train, val, validation, test). Deeper levels join the class
-    name. Hidden files and folders and files without an image's extension are passed
-    over.
+    has a split's name (train, val, valid, validation, dev, test); a folder unlabelled
+    or unlabeled leaves class and split empty. Deeper levels join the class name. Hidden
+    files and folders are passed over; files that aren't images are too, and counted by
+    their ending. An image that links lead to several times is read once.
 
     Raises:
-        ValueError: the folder holds no image.
+        ValueError: the folder holds no image, or folders of splits and others that
+            can't be classes beside them.
     """
     root = Path(data)
-    paths = sorted(
-        path for path in visible_files(root) if path.suffix.lower() in EXTENSIONS
-    )
-    if not paths:
+    every = sorted(visible_files(root))
+    found = [path for path in every if path.suffix.lower() in EXTENSIONS]
+    _count_others(every, report)
+    if not found:
+        told = f" ({'; '.join(report.lines())})" if report.counts else ""
         raise ValueError(
             f"data must be a folder of images ({', '.join(sorted(EXTENSIONS))}); "
-            f"{str(root)!r} holds no image file"
+            f"{str(root)!r} holds no image file{told}"
         )
-    images = []
-    for path in paths:
-        image = path.relative_to(root).as_posix()
-        try:
-            image.encode()
-            images.append(image)
-        except UnicodeEncodeError:
-            report.skip(
-                image.encode(errors="backslashreplace").decode(),
-                "file name isn't UTF-8",
-            )
-    first_level = {image.split("/")[0] for image in images if "/" in image}
-    has_splits = bool(first_level) and all(
-        name.lower() in SPLITS for name in first_level
-    )
+    paths = distinct_files(found)
+    report.seen = len(found)
+    report.drop("images that links lead to again", len(found) - len(paths))
+    images = [path.relative_to(root).as_posix() for path in paths]
     folders = [image.split("/")[:-1] for image in images]
+    has_splits = _has_splits({folder[0] for folder in folders if folder}, root)
+    classes = [folder[1:] if has_splits else folder for folder in folders]
     return Annotations(
         root=root,
         source=repr(str(root)),
         images=images,
-        names=["/".join(folder[1:] if has_splits else folder) for folder in folders],
+        names=[
+            "" if _is_unlabeled(folder) else "/".join(inner)
+            for folder, inner in zip(folders, classes, strict=True)
+        ],
         splits=[
-            SPLITS[folder[0].lower()] if has_splits and folder else ""
+            split_named(folder[0]) if has_splits and folder else ""
             for folder in folders
         ],
     )
+
+
+def _is_unlabeled(folder: list[str]) -> bool:
+    return any(name.lower() in UNLABELED for name in folder)
+
+
+def _has_splits(first_level: set[str], root: Path) -> bool:
+    others = {
+        name
+        for name in first_level
+        if not split_named(name) and name.lower() not in UNLABELED
+    }
+    splits = {split_named(name) for name in first_level} - {""}
+    if len(splits) > 1 and others:
+        few = ", ".join(sorted(others)[:3])
+        raise ValueError(
+            f"data has folders of splits and others beside them ({few} in "
+            f"{str(root)!r}), which would be classes: move them away, or into the "
+            "splits; images without a class go into a folder unlabelled"
+        )
+    return bool(splits) and not others
+
+
+def _count_others(paths: list[Path], report: Report) -> None:
+    """Counts what isn't read by its ending; of photos it says what to do."""
+    endings = Counter(path.suffix.lower() for path in paths)
+    for ending, number in endings.items():
+        if ending in EXTENSIONS:
+            continue
+        advice = UNREADABLE_PHOTOS.get(ending, "")
+        name = f"files ending in {ending}" if ending else "files without an ending"
+        report.count(
+            f"{shown(name)} passed over" + (f": {advice}" if advice else ""), number
+        )
 
 
 def write(
     selection: Selection, folder: Path, report: Report, progress: Progress
 ) -> None:
     """<class>/<crop id>.png, and not_<class>/ with what was marked as not relevant."""
-    files = distinct_file_names([selection.class_name, f"not {selection.class_name}"])
+    names = (selection.class_name, f"not {selection.class_name}")
+    files = distinct_file_names({name: name for name in names})
     for row, name, _, image in examples_of(selection, report, progress):
         (folder / files[name]).mkdir(exist_ok=True)
         write_png(

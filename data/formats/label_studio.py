@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 from artifacts.files import write_json
@@ -41,7 +42,7 @@ def write(
         annotation = {"result": [regions[row] for row in marked]}
         tasks.append(
             {
-                "data": {"image": f"/data/local-files/?d={image}"},
+                "data": {"image": f"/data/local-files/?d={quote(image)}"},
                 "annotations": [annotation] if marked else [],
                 "predictions": [prediction] if others else [],
             }

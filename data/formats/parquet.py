@@ -32,7 +32,7 @@ FORMAT = Format(
     keeps="the same as csv, with types; a crop table that --data reads again",
     read=read,
     write=write,
-    reads="file",
+    reads=("file",),
     detect=is_file_with(".parquet"),
     old_names=("table",),
 )

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
 from artifacts.progress import Progress, no_progress
 from data.crop_table import CropTable
-from data.files import subfolders
+from data.files import subfolders, visible_files
 from data.formats import (
     coco,
     cropandweed,
     csv,
     folder,
+    huggingface,
     label_studio,
+    labelme,
     parquet,
     tfds,
+    voc,
     yolo,
 )
 from data.formats.base import Format, SourceOptions
@@ -31,6 +35,9 @@ _ALL = (  # a new format is a file and a line here
     coco.FORMAT,
     cropandweed.FORMAT,
     yolo.FORMAT,
+    voc.FORMAT,
+    labelme.FORMAT,
+    huggingface.FORMAT,
     label_studio.FORMAT,
     tfds.FORMAT,
 )
@@ -114,48 +121,90 @@ def _check_options(options: SourceOptions, kind: Format, data: str) -> None:
 
 def _check_place(data: str, kind: Format) -> None:
     path = Path(data)
-    if kind.reads == "file" and not path.is_file():
-        state = "is a folder" if path.is_dir() else "does not exist"
+    if "name" in kind.reads:
+        return
+    state = "is a folder" if path.is_dir() else "is a file" if path.exists() else ""
+    if not state or state.rpartition(" ")[2] not in kind.reads:
         raise ValueError(
-            f"data must be a file to be read as {kind.name}; got {data!r}, which "
-            f"{state}"
-        )
-    if kind.reads == "folder" and not path.is_dir():
-        state = "is a file" if path.exists() else "does not exist"
-        raise ValueError(
-            f"data must be a folder to be read as {kind.name}; got {data!r}, which "
-            f"{state}"
+            f"data must be a {' or '.join(kind.reads)} to be read as {kind.name}; got "
+            f"{data!r}, which {state or 'does not exist'}"
         )
 
 
 def _check_no_annotations(root: Path) -> None:
-    """Refuses a folder of whole images that holds a data set with boxes further down,
-    whose masks would pass for photos.
+    """Refuses a folder of whole images that holds annotations which would be passed
+    over, or masks that would pass for photos.
     """
+    whole = "--format=folder reads whole images"
     below = list(_two_levels(root))
     for path in below:
         kind = detect_format(str(path))
         if kind != folder.FORMAT.name:
             raise ValueError(
                 f"data must be the folder of the data set itself; {str(path)!r} has "
-                f"the layout of {kind}. --format=folder reads whole images"
+                f"the layout of {kind}. {whole}"
             )
     for path in (root, *below):
-        labels = {file.stem for file in path.glob("*.txt")}
-        both = next(
-            (
-                file
-                for file in path.iterdir()
-                if file.suffix.lower() in EXTENSIONS and file.stem in labels
-            ),
-            None,
+        files = [file for file in path.iterdir() if not file.name.startswith(".")]
+        photos = {file.stem for file in files if file.suffix.lower() in EXTENSIONS}
+        for file in files:
+            _check_annotation(file, photos, whole)
+    _check_no_masks(root, whole)
+
+
+def _check_annotation(file: Path, photos: set[str], whole: str) -> None:
+    """Refuses a file beside photos that is of a format with a reader of its own, or
+    that has none.
+    """
+    ending = file.suffix.lower()
+    if ending == ".txt" and file.stem in photos:
+        raise ValueError(
+            f"data has label files beside its images ({file.name} in "
+            f"{str(file.parent)!r}): to read YOLO boxes, put images into images/ and "
+            f"labels into labels/ beside it; {whole}"
         )
-        if both:
-            raise ValueError(
-                f"data has label files beside its images ({both.stem}.txt, {both.name} "
-                f"in {str(path)!r}): to read YOLO boxes, put images into images/ and "
-                "labels into labels/ beside it; --format=folder reads whole images"
-            )
+    is_table = ending == ".csv" and csv.has_boxes(file)
+    if is_table or (ending == ".json" and coco.is_coco(file)):
+        raise ValueError(
+            f"data holds annotations: give the file itself, --data={file}; {whole}"
+        )
+    if ending in (".json", ".xml") and file.stem in photos:
+        raise ValueError(
+            f"data has a file of annotations beside an image that isn't of a format "
+            f"that is read ({file.name} in {str(file.parent)!r}; read are "
+            f"{', '.join(READABLE[1:])}); {whole}"
+        )
+
+
+_MASKS = re.compile(r"masks?|segmentation\w*|seg|gt|ground_?truth|annotations?|labels?")
+_OF_MASK = re.compile(r"(.+)[-_ .](mask|masks|seg|label|labels|gt|annotation)", re.I)
+
+
+def _check_no_masks(root: Path, whole: str) -> None:
+    """Refuses photos with masks, in a folder of their own or beside them."""
+    stems: dict[Path, dict[str, str]] = {}
+    for path in visible_files(root):
+        if path.suffix.lower() in EXTENSIONS:
+            stems.setdefault(path.parent, {})[path.stem] = path.name
+    for parent, names in stems.items():
+        for stem, name in names.items():
+            match = _OF_MASK.fullmatch(stem)
+            if match and match[1] in names:
+                raise _masks(parent / name, names[match[1]], whole)
+        if not _MASKS.fullmatch(parent.name.lower()):
+            continue
+        for other, photos in stems.items():
+            both = names.keys() & photos.keys()
+            is_near = parent.parent in (other, other.parent, other.parent.parent)
+            if other != parent and is_near and len(both) > len(names) / 2:
+                raise _masks(parent / names[min(both)], photos[min(both)], whole)
+
+
+def _masks(mask: Path, photo: str, whole: str) -> ValueError:
+    return ValueError(
+        f"data holds masks, which aren't read and would pass for photos ({str(mask)!r} "
+        f"of {photo}): move them away; {whole}"
+    )
 
 
 def _two_levels(root: Path) -> Iterator[Path]:

@@ -350,7 +350,7 @@ FORMAT = Format(
     keeps='TFRecords that tfds.builder_from_directory("crops/1.0.0") reads',
     read=read,
     write=write,
-    reads="name",
+    reads=("name",),
     detect=lambda path: str(path).startswith(_PREFIX),
     old_names=("tfrecord",),
 )

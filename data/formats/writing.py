@@ -8,11 +8,15 @@ counter-examples where the format has a place for them.
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import shutil
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +33,14 @@ from data.images import (
 )
 from data.report import Report
 
-LONGEST_NAME = 100  # of a class; it becomes a file name
+T = TypeVar("T")
+LONGEST_NAME = 100  # of a class, in letters; it becomes a file name
+LONGEST_FILE = 200  # of a file's name, in bytes: systems take 255, some less
+_LONGEST_ENDING = 12
+_ROOM_FOR_NUMBER = 8
+_DEVICES = {"CON", "PRN", "AUX", "NUL"} | {
+    f"{name}{number}" for name in ("COM", "LPT") for number in range(1, 10)
+}
 _LONGEST = 4096  # of an exported crop, in pixels
 
 
@@ -94,29 +105,45 @@ class Selection:
         return names
 
 
-def safe_name(text: str) -> str:
-    """A file name from any text: letters, digits, dot, hyphen and underscore; never
-    hidden, empty or a path.
+def safe_name(text: str, most: int = LONGEST_FILE) -> str:
+    """A file name from any text, in any script: letters, digits, dot, hyphen and
+    underscore; never hidden, empty, a path, a device of Windows, or too long. Its
+    ending stays.
+
+    Args:
+        text: what to name a file after.
+        most: bytes of the name, in UTF-8.
     """
-    return re.sub(r"[^\w.-]+", "_", text, flags=re.ASCII).strip("._") or "unnamed"
+    composed = unicodedata.normalize("NFC", text)
+    name = re.sub(r"[^\w.-]+", "_", composed.encode(errors="replace").decode())
+    name = name.strip("._") or "unnamed"
+    stem, dot, ending = name.rpartition(".")
+    if not stem or len(ending) > _LONGEST_ENDING:
+        stem, dot, ending = name, "", ""
+    if stem.partition(".")[0].upper() in _DEVICES:
+        stem = f"_{stem}"
+    room = most - len(f"{dot}{ending}".encode())
+    if len(stem.encode()) > room:  # what is cut off still tells names apart
+        digest = "-" + hashlib.sha256(composed.encode(errors="replace")).hexdigest()[:8]
+        kept = stem.encode()[: room - len(digest)].decode(errors="ignore")
+        stem = kept.strip("._") + digest
+    return f"{stem}{dot}{ending}"
 
 
-def distinct_file_names(texts: list[str]) -> dict[str, str]:
-    """A distinct file name for each text, also where file systems don't tell capital
-    letters from small ones.
+def distinct_file_names(texts: Mapping[T, str]) -> dict[T, str]:
+    """A distinct file name for each key, after its text, also where file systems don't
+    tell capital letters from small ones; names that clash are numbered.
     """
-    names: dict[str, str] = {}
+    names: dict[T, str] = {}
     taken: set[str] = set()
-    for text in dict.fromkeys(texts):
-        stem, dot, ending = safe_name(text).rpartition(".")
-        name, number = safe_name(text), 2
-        while name.lower() in taken:
-            name, number = (
-                f"{stem or ending}-{number}{dot + ending if stem else ''}",
-                number + 1,
-            )
-        taken.add(name.lower())
-        names[text] = name
+    for key, text in texts.items():
+        first = safe_name(text, LONGEST_FILE - _ROOM_FOR_NUMBER)
+        stem, ending = os.path.splitext(first)
+        name, number = first, 2
+        while name.casefold() in taken:
+            name, number = f"{stem}-{number}{ending}", number + 1
+        taken.add(name.casefold())
+        names[key] = name
     return names
 
 

@@ -4,15 +4,27 @@ to the image's size.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
 
 from artifacts.files import read_text
 from artifacts.progress import Progress
-from data.files import subfolders, visible_files
-from data.formats.base import SPLITS, Annotations, Format, SourceOptions
+from data.boxes import MOST_MISFITS
+from data.files import is_plain, subfolders, visible_files
+from data.formats.base import (
+    SPLITS,
+    Annotations,
+    Format,
+    SourceOptions,
+    split_named,
+)
+from data.formats.build import plain_name
 from data.formats.writing import (
     Selection,
     distinct_file_names,
@@ -20,176 +32,294 @@ from data.formats.writing import (
     link,
     rows_by_image,
 )
-from data.images import EXTENSIONS
+from data.formats.yolo_rows import Box, Row, boxes_of, parse
+from data.images import EXTENSIONS, ending_of
 from data.report import Report
 
+CONFIG = "data.yaml"
+_KEYS = ("train", "val", "valid", "validation", "test")
 
-def is_yolo(root: Path) -> bool:
-    """Whether a folder looks like a YOLO data set: a labels/ folder beside an images/
-    folder, at the top or one below.
+
+def is_yolo(path: Path) -> bool:
+    """Whether a path looks like a YOLO data set: its data.yaml, or a folder with
+    labels/ beside images/, at the top or one below.
     """
+    if not path.is_dir():
+        return path.suffix.lower() in (".yaml", ".yml")
     return any(
-        (folder / "labels").is_dir() and (folder / "images").is_dir()
-        for folder in (root, *subfolders(root))
+        {"images", "labels"} <= {inner.name.lower() for inner in subfolders(folder)}
+        for folder in (path, *subfolders(path))
     )
 
 
 def read(
     data: str, options: SourceOptions, report: Report, progress: Progress
 ) -> Annotations:
-    """Reads a YOLO folder.
+    """Reads a YOLO data set: its folder, or its data.yaml.
 
     Layouts: images/<split>/ with labels/<split>/, <split>/images/ with <split>/labels/,
-    or images/ with labels/. Class names come from a .yaml file's `names` or from
-    classes.txt; without either a class is called by its number. Rows of more than five
-    numbers are segments (class x1 y1 x2 y2 ...), whose bounding box is taken. Boxes are
-    cxcywh_relative unless `options.boxes` says otherwise.
+    or images/ with labels/; or what data.yaml names as train, val and test: folders, or
+    lists of images. Of a folder, images that it doesn't name are read too. Class names
+    come from a .yaml file's `names` or from classes.txt; without either a class is
+    called by its number. What follows the class in a row, see `yolo_rows`; of segments
+    and corners the bounding box is taken. Boxes are cxcywh_relative unless
+    `options.boxes` says otherwise.
 
     Raises:
-        ValueError: no images with labels, or unreadable class names.
+        ValueError: no images with labels, unreadable class names, or rows whose meaning
+            can't be told.
     """
-    root = Path(data)
-    names = _class_names(root)
-    pairs = _pairs(root, report)
+    path = Path(data)
+    root = path if path.is_dir() else path.parent
+    config = _config(path)
+    pairs = _pairs(root, config, path.is_dir(), report)
     images: list[str] = []
-    labels: list[int] = []
-    boxes: list[list[float]] = []
-    for image, path in pairs.items():
-        rows = _read_rows(path, report)
-        report.count("label files without a box", not rows)
-        for label, box in rows:
-            images.append(image)
-            labels.append(label)
-            boxes.append(box)
-    if not boxes:
+    rows: list[Row] = []
+    for image, label_file in pairs.items():
+        lines = _lines(label_file)
+        report.count("label files without a box", not lines)
+        report.seen += len(lines)
+        found = [row for row in map(parse, lines) if row]
+        report.drop("label rows that can't be read", len(lines) - len(found))
+        images += [image] * len(found)
+        rows += found
+    boxes = _boxes(rows, config, root)
+    kept = [
+        place
+        for place, (row, box) in enumerate(zip(rows, boxes, strict=True))
+        if box and (not config.names or row.label in config.names)
+    ]
+    unnamed = [row for row in rows if config.names and row.label not in config.names]
+    if len(unnamed) > MOST_MISFITS * len(rows):
         raise ValueError(
-            f"data must hold boxes; the label files below {str(root)!r} hold none"
+            f"class numbers in {str(path)!r} must be those of its names "
+            f"({len(config.names)}); got {sorted({row.label for row in unnamed})[:5]}"
         )
-    unnamed = sorted({label for label in labels if names and label not in names})
-    if unnamed:
+    report.drop("label rows of a class that has no name", len(unnamed))
+    report.drop(
+        "label rows of another layout than the data set's",
+        len(rows) - len(kept) - len(unnamed),
+    )
+    if not kept:
+        told = f" ({'; '.join(report.lines())})" if report.counts else ""
         raise ValueError(
-            f"class numbers in {str(root)!r} must be those of its names "
-            f"({len(names)}); got {unnamed[:5]}"
+            f"data must hold boxes; the label files of {str(path)!r} hold none{told}"
         )
+    labels = [rows[place].label for place in kept]
+    images = [images[place] for place in kept]
     return Annotations(
         root=root,
-        source=str(root),
+        source=str(path),
         images=images,
-        names=[names.get(label, str(label)) for label in labels],
-        splits=[_split_of(image) for image in images],
-        boxes=np.array(boxes),
+        names=[config.names.get(label, str(label)) for label in labels],
+        splits=[config.split_of(image) for image in images],
+        boxes=np.array([boxes[place] for place in kept], np.float64),
         convention=options.boxes or "cxcywh_relative",
         labels=labels,
     )
 
 
-def _pairs(root: Path, report: Report) -> dict[str, Path]:
-    """Image -> its label file, where there is one."""
-    found = list(visible_files(root))
-    files = [
-        path
-        for path in found
-        if path.suffix.lower() in EXTENSIONS
-        and "images" in path.relative_to(root).parts
-    ]
-    pairs = {
-        path.relative_to(root).as_posix(): _label_file(root, path)
-        for path in sorted(files)
-    }
-    report.count(
-        "images without a label file",
-        sum(not path.is_file() for path in pairs.values()),
-    )
-    labels = {
-        path
-        for path in found
-        if path.suffix == ".txt"
-        and path.name != "classes.txt"
-        and "labels" in path.relative_to(root).parts
-    }
-    report.count("label files without an image", len(labels - set(pairs.values())))
-    annotated = {image: path for image, path in pairs.items() if path.is_file()}
-    if not annotated:
-        raise ValueError(
-            "data must hold images/ with labels/ beside it; no image below "
-            f"{str(root)!r} has a label file"
-        )
-    return annotated
+def _boxes(rows: list[Row], config: _Config, root: Path) -> list[Box | None]:
+    try:
+        return boxes_of(rows, config.keypoints, config.task)
+    except ValueError as error:
+        raise ValueError(f"data can't be read; in {str(root)!r} {error}") from None
 
 
-def _split_of(image: str) -> str:
-    folders = [part.lower() for part in Path(image).parts[:-1]]
-    return next((SPLITS[part] for part in folders if part in SPLITS), "")
+def _lines(path: Path) -> list[str]:
+    return [line for line in read_text(path, strict=False).splitlines() if line.strip()]
 
 
-def _label_file(root: Path, image: Path) -> Path:
-    """The label file of an image: `images` becomes `labels` in its path (the last time
-    it occurs).
+# What data.yaml says
+
+
+@dataclass(frozen=True)
+class _Config:
+    """A data set as data.yaml describes it.
+
+    Attributes:
+        names: class number -> name.
+        keypoints: how many a row has, and numbers for each; None where it isn't said.
+        task: what the rows are, "" where it isn't said.
+        splits: image, by its path below the data set -> its split.
     """
-    parts = list(image.relative_to(root).parts)
-    place = len(parts) - 1 - parts[::-1].index("images")
-    return root.joinpath(*parts[:place], "labels", *parts[place + 1 :]).with_suffix(
-        ".txt"
-    )
+
+    names: Mapping[int, str]
+    keypoints: tuple[int, int] | None = None
+    task: str = ""
+    splits: Mapping[str, str] = field(default_factory=dict)
+
+    def split_of(self, image: str) -> str:
+        """As data.yaml says, otherwise by the folders that lead to an image."""
+        folders = Path(image).parts[:-1]
+        named = next(filter(None, map(split_named, folders)), "")
+        return self.splits.get(image) or named
 
 
-def _class_names(root: Path) -> dict[int, str]:
-    folders = (root, *subfolders(root))
-    configs = [
-        path
+def _config(path: Path) -> _Config:
+    """What the data set's files say of it; of a folder the first .yaml with names."""
+    if not path.is_dir():
+        return _read_config(path, _load_yaml(path))
+    folders = (path, *subfolders(path))
+    patterns = ("data.y*ml", "*.y*ml")
+    every = [
+        file
         for folder in folders
-        for pattern in ("data.y*ml", "*.y*ml")
-        for path in sorted(folder.glob(pattern))
+        for pattern in patterns
+        for file in sorted(folder.glob(pattern))
     ]
-    for path in configs:
-        try:
-            content = yaml.load(
-                read_text(path), yaml.BaseLoader
-            )  # every value as text: "no" and "yes" are names
-        except yaml.YAMLError as error:
-            raise ValueError(
-                f"{path} must be YAML with the class names: "
-                f"{' '.join(str(error).split())}"
-            ) from None
-        names = content.get("names") if isinstance(content, dict) else None
-        if isinstance(names, str):
-            names = [name.strip() for name in names.split(",")]
-        if isinstance(names, list):
-            return dict(enumerate(map(str, names)))
-        if isinstance(names, dict):
-            return {int(number): str(name) for number, name in names.items()}
+    for file in dict.fromkeys(every):
+        content = _load_yaml(file)
+        if content.get("names"):
+            return _read_config(file, content)
     for folder in folders:
         for name in ("classes.txt", "obj.names"):
             if (folder / name).is_file():
-                return dict(enumerate(read_text(folder / name).splitlines()))
-    return {}
+                lines = read_text(folder / name).splitlines()
+                return _Config(dict(enumerate(map(plain_name, lines))))
+    return _Config({})
 
 
-def _read_rows(path: Path, report: Report) -> list[tuple[int, list[float]]]:
-    rows = []
-    for line in read_text(path, strict=False).splitlines():
-        parts = line.split()
-        if not parts:
-            continue
-        try:
-            label, values = int(float(parts[0])), [float(part) for part in parts[1:]]
-            if not 0 <= label < 100_000:
-                raise ValueError
-        except (ValueError, OverflowError):
-            values = []
-        if len(values) >= 6 and len(values) % 2 == 0:  # a segment
-            xs, ys = values[0::2], values[1::2]
-            values = [
-                (min(xs) + max(xs)) / 2,
-                (min(ys) + max(ys)) / 2,
-                max(xs) - min(xs),
-                max(ys) - min(ys),
+def _load_yaml(path: Path) -> dict[str, Any]:
+    try:
+        # Every value as text: "no" and "yes" are names.
+        content = yaml.load(read_text(path), yaml.BaseLoader)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(
+            f"{path} must be YAML with the class names: {' '.join(str(error).split())}"
+        ) from None
+    return content if isinstance(content, dict) else {}
+
+
+def _read_config(path: Path, content: Mapping[str, Any]) -> _Config:
+    """Raises ValueError where names or kpt_shape aren't what they must be."""
+    names = content.get("names") or {}
+    if isinstance(names, str):
+        names = names.split(",")
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    shape = content.get("kpt_shape")
+    try:
+        named = {int(number): plain_name(str(name)) for number, name in names.items()}
+        keypoints = None if shape is None else (int(shape[0]), int(shape[1]))
+    except (ValueError, TypeError, IndexError, AttributeError, KeyError):
+        raise ValueError(
+            f"{path} must have names (a list, or number: name), and kpt_shape, if any, "
+            f"as [how many, 2 or 3]; got names {names!r}, kpt_shape {shape!r}"
+        ) from None
+    return _Config(
+        named, keypoints, str(content.get("task", "")), _splits(path, content)
+    )
+
+
+def _splits(path: Path, content: Mapping[str, Any]) -> dict[str, str]:
+    """Image -> split, by what train, val and test name: folders or lists."""
+    root = path.parent
+    base = root / str(content.get("path") or ".")
+    found: dict[str, str] = {}
+    listed: dict[str, set[str]] = {}
+    for key in _KEYS:
+        stated = content.get(key) or ()
+        for place in [stated] if isinstance(stated, str) else stated:
+            target = _existing(str(place), (base, root))
+            if target is None:
+                continue
+            images = _images_at(target, root)
+            split = (split_named(target.stem) if target.is_file() else "") or SPLITS[
+                key
             ]
-        if len(values) not in (4, 5):  # a fifth number is a confidence
-            report.count("label rows that can't be read, left out")
-            continue
-        rows.append((label, values[:4]))
-    return rows
+            listed.setdefault(split, set()).update(images)
+            for image in images:
+                found.setdefault(image, split)
+    every = list(listed.values())
+    if len(every) > 1 and all(images == every[0] for images in every):
+        return dict.fromkeys(found, "")  # all of them name the same: nothing is said
+    return found
+
+
+def _existing(place: str, bases: tuple[Path, ...]) -> Path | None:
+    """Where a path of data.yaml leads; Roboflow writes ../train/images for its own
+    train/images.
+    """
+    if not is_plain(place) or "\0" in place:
+        return None
+    choices = [base / place for base in bases]
+    if place.startswith("../"):
+        choices += [base / place.removeprefix("../") for base in bases]
+    for choice in choices:
+        if choice.exists():
+            return Path(os.path.normpath(choice))
+    return None
+
+
+def _images_at(target: Path, root: Path) -> list[str]:
+    """Images of a folder, or of a list that names one a line, below the root."""
+    if target.is_dir():
+        paths = sorted(visible_files(target))
+        paths = [path for path in paths if path.suffix.lower() in EXTENSIONS]
+    else:
+        lines = read_text(target, strict=False).splitlines()
+        names = [line.strip() for line in lines]
+        paths = [_listed(name, target, root) for name in names if name]
+    return [Path(os.path.relpath(path, root)).as_posix() for path in paths]
+
+
+def _listed(name: str, target: Path, root: Path) -> Path:
+    """An image of a list: below the list's folder where it lies there."""
+    beside = target.parent / name
+    return beside if name.startswith("./") or beside.is_file() else root / name
+
+
+# Images and their label files
+
+
+def _pairs(
+    root: Path, config: _Config, is_folder: bool, report: Report
+) -> dict[str, Path]:
+    """Image -> its label file, where there is one."""
+    images = dict.fromkeys(config.splits)
+    labels: set[Path] = set()
+    if is_folder:
+        for path in sorted(visible_files(root)):
+            folders = [part.lower() for part in path.relative_to(root).parts[:-1]]
+            if path.suffix.lower() in EXTENSIONS and "images" in folders:
+                images[path.relative_to(root).as_posix()] = None
+            elif path.suffix == ".txt" and "labels" in folders:
+                labels.add(path)
+    pairs = {image: _label_file(root, image) for image in sorted(images)}
+    found = {image: path for image, path in pairs.items() if path and path.is_file()}
+    report.count("images without a label file", len(pairs) - len(found))
+    labels = {path for path in labels if path.name != "classes.txt"}
+    lost = labels - {path for path in found.values() if path}
+    report.count("label files without an image", len(lost))
+    if not found:
+        masks = any(
+            path.suffix.lower() in EXTENSIONS and "labels" in path.parts
+            for path in visible_files(root)
+        )
+        raise ValueError(
+            "data must hold images/ with labels/ beside it, or a data.yaml that names "
+            f"its images; no image of {str(root)!r} has a label file (.txt)"
+            + ("; labels/ holds pictures: masks aren't read" if masks else "")
+        )
+    return {image: path for image, path in found.items() if path}
+
+
+def _label_file(root: Path, image: str) -> Path | None:
+    """The label file of an image: `images` becomes `labels` in its path (the last time
+    it occurs); beside the image where there is no such folder.
+    """
+    parts = image.split("/")
+    folders = [part.lower() for part in parts[:-1]]
+    stem = [Path(parts[-1]).stem + ".txt"]
+    if "images" not in folders:
+        return root.joinpath(*parts[:-1], *stem)
+    place = len(folders) - 1 - folders[::-1].index("images")
+    for name in ("labels", "Labels", "LABELS"):
+        path = root.joinpath(*parts[:place], name, *parts[place + 1 : -1], *stem)
+        if path.is_file():
+            return path
+    return None
 
 
 def write(
@@ -202,21 +332,17 @@ def write(
     names = selection.classes
     number = {name: place for place, name in enumerate(names)}
     sizes, by_image = image_sizes(table), rows_by_image(table)
-    files = distinct_file_names([image.removeprefix("images/") for image in by_image])
+    files = _file_names(table.root, list(by_image))
     (folder / "images").mkdir()
     (folder / "labels").mkdir()
-    stems: set[str] = set()
     chosen = set(selection.rows.tolist())
     splits: dict[str, str] = {}
     for image, rows in progress(by_image.items(), unit="image", desc="export"):
-        name = files[image.removeprefix("images/")]
+        name = files[image]
         if not (table.root / image).is_file():
             report.skip(image, "no such file")
             report.written -= len(chosen.intersection(rows))
             continue
-        while Path(name).stem in stems:  # a.jpg and a.png would share a label file
-            name = f"_{name}"
-        stems.add(Path(name).stem)
         link(table.root / image, folder / "images" / name)
         splits[name] = str(table.column("split")[rows[0]])
         width, height = sizes[image]
@@ -233,19 +359,41 @@ def write(
         label = folder / "labels" / f"{Path(name).stem}.txt"
         label.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     report.count("boxes of no class", sum(not name for name in classes))
-    # Relative to the file itself, as long as it states no `path`.
-    places = {"train": "images", "val": "images"}
-    if {"train", "validation"} <= set(splits.values()):
-        for name, split in (("train", "train"), ("val", "validation")):
-            listed = [
-                f"./images/{file}\n" for file, of in splits.items() if of == split
-            ]
-            (folder / f"{name}.txt").write_text("".join(listed), encoding="utf-8")
-            places[name] = f"{name}.txt"
-    content = {**places, "names": dict(enumerate(names))}
+    content = {**_write_lists(folder, splits), "names": dict(enumerate(names))}
     (folder / "data.yaml").write_text(
         yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8"
     )
+
+
+def _file_names(root: Path, images: list[str]) -> dict[str, str]:
+    """Image -> the name of its file, with an ending by which readers know it. No two
+    share a stem, since their label files are named by it.
+    """
+    stems: dict[str, str] = {}
+    endings: dict[str, str] = {}
+    for image in images:
+        stem, ending = os.path.splitext(image.removeprefix("images/"))
+        if ending.lower() not in EXTENSIONS:
+            stem, ending = stem + ending, ending_of(root / image)
+        stems[image], endings[image] = f"{stem}.txt", ending
+    labels = distinct_file_names(stems)
+    return {
+        image: labels[image].removesuffix(".txt") + endings[image] for image in images
+    }
+
+
+def _write_lists(folder: Path, splits: Mapping[str, str]) -> dict[str, str]:
+    """Writes a list of images for each split, and returns what data.yaml names as train
+    and val, which it must; relative to the file itself, as long as it states no `path`.
+    """
+    places: dict[str, str] = {}
+    for key, split in (("train", "train"), ("val", "validation"), ("test", "test")):
+        listed = [f"./images/{file}\n" for file, of in splits.items() if of == split]
+        if listed:
+            places[key] = f"{key}.txt"
+            (folder / places[key]).write_text("".join(listed), encoding="utf-8")
+    some = next(iter(places.values()), "images")
+    return {"train": some, "val": some, **places}
 
 
 FORMAT = Format(
@@ -253,6 +401,7 @@ FORMAT = Format(
     keeps="images, all boxes of a class, data.yaml, lists by split",
     read=read,
     write=write,
-    detect=lambda path: path.is_dir() and is_yolo(path),
+    reads=("file", "folder"),
+    detect=is_yolo,
     options=frozenset({"boxes"}),
 )

@@ -9,6 +9,7 @@ too.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,6 +20,27 @@ from probe.transforms import Transform
 
 BATCH = 1000
 _MOST = 16_384  # that Milvus returns for one search
+
+
+class _Told(logging.Handler):
+    """What the embedded server logs instead of raising: the client says no more than
+    that it failed, and a search that goes well leaves a traceback of a call that the
+    server doesn't know.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.error = ""
+
+    def listen(self) -> None:
+        """Takes the server's log, which isn't shown any more."""
+        for name in ("milvus_lite", "grpc._server"):
+            logger = logging.getLogger(name)
+            logger.handlers, logger.propagate = [self], False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.name.startswith("milvus_lite"):
+            self.error = str(record.exc_info[1])
 
 
 class MilvusIndex(CosineIndex):
@@ -62,6 +84,9 @@ class MilvusIndex(CosineIndex):
                 "milvus must be a path ending in .db or a URI such as "
                 f"http://localhost:19530; got {uri!r}"
             )
+        told = _Told()
+        if "://" not in uri:
+            told.listen()
         self.collection = f"crops_{self._hash(content_hash)}_{index_type.lower()}"
         try:
             self.client = MilvusClient(uri, token=token)
@@ -70,7 +95,8 @@ class MilvusIndex(CosineIndex):
             self.client.load_collection(self.collection)
             self._fill(progress)
         except MilvusException as error:
-            raise ValueError(f"milvus {uri!r} can't be used: {error.message}") from None
+            reason = told.error or error.message
+            raise ValueError(f"milvus {uri!r} can't be used: {reason}") from None
 
     def _hash(self, content_hash: str) -> str:
         digest = hashlib.sha256(
