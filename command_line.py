@@ -24,7 +24,7 @@ from absl import flags
 from curation.config import DeviceConfig, overlay, read_config
 from curation.old_calls import translated
 from data.formats.base import SourceOptions
-from data.formats.registry import READABLE, spellings
+from data.formats.registry import OLD_NAMES, READABLE, spellings
 from simclr_tf2.config import PRECISIONS, EncoderConfig
 
 Request = TypeVar("Request")
@@ -75,7 +75,7 @@ def define_common(values: flags.FlagValues, *, embeddings: bool = True) -> None:
     flags.DEFINE_string(
         "config",
         "",
-        "More settings: a JSON file, or JSON such as '{\"embed_batch\": 8}'.",
+        "More settings, named above: a JSON file, or JSON: '{\"name\": value}'.",
         flag_values=values,
     )
 
@@ -213,9 +213,12 @@ def help_text(doc: str, values: flags.FlagValues) -> str:
         shown = f"--{name}" if not flag.boolean else f"--[no]{name}"
         default = flag.default
         words = " ".join(str(flag.help).split())
+        again = "; repeat this option to specify a list of values"
+        words = words.replace(again, " Can be given several times.")
         if isinstance(flag, flags.EnumFlag):  # absl begins with <the|choices>:
             words = words.partition(": ")[2]
             choices = [str(choice) for choice in flag.parser.enum_values if choice]
+            choices = [choice for choice in choices if choice not in OLD_NAMES]
             words += f" One of {', '.join(choices)}."
         if default not in (None, "", [], False, 0):
             words += f" Default: {default}."

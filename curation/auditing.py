@@ -53,7 +53,10 @@ def audit(request: AuditRequest, embeddings: EmbeddingSet) -> None:
         ids = session.audit(request.size)
         origin = {"provenance": provenance(request.seed)}
         write_json(note, {**facts, "rows": ids, **origin})
-        pictures = write_audit(request.audit, pool.table, ids, embeddings.window)
+        known = {name: saved.answers[name] for name in ids if name in saved.answers}
+        pictures = write_audit(request.audit, pool.table, ids, embeddings.window, known)
+        if known:
+            print(f"{len(known)} of them were answered in an earlier audit: filled in")
         fewer = ", all that nobody marked" if len(ids) < request.size else ""
         print(
             f"{len(ids)} crops{fewer}, drawn at random -> {request.audit}, their "

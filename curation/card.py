@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,6 +57,9 @@ class Card:
     session: str = ""
     title: str = ""
     facts: Mapping[str, object] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Card(of {self.session or self.title!r}, {self.selected})"
 
     def as_facts(self) -> Mapping[str, object]:
         """As JSON."""
@@ -123,7 +127,13 @@ def card_text(facts: Mapping[str, object]) -> str:
             else:
                 shown = value
                 if isinstance(value, list):
-                    shown = ", ".join(str(one) for one in value)
+                    words = [str(one) for one in value]
+                    is_call = name == "command"
+                    shown = shlex.join(words) if is_call else ", ".join(words)
+                elif isinstance(value, float):
+                    shown = f"{value:.4g}"
+                if shown == "":
+                    continue
                 yield f"{label}: {shown}"
 
     title = " ".join(str(facts["class"]).split())

@@ -59,7 +59,22 @@ class DeviceConfig:
 
 @dataclass(frozen=True)
 class EmbedConfig:
-    """How crops become vectors."""
+    """How crops become vectors.
+
+    Example:
+        >>> EmbedConfig(EncoderConfig("resnet50"), image_size=224)
+
+    Attributes:
+        encoder: which network, and its weights.
+        image_size: side of the crops in pixels, at least 32.
+        window: which part of the image a box stands for.
+        embed_batch: crops per step.
+        device: what to compute on.
+        seed: of random weights.
+
+    Raises:
+        ValueError: a setting of another type, or out of its range.
+    """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     image_size: int = 96  # side of the crops in pixels
@@ -69,13 +84,35 @@ class EmbedConfig:
     seed: int = 0  # of random weights
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_range("image_size", self.image_size, 32)
         check_range("embed_batch", self.embed_batch, 1)
 
 
 @dataclass(frozen=True)
 class FinetuneConfig:
-    """How an encoder is fine-tuned, and how crops become vectors afterwards."""
+    """How an encoder is fine-tuned, and how crops become vectors afterwards.
+
+    Example:
+        >>> FinetuneConfig(training=TrainerConfig(epochs=3), eval_split="test")
+
+    Attributes:
+        encoder: which network, and the weights it begins with.
+        objective: contrastive (without labels), supervised or linear.
+        learning: augmentation, heads and loss; see `ObjectiveConfig`.
+        training: epochs, batch, optimizer, learning rate; see `TrainerConfig`.
+        window: which part of the image a box stands for.
+        embed_size, embed_batch: side of the crops, and crops per step, when embedding.
+        label_fraction: share of the labels to train on.
+        recording_batches: see below.
+        train_split: what to train on.
+        eval_split: whose retrieval quality each epoch measures; where no crop is of it,
+            some are kept aside.
+        sync_batch_norm, device, seed: see below.
+
+    Raises:
+        ValueError: a setting of another type, or out of its range.
+    """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     objective: str = "contrastive"  # or supervised, or linear
@@ -97,6 +134,7 @@ class FinetuneConfig:
     seed: int = 0  # of everything random
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_choice("objective", self.objective, OBJECTIVES)
         check_range("image_size", self.learning.augment.image_size, 32)
         check_range("embed_size", self.embed_size, 0)
@@ -138,6 +176,24 @@ class FinetuneRequest:
 
 
 Config = TypeVar("Config")
+
+
+def check_types(config: object) -> None:
+    """Refuses a configuration whose parts aren't what they must be, before work starts.
+
+    Raises:
+        ValueError: names the setting.
+    """
+    hints = typing.get_type_hints(type(config))
+    for item in dataclasses.fields(config):  # type: ignore[arg-type]
+        kind, value = hints[item.name], getattr(config, item.name)
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            if not isinstance(value, kind):
+                raise ValueError(
+                    f"{item.name} must be a {kind.__name__}; got {value!r}"
+                )
+        else:
+            _converted(item.name, value, kind)
 
 
 def _leaves(kind: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, tuple, Any]]:

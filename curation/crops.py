@@ -20,6 +20,7 @@ def read_crops(
     *,
     format: str = "auto",
     where: str | None = None,
+    images: str | Path = "",
 ) -> CropTable:
     """Reads any source as a crop table; what is left out or mended is logged.
 
@@ -28,13 +29,16 @@ def read_crops(
 
     Args:
         source: a folder, a .json (COCO), .csv or .parquet file, or tfds:NAME.
-        format: one of `data.formats.registry.READABLE`; "auto" goes by name and layout.
+        format: "auto" goes by name and layout; otherwise folder, csv, parquet, coco,
+            cropandweed, yolo, voc, labelme, huggingface or tfds.
         where: only crops that meet this SQL condition on the table's columns.
+        images: folder of the images, where it can't be told from the path (coco, csv).
 
     Raises:
         ValueError: the source can't be read as its format, or no crop is left.
     """
-    return read_reported(str(source), SourceOptions(format=format), where or "")[0]
+    options = SourceOptions(format=format, images=str(images) if images else "")
+    return read_reported(str(source), options, where or "")[0]
 
 
 def read_reported(

@@ -52,6 +52,12 @@ class Estimate:
     taken: int | None = None
     precision_of_taken: Interval | None = None
 
+    def __repr__(self) -> str:
+        stated = dataclasses.fields(self)
+        known = {one.name: getattr(self, one.name) for one in stated}
+        told = [f"{name}={one}" for name, one in known.items() if one is not None]
+        return f"Estimate({', '.join(told)})"
+
     def for_card(self) -> Mapping[str, object] | None:
         """What a card says; None where the sample is of another ranking."""
         if not self.current or self.precision is None:

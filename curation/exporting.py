@@ -133,7 +133,8 @@ def run_export(request: ExportRequest) -> None:
     else:
         session = Session(Pool(embeddings), folder=request.session)
     try:
-        name = request.class_name or session.journal.facts.class_name
+        facts = session.journal.facts
+        name = request.class_name or facts.class_name or facts.name
         selection = session.select(request.selected, class_name=name)
         report = export(
             selection,

@@ -19,6 +19,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -228,6 +229,7 @@ class Journal:
         self._lock = threading.RLock()
         self._held = ExitStack()
         self._file: BinaryIO | None = None
+        self._is_closed = False
         if self.folder is not None:
             self._open(self.folder)
         self._by_action = {line.action: line.n for line in self.lines if line.action}
@@ -240,7 +242,12 @@ class Journal:
         self._names = {0: 0}  # number of lines -> name
 
     def _open(self, folder: Path) -> None:
+        # A notebook's cell that is run again must not stand in its own way.
+        earlier = _OPEN.get(folder.resolve())
+        if earlier is not None:
+            earlier.close()
         self._held.enter_context(exclusive(folder, "session"))
+        _OPEN[folder.resolve()] = self
         try:
             self.lines = _read_lines(folder / FEEDBACK, mend=True)
             self._file = open(folder / FEEDBACK, "ab")  # noqa: SIM115
@@ -251,8 +258,11 @@ class Journal:
             raise
 
     def close(self) -> None:
-        """Lets another process have it."""
+        """Lets another process have it; nothing can be added any more."""
         self._held.close()
+        if self.folder is not None:
+            self._file = None
+            self._is_closed = True
 
     def state(self, after: int | None = None) -> State:
         """The state after all lines, or after the first so many. Not to be changed."""
@@ -318,6 +328,10 @@ class Journal:
             return number
 
     def _write(self, line: Line) -> None:
+        if self._is_closed:
+            raise RuntimeError(
+                f"session {self.facts.name!r} is closed, or was opened again since"
+            )
         if self._file is None:
             return
         place = self._file.tell()
@@ -386,6 +400,10 @@ class Journal:
                 _remove(line.of, undone)
                 mine[line.of > self._own_from].append(line.of)
         return mine[False] + mine[True], undone
+
+
+# Folder -> the journal that holds it, of this process.
+_OPEN: WeakValueDictionary[Path, Journal] = WeakValueDictionary()
 
 
 def _remove(number: int, *stacks: list[int]) -> None:

@@ -60,11 +60,15 @@ def write_marks(path: str | Path, marks: Mapping[str, bool]) -> None:
 
 
 def write_audit(
-    path: str | Path, table: CropTable, ids: Sequence[str], window: CropWindow
+    path: str | Path,
+    table: CropTable,
+    ids: Sequence[str],
+    window: CropWindow,
+    answers: Mapping[str, bool],
 ) -> Path:
     """Writes an audit's questions as CSV, in the order given, and a picture of each
     crop: no score, no class, no path, which may name one, so that nothing tells what
-    the answer should be.
+    the answer should be; but for crops that a person answered in an earlier audit.
 
     Returns:
         The folder of the pictures.
@@ -73,13 +77,15 @@ def write_audit(
     folder.mkdir(exist_ok=True)
     lines: list[list[Any]] = [["crop_id", "relevant", "picture"]]
     for crop_id, row in zip(ids, table.rows_of(ids), strict=True):
+        known = answers.get(crop_id)
+        answer = "" if known is None else _ANSWER[known]
         picture = folder / f"{safe_name(crop_id)}.png"
         try:
             write_png(picture, crop_picture(table, row, window))
         except ImageError:
-            lines.append([crop_id, "", ""])
+            lines.append([crop_id, answer, ""])
             continue
-        lines.append([crop_id, "", f"{folder.name}/{picture.name}"])
+        lines.append([crop_id, answer, f"{folder.name}/{picture.name}"])
     write_csv(path, lines)
     return folder
 

@@ -86,7 +86,7 @@ def _write(
     )
     facts = {
         "title": listed.title,
-        "query": list(query),
+        "query": list(query) or list(session.journal.facts.query.crops),
         "where": session.journal.facts.pool,
         "k": len(ranking),
         "marks": len(listed.marks),

@@ -60,6 +60,9 @@ class Pool:
     def __len__(self) -> int:
         return len(self.table)
 
+    def __repr__(self) -> str:
+        return f"Pool({self.embeddings!r}, transform={self.index.transform.name!r})"
+
     @property
     def ids(self) -> np.ndarray:
         """Crop ids, [N] str."""

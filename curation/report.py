@@ -106,6 +106,8 @@ def print_list(listed: Listed, target: Target | None) -> None:
     for rank, (row, score) in enumerate(zip(first.rows, scores, strict=True), 1):
         label, image = names[row] or "-", table.column("image")[row]
         print(f"{rank:4d}  {score:6.3f}  {label:24s}  {table.ids[row]}  {image}")
+    if len(ranking) > SHOWN:
+        print(f"      and {len(ranking) - SHOWN} more; --out and --sheet have all")
     if any(names):
         counts = Counter(names[ranking.rows]).most_common(5)
         parts = (f"{name or 'unlabeled'} {count}" for name, count in counts)

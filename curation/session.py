@@ -8,7 +8,7 @@ nothing but its journal: what is marked is what the journal's lines come to.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from curation.selection import choose, decision_of, displayed
 from curation.session_facts import name_uploads, session_facts
 from data.formats.writing import Selection
 from data.predictions import PREDICTED
-from probe.estimate import draw_audit
+from probe.estimate import Interval, draw_audit
 from probe.marks import Marks
 from probe.methods import LinearRanker, learn_from
 from probe.query_strategies import suggest
@@ -60,6 +60,10 @@ class Learned:
 
 class Session:
     """A search with its marks, over a pool.
+
+    A ranking is named by a number: of the lines of the journal that it was learned
+    from; 0 is that of the query alone. With a folder, `with Session(...) as session:`
+    lets it go at the end.
 
     Example:
         >>> session = Session(pool, query="images/0017.jpg")
@@ -168,8 +172,22 @@ class Session:
                 self.journal.add("mark", marks=marks)
 
     def close(self) -> None:
-        """Lets another process have the session."""
+        """Lets another process have the session; it can be read on, not marked."""
         self.journal.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        facts, marks = self.journal.facts, self.state.marks
+        return (
+            f"Session({facts.name!r}, {self.searched.sum():,} crops to search, "
+            f"{sum(marks.values())} relevant and {len(marks) - sum(marks.values())} "
+            "not relevant marks)"
+        )
 
     # Marks
 
@@ -216,6 +234,10 @@ class Session:
         Returns:
             The line's number, once it is on the disk, and the crops that were left out:
             those of an audit that isn't learned from are answered in its own list.
+
+        Raises:
+            ValueError: no such crop, or nothing is left.
+            RuntimeError: the session is closed.
         """
         _check_marks(changes)
         rows = self.pool.rows(list(changes))
@@ -584,22 +606,33 @@ class Session:
         return found if (found.get("where"), found.get("embeddings")) == here else None
 
     def saved_probe(self, *, title: str = "", number: int | None = None) -> SavedProbe:
-        """What was learned, as a file that ranks other embeddings of the same
-        encoder.
+        """What was learned, to rank other embeddings of the same encoder by; its
+        `save(folder)` writes it.
         """
         learned, facts = self.learned(number), self.journal.facts
         learned_from = self.journal.state(number)
         has_threshold = learned.kind == "decision" or self.state.threshold is not None
+        threshold = self.threshold(learned)
+        known = self.estimate(number, threshold).for_card()
+        estimates = {
+            name: asdict(value) if isinstance(value, Interval) else value
+            for name, value in (known or {}).items()
+        }
+        here = {
+            "where": facts.pool,
+            "embeddings": self.pool.embeddings.meta["sha256"],
+        }
         return SavedProbe(
             self.pool.index.transform,
             learned.ranker,
             identity_of(self.pool.embeddings.meta),
             dict(learned_from.marks),
             facts.query.crops,
-            self.threshold(learned) if has_threshold else None,
+            threshold if has_threshold else None,
             dict(self.state.answers),
             {
                 "title": title or f"session {facts.name}",
+                **({"estimates": {**estimates, **here}} if known else {}),
                 "provenance": provenance(self.seed),
             },
         )

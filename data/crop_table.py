@@ -101,6 +101,10 @@ class CropTable:
     root: Path
     rows: pa.Table
 
+    def __repr__(self) -> str:
+        classes = len(self.classes)
+        return f"CropTable({len(self):,} crops, {classes} classes, {str(self.root)!r})"
+
     @classmethod
     def from_columns(
         cls, root: str | Path, columns: Mapping[str, Sequence[Any]]

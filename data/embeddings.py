@@ -59,6 +59,10 @@ class EmbeddingSet:
     folder: Path
     whole: bool = True  # whether it holds all that lies in the folder
 
+    def __repr__(self) -> str:
+        rows, width = self.vectors.shape
+        return f"EmbeddingSet({rows:,} crops x {width}, {str(self.folder)!r})"
+
     @classmethod
     def load(
         cls,

@@ -45,6 +45,8 @@ def rows_where(
             found = connection.execute(statement).fetchnumpy()[_ROW]
         except duckdb.Error as error:
             reason = " ".join(str(error).split("LINE 1")[0].split())
+            if isinstance(error, duckdb.BinderException):
+                reason += " (texts stand in single quotes: label_name = 'beet')"
             columns = ", ".join(
                 f'"{name}"' if name in ("left", "right") else name
                 for name in table.rows.column_names

@@ -147,12 +147,12 @@ def _choose(vectors, relevant, *, has_query, towards, background, C) -> LinearRa
         vectors, relevant, method, query=anchor, background=background, C=C
     )
     if not has_query:
-        return replace(ranker, reason="no query to compare with")
+        return replace(ranker, reason="no query to hold it against cosine with")
     cosines = l2_normalize(vectors) @ towards
     judged = cosines < 1 - 1e-6  # not the query itself, which is its own neighbor
     smaller = int(min((relevant & judged).sum(), (~relevant & judged).sum()))
     if smaller < WORTH_COMPARING:
-        return replace(ranker, reason="too few marks to compare")
+        return replace(ranker, reason="too few marks to hold it against cosine")
     probe = ordering(left_out[judged], relevant[judged])
     cosine = ordering(cosines[judged], relevant[judged])
     compared = (

@@ -68,6 +68,10 @@ class SavedProbe:
     answers: Mapping[str, bool] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        title = str(self.facts.get("title", ""))
+        return f"SavedProbe({title!r}, {self.ranker.method}, {len(self.marks)} marks)"
+
     def save(self, folder: str | Path) -> None:
         """Writes probe.npz and probe.json, which goes last and holds the
         other's hash.

@@ -1,11 +1,15 @@
 import json
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from curation.journal import FEEDBACK, Journal, create_session, read_session, replay
 from curation.session_facts import SessionFacts, StatedQuery
 
+ROOT = Path(__file__).parent.parent
 FACTS = SessionFacts(name="beets", pool="", query=StatedQuery(("q",)))
 
 
@@ -148,8 +152,11 @@ def test_a_line_cut_off_by_a_kill_is_put_aside_and_a_damaged_one_is_named(
 
 def test_a_session_is_held_by_one_process_and_many_threads(folder, open_journal):
     journal = open_journal(folder)
-    with pytest.raises(RuntimeError, match="session is in use by another process"):
-        Journal(folder)
+    code = f"from curation.journal import Journal; Journal({str(folder)!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
+    assert "RuntimeError: session is in use by another process" in done.stderr
     threads = [
         threading.Thread(
             target=lambda who=who: [
@@ -166,6 +173,17 @@ def test_a_session_is_held_by_one_process_and_many_threads(folder, open_journal)
     _, lines = read_session(folder)
     assert [line.n for line in lines] == list(range(1, 201))
     assert len(replay(lines).marks) == 200
+
+
+def test_a_notebook_may_open_its_session_again(folder, open_journal):
+    first = open_journal(folder)
+    first.add("mark", "me", marks={"a": True})
+    second = open_journal(folder)
+    assert second.state().marks == first.state().marks == {"a": True}
+    with pytest.raises(RuntimeError, match="session 'beets' is closed, or was opened"):
+        first.add("mark", "me", marks={"b": True})
+    second.add("mark", "me", marks={"c": True})
+    assert set(replay(read_session(folder)[1]).marks) == {"a", "c"}
 
 
 def test_a_full_disk_leaves_no_half_line(folder, open_journal, monkeypatch):

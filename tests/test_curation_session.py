@@ -499,3 +499,39 @@ def test_a_ranking_shows_its_best(start):
     ranking = start()[0].rank(5)
     first = f"{ranking.rows[0]}: {ranking.scores[0]:.4f}"
     assert f"<Ranking of 5 rows by cosine, best first: {first}" in repr(ranking)
+
+
+def test_a_probe_takes_its_audit_along(start, pool, truth, tmp_path):
+    session, _ = start(class_name="young beet")
+    say(session, best(session, 30), truth)
+    say(session, pool.rows(session.audit(60)), truth, sort="audit")
+    session.saved_probe().save(tmp_path / "probe")
+    saved = SavedProbe.load(tmp_path / "probe")
+    stated = session.card().as_facts()["estimates"]
+    again = Session(pool, probe=saved, class_name="young beet")
+    assert again.selected().tolist() == session.selected().tolist()
+    told = again.card().as_facts()["estimates"]
+    assert {name: told[name] for name in stated} == stated
+    # Of another part of the pool it says nothing.
+    part = Session(pool, probe=saved, class_name="b", where="box_width > 20")
+    assert str(part.card().as_facts()["estimates"]["precision"]).startswith("not est")
+
+
+def test_a_session_is_let_go_at_the_end_of_with(pool, truth, tmp_path):
+    query = str(pool.ids[int(np.flatnonzero(truth)[0])])
+    with Session(pool, query=query, folder=tmp_path / "s") as session:
+        session.mark({str(pool.ids[0]): True})
+        assert "1 relevant and 0 not relevant marks" in repr(session)
+    with pytest.raises(RuntimeError, match="is closed"):
+        session.mark({str(pool.ids[1]): True})
+    assert len(session.rank(5)) == 5  # it can be read on
+
+
+def test_what_a_notebook_shows_fits_a_line(start, pool):
+    session, _ = start(class_name="beet")
+    shown = (pool, pool.embeddings, pool.table, session, session.estimate())
+    shown += (session.card(), session.saved_probe(), session.select())
+    for one in shown:
+        assert len(repr(one)) < 200, repr(one)
+        assert repr(one).startswith(type(one).__name__)
+    assert repr(session.estimate()) == "Estimate(drawn=0, answered=0)"

@@ -97,7 +97,7 @@ def test_without_a_query_marks_are_not_their_own_evidence():
         direction = learn(vectors, relevant, background=background)
         assert (direction.method, direction.reason) == (
             "anchored",
-            "no query to compare with",
+            "no query to hold it against cosine with",
         )
         probe = LinearProbe(C=direction.C).fit(
             vectors, relevant, background=background

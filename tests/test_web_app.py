@@ -288,7 +288,7 @@ def test_marks_undo_and_state(client, page, session):
         (
             "export",
             {"format": "csv", "ranking": 0, "what": "marked", "class_name": " "},
-            "class_name must be a name",
+            "class_name must be given",
         ),
     ],
 )

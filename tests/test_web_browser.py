@@ -727,7 +727,9 @@ def test_splitting_a_class_and_counting_failures(serve, field_set, tmp_path, ope
     mark_by_keys(page, fails, 25)
     expect(page.locator("#estimate")).to_contain_text("Rate:")
     text = page.locator("#estimate").text_content()
-    shown = re.search(r"Rate: ([\d.]+) % \(([\d.]+) % to ([\d.]+) %\)", text).groups()
+    shown = re.search(
+        r"Rate: ([\d.]+)\s% \(([\d.]+)\s% to ([\d.]+)\s%\)", text
+    ).groups()
     with server.client() as client:
         newest = client.get("/api/sessions").json()[0]["session"]
         told = client.get(f"/api/sessions/{newest}").json()["estimate"]["rate"]

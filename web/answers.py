@@ -242,7 +242,7 @@ def crops_of(
     crops = [
         ListedCrop(
             str(table.ids[row]),
-            str(labels[row]),
+            "" if blind else str(labels[row]),
             None if blind else float(score),
             known.get(row),
             row in sampled,

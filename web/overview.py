@@ -19,6 +19,7 @@ from artifacts.files import write_atomically
 from curation.contact_sheet import class_colors
 from curation.lru_cache import LruCache
 from curation.pool import Pool
+from data.crop_table import OLD_ID
 from data.predictions import PREDICTED, confusions
 from probe.clusters import Cluster, propose_clusters
 from probe.projection import project
@@ -26,6 +27,8 @@ from web.priority import lower_priority
 
 _CHOICES = 50  # values of a column that are offered as filters, at most
 _SELECTIONS = 16
+# Columns that nobody filters by from a list; SQL takes them all the same.
+_HIDDEN = {"crop_id", OLD_ID, "file_bytes", "label"}
 
 
 @dataclass(frozen=True)
@@ -176,6 +179,8 @@ class Overview:
     def _columns(self) -> list[FilterColumn]:
         found: list[FilterColumn] = []
         for name in self.table.rows.column_names:
+            if name in _HIDDEN:
+                continue
             values = self.table.rows.column(name).combine_chunks()
             kind = values.type
             if pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind):
@@ -188,12 +193,13 @@ class Overview:
                     found.append(FilterColumn(name, low=low, high=high))
             elif pyarrow.types.is_boolean(kind):
                 found.append(FilterColumn(name, ["true", "false"]))
-            elif pyarrow.types.is_string(kind) and name != "crop_id":
+            elif pyarrow.types.is_string(kind):
                 counts = sorted(
                     values.value_counts().to_pylist(), key=lambda item: -item["counts"]
                 )
                 choices = [item["values"] for item in counts[:_CHOICES]]
-                found.append(FilterColumn(name, [text for text in choices if text]))
+                texts = [text for text in choices if text]
+                found += [FilterColumn(name, texts)] if texts else []
         return found
 
     def _confusions(self) -> list[Confusion]:

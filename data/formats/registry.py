@@ -42,7 +42,7 @@ _ALL = (  # a new format is a file and a line here
     tfds.FORMAT,
 )
 FORMATS: dict[str, Format] = {item.name: item for item in _ALL}
-_OLD = {old: item.name for item in _ALL for old in item.old_names}
+OLD_NAMES = {old: item.name for item in _ALL for old in item.old_names}
 AUTO = "auto"
 READABLE = (AUTO, *(item.name for item in _ALL if item.read))
 WRITABLE = tuple(item.name for item in _ALL if item.write)
@@ -51,12 +51,12 @@ _DEFAULTS = SourceOptions()
 
 def named(name: str) -> Format:
     """The format of a name, today's or that of 0.5.0."""
-    return FORMATS[_OLD.get(name, name)]
+    return FORMATS[OLD_NAMES.get(name, name)]
 
 
 def spellings(names: tuple[str, ...]) -> list[str]:
     """The names, and after them what 0.5.0 called the same formats."""
-    return [*names, *(old for old, name in _OLD.items() if name in names)]
+    return [*names, *(old for old, name in OLD_NAMES.items() if name in names)]
 
 
 def detect_format(data: str) -> str:

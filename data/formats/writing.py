@@ -75,9 +75,14 @@ class Selection:
             ord(letter) < 32 for letter in self.class_name
         ):
             most = f"of at most {LONGEST_NAME} letters, without line breaks"
+            if not self.class_name.strip():
+                raise ValueError("class_name must be given, the name of the class")
             raise ValueError(
                 f"class_name must be a name {most}; got {self.class_name!r}"
             )
+
+    def __repr__(self) -> str:
+        return f"Selection({len(self.rows):,} crops of {self.class_name!r})"
 
     @property
     def against(self) -> list[int]:

@@ -24,7 +24,7 @@ export function drawCell(grid, index) {
     tabIndex: index === grid.current ? 0 : -1,
     "data-index": index,
     "data-crop": crop.id,
-    title: [crop.label, score].filter(Boolean).join(" · "),
+    title: [crop.label, score, crop.sampled && "in the random sample: mark it under Random sample"].filter(Boolean).join(" · "),
     onclick: (event) => grid.choice.click(event, index),
     ondblclick: () => grid.options.onopen?.(index),
     onfocus: () => grid.setCurrent(index),

@@ -35,17 +35,32 @@ export function announce(text) {
   byId("announce").textContent = text;
 }
 
+/** Takes the message away. */
+export function quiet() {
+  const box = byId("error");
+  if (box.matches?.(":popover-open")) box.hidePopover();
+  box.hidden = true;
+}
+
 let failing; // takes the message away again
 
 export function fail(error) {
   const box = byId("error");
   box.textContent = error.message || String(error);
   box.hidden = false;
+  box.showPopover?.(); // above an open dialog
   clearTimeout(failing);
-  failing = setTimeout(() => (box.hidden = true), 12000);
+  failing = setTimeout(quiet, 12000);
 }
+
+/** Names of classes, each with the color of its border. */
+export const classNames = (classes) => classes.map(({ name, color }) => {
+  const item = el("span", {}, name);
+  item.style.setProperty("--border", color);
+  return item;
+});
 
 /** A number for people: three digits that count. */
 export const short = (value) => Number(value.toPrecision(3)).toString();
-export const percent = (value) => `${(100 * value).toFixed(value > 0.1 && value < 0.995 ? 0 : 1)} %`;
+export const percent = (value) => `${(100 * value).toFixed(value > 0.1 ? (value > 0.995 && value < 1 ? 1 : 0) : 1)}\u00a0%`;
 export const many = (count, one, more = `${one}s`) => `${count.toLocaleString("en")} ${count === 1 ? one : more}`;

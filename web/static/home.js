@@ -11,7 +11,7 @@ export function takeHome(pool, session, state, ranking, renamed) {
   const format = el("select", { "aria-label": "format" }, ...Object.entries(pool.formats).map(([kind, keeps]) => el("option", { value: kind }, `${kind}: ${keeps}`)));
   const what = el("select", { "aria-label": "which crops" },
     el("option", { value: "threshold" }, `from the threshold on, and what is marked relevant: ${many(state.panel.taken, "crop")}`),
-    el("option", { value: "marked" }, `only what is marked relevant, and the query: ${many(state.panel.marked, "crop")}`));
+    el("option", { value: "marked" }, `only what is marked or answered relevant, and the query: ${many(state.panel.marked, "crop")}`));
   const result = el("div", { role: "status" });
   const estimate = state.estimate;
   const known = estimate.current && estimate.precision;
@@ -44,7 +44,7 @@ export function takeHome(pool, session, state, ranking, renamed) {
   async function keep() {
     try {
       const { folder } = await send(`/api/sessions/${session}/probe`, { ranking });
-      result.replaceChildren(el("p", {}, "Saved to ", el("code", {}, folder), ". On new photos: ", el("code", {}, `python run_search.py --embeddings=… --probe=${folder} --out=more.csv`)));
+      result.replaceChildren(el("p", {}, "Saved to ", el("code", {}, folder), ". On new photos, embedded alike by run_embed.py: ", el("code", {}, `python run_search.py --embeddings=… --probe=${folder} --out=more.csv`)));
     } catch (error) {
       fail(error);
     }

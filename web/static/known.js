@@ -1,7 +1,7 @@
 // @ts-check
 // The panel beside the grid: what is known of the class, and taking it home.
 
-import { el, many } from "./dom.js";
+import { classNames, el, many } from "./dom.js";
 import { takeHome } from "./home.js";
 import { estimateText, histogram, roundsPlot } from "./panel.js";
 
@@ -52,11 +52,7 @@ export function knownPanel(pool, session) {
     rounds.replaceChildren(roundsPlot(state.panel.rounds, state.estimate.current ? state.estimate : null));
   });
   session.addEventListener("colors", () => {
-    legend.replaceChildren(...(session.grid.colors ? pool.classes : []).map(({ name, color }) => {
-      const item = el("span", {}, name);
-      item.style.setProperty("--border", color);
-      return item;
-    }));
+    legend.replaceChildren(...classNames(session.grid.colors ? pool.classes : []));
   });
   return el("aside", { "aria-label": "What is known" }, details);
 }

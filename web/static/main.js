@@ -2,7 +2,7 @@
 // Which screen is shown: the start, or the session that the address names.
 
 import { get } from "./api.js";
-import { byId, el, fail } from "./dom.js";
+import { byId, el, fail, quiet } from "./dom.js";
 import { startScreen } from "./start.js";
 import { workScreen } from "./work.js";
 
@@ -13,12 +13,16 @@ byId("theme").addEventListener("click", () => {
   document.documentElement.dataset.theme = dark ? "light" : "dark";
   localStorage.setItem("theme", document.documentElement.dataset.theme);
 });
-byId("help-button").addEventListener("click", () => byId("help").showModal());
-byId("error").addEventListener("click", () => (byId("error").hidden = true));
+const help = () => {
+  byId("help").showModal();
+  byId("help").scrollTop = 0; // it opens at the button that has the focus, which is the last
+};
+byId("help-button").addEventListener("click", help);
+byId("error").addEventListener("click", quiet);
 byId("home").addEventListener("click", () => (location.hash = ""));
 document.addEventListener("keydown", (event) => {
   const target = /** @type {Element} */ (event.target);
-  if (event.key === "?" && !target.closest("input, textarea")) byId("help").showModal();
+  if (event.key === "?" && !target.closest("input, textarea")) help();
 });
 
 document.querySelector(".skip").addEventListener("click", (event) => {
@@ -39,7 +43,7 @@ async function route(signal) {
 
 const go = () => {
   shown.abort();
-  byId("error").hidden = true;
+  quiet();
   shown = new AbortController();
   const { signal } = shown;
   route(signal).catch((error) => signal.aborted || explain(error));

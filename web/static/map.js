@@ -2,7 +2,7 @@
 // All crops at places in the plane, alike ones near each other: colour by label, score or mark; a lasso selects.
 
 import { getBytes, send } from "./api.js";
-import { byId, el, fail, many } from "./dom.js";
+import { byId, classNames, el, fail, many } from "./dom.js";
 
 const MARKS = ["#9aa5a0", "#2fae62", "#d8483e"];
 
@@ -15,7 +15,8 @@ export async function openMap(pool, session, actions) {
   const state = el("span", { class: "faint", role: "status" }, "laying out the map; the first time this takes a minute …");
   const peek = el("div", { class: "peek", "aria-live": "polite" });
   const controls = el("div", { class: "row" }, colour, state, el("button", { onclick: () => dialog.close() }, "Close"));
-  dialog.replaceChildren(el("h2", {}, "Map"), controls, canvas, peek,
+  const legend = el("div", { class: "legend", hidden: !pool.classes.length }, ...classNames(pool.classes));
+  dialog.replaceChildren(el("h2", {}, "Map"), controls, canvas, legend, peek,
     el("p", { class: "faint" }, "Alike crops lie near each other; how far apart groups are means nothing. Drag around crops to select them, click one to pick it."));
   dialog.showModal();
   let open = true;
@@ -161,7 +162,10 @@ export async function openMap(pool, session, actions) {
   });
   canvas.addEventListener("focus", draw);
   canvas.addEventListener("blur", draw);
-  colour.addEventListener("change", draw);
+  colour.addEventListener("change", () => {
+    legend.hidden = colour.value !== "label" || !pool.classes.length;
+    draw();
+  });
 
   try {
     while (open && !content) content = await getBytes("/api/map");

@@ -177,7 +177,8 @@ export class Session extends EventTarget {
     if (view.ranking < 0 && given.newest >= 0 && !given.learning) {
       this.lines = given.lines;
       this.tell("state");
-      await this.show({ ranking: given.newest });
+      // By keyboard alone one goes on from the first crop.
+      if ((await this.show({ ranking: given.newest })) && document.activeElement === document.body) this.grid.focus(0);
       this.later(0);
       return;
     }

@@ -42,7 +42,7 @@ export async function startScreen(pool, open) {
 }
 
 function entry(session, open, draw) {
-  const name = el("span", { class: "name" }, session.name);
+  const name = session.here ? el("button", { class: "plain name", title: "Resume", onclick: () => open(session.session) }, session.name) : el("span", { class: "name" }, session.name);
   if (session.error) return el("li", {}, name, el("small", {}, session.error));
   const picture = session.crops.length ? `/thumb/${session.crops[0]}/96` : `/uploads/${session.uploads[0]}`;
   const rename = () => {

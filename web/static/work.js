@@ -69,8 +69,9 @@ function changesText({ new_marks, entered, top, taken_before, taken }) {
 
 function hint({ state, view }) {
   if (view.sort === "audit" && state.estimate.learned) return "The answers of this sample have been learned from.";
-  if (view.sort === "audit") return "Mark every crop of the sample: Y or N. These answers aren't learned from.";
-  if (!state.relevant && !state.not_relevant) return "Mark some of the first crops: Y relevant, N not relevant. The order stays as it is until you ask for the new one.";
+  if (view.sort === "audit" && state.audit?.answered === state.audit?.drawn) return "All of the sample is marked: how good the list is stands beside it.";
+  if (view.sort === "audit") return "Mark every crop of the sample ✓ or ✗ (keys Y, N). These answers aren't learned from.";
+  if (!state.relevant && !state.not_relevant) return "Mark some of the first crops: ✓ relevant, ✗ not relevant (keys Y, N). The order stays as it is until you ask for the new one.";
   const { reason, scale } = state.panel;
   if (scale === "cosine") return reason ? `Ranked by cosine: ${reason}.` : "Ranked by cosine. A few marks of both kinds make a probe.";
   return `Ranked by a probe. ${reason ? `${reason[0].toUpperCase()}${reason.slice(1)}.` : ""}`;
