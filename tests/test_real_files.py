@@ -1,0 +1,712 @@
+"""Inputs that people really have, each from a public report of the tool that is named:
+read right, or refused with the right advice.
+"""
+
+import io
+import json
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image, features
+
+from data.boxes import MOST_MISFITS
+from data.formats.base import SourceOptions
+from data.formats.registry import read_source
+from data.images import inspect_image, read_image
+from data.predictions import same_images, with_predictions
+
+SIZE = (200, 100)
+BOX = (40, 30, 80, 60)  # in an image of that size
+ROW = "0.3 0.45 0.2 0.3"  # the same, as YOLO has it
+XYWH = [40, 30, 40, 30]
+COLORS = [(60, 130, 50), (150, 110, 70), (40, 60, 140), (170, 60, 60)]
+
+
+def picture(path, number=0, size=SIZE, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(number).integers(-30, 30, (size[1], size[0], 3))
+    pixels = np.clip(np.array(COLORS[number % 4]) + noise, 0, 255).astype(np.uint8)
+    Image.fromarray(pixels).save(path, **options)
+
+
+def text(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+def yolo(root, rows, config="names: [beet]\n", ending=".png", **options):
+    """images/ and labels/ with one row or more an image."""
+    for number, row in enumerate(rows):
+        picture(root / f"images/{number}{ending}", number, **options)
+        text(root / f"labels/{number}.txt", f"0 {row}\n")
+    text(root / "data.yaml", f"train: images\nval: images\n{config}")
+    return root
+
+
+def coco(root, change=None, count=6, **stated):
+    content = {
+        "images": [
+            {"id": number, "file_name": f"{number}.png", "width": 200, "height": 100}
+            | stated
+            for number in range(count)
+        ],
+        "annotations": [
+            {"id": number, "image_id": number, "category_id": 1, "bbox": XYWH}
+            for number in range(count)
+        ],
+        "categories": [{"id": 1, "name": "beet"}],
+    }
+    for number in range(count):
+        picture(root / f"{number}.png", number)
+    if change:
+        change(content)
+    return text(root / "all.json", json.dumps(content))
+
+
+def read(data, **options):
+    """The table, and what was told; what was seen is in it or counted."""
+    table, report = read_source(data, SourceOptions(**options))
+    assert len(table) + report.dropped == report.seen
+    return table, report
+
+
+def boxes(table):
+    return {tuple(box) for box in table.boxes.tolist()}
+
+
+# A. Rows whose meaning was guessed from how many numbers they have
+
+
+@pytest.mark.parametrize(
+    ("rest", "config"),
+    [
+        ("0.25 0.35 0.35 0.35 0.25 0.55 0.35 0.55", "kpt_shape: [4, 2]"),  # a pose
+        ("0.25 0.35 2 0.35 0.35 1 0.25 0.55 0", ""),  # visibility tells keypoints
+        ("0.25 0.35 2 0.35 0.35 1", "kpt_shape: [2, 3]"),
+        ("0.91 7", ""),  # a score, and the number of a track
+        ("0.91", ""),  # a score
+        ("", ""),
+        ("0.25 0.35 0.35 0.35", "task: pose"),
+    ],
+)
+def test_what_follows_a_box_is_no_segment(tmp_path, rest, config):
+    """ultralytics/hub#886, #721."""
+    data = yolo(tmp_path, [f"{ROW} {rest}"] * 6, f"names: [beet]\n{config}\n")
+    table, report = read(data)
+    assert boxes(table) == {BOX}
+    assert report.dropped == 0
+
+
+CORNERS = "0.2 0.3 0.4 0.3 0.4 0.6 0.2 0.6"
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [CORNERS] * 4,  # turned boxes, as corners
+        [f"{CORNERS} 0.9"] * 4,  # and with a score
+        ["0.2 0.3 0.4 0.6 0.3 0.6", CORNERS, "0.2 0.3 0.4 0.3 0.4 0.6 0.3 0.6 0.2 0.6"],
+    ],
+)
+def test_of_corners_and_segments_the_bounding_box_is_taken(tmp_path, rows):
+    table, _ = read(yolo(tmp_path, rows))
+    assert boxes(table) == {BOX}
+
+
+def test_rows_that_may_be_keypoints_or_segments_are_refused(tmp_path):
+    row = "0.6 0.7 0.04 0.05 0.61 0.71 0.59 0.69"
+    with pytest.raises(ValueError, match=r'rows of 9 numbers .* "kpt_shape"'):
+        read(yolo(tmp_path, [row] * 6))
+    stated = yolo(tmp_path, [row] * 6, "names: [beet]\nkpt_shape: [2, 2]\n")
+    assert boxes(read(stated)[0]) == {(116, 67, 124, 73)}
+
+
+def test_a_center_a_size_and_an_angle_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"angle .* write their four corners"):
+        read(yolo(tmp_path, [f"{ROW} -0.7", f"{ROW} 1.2"]))
+
+
+def test_rows_of_another_layout_are_counted(tmp_path):
+    data = yolo(tmp_path, [f"{ROW} 0.25 0.35"] * 5, "kpt_shape: [1, 2]\nnames: [beet]")
+    text(tmp_path / "labels/0.txt", f"0 {ROW} 0.2 0.3\n0 {ROW} 0.2 0.3 0.4 0.5\n0 x\n")
+    table, report = read(data)
+    assert len(table) == 5
+    assert report.counts["label rows that can't be read, left out"] == 1
+    other = "label rows of another layout than the data set's, left out"
+    assert report.counts[other] == 1
+
+
+def test_label_files_that_are_masks_are_named(tmp_path):
+    for number in range(3):
+        picture(tmp_path / f"images/{number}.png")
+        picture(tmp_path / f"labels/{number}.png")
+    with pytest.raises(ValueError, match="labels/ holds pictures: masks aren't read"):
+        read(tmp_path)
+
+
+# C. Types guessed for class names
+
+
+@pytest.mark.parametrize(
+    "names", [("007", "010", "100"), ("1E2", "NA", "null"), ("1.0", "true", "nan")]
+)
+def test_classes_are_text(tmp_path, names):
+    """fastai/fastai#1008, molgenis-service-armadillo#1027."""
+    lines = ["image,left,top,right,bottom,label"]
+    for number in range(6):
+        picture(tmp_path / f"{number}.png", number)
+        lines.append(f"{number}.png,10,10,60,60,{names[number % 3]}")
+    table, _ = read(text(tmp_path / "boxes.csv", "\n".join(lines)))
+    assert table.classes == sorted(names)
+
+
+def test_spaces_around_a_name_and_letters_in_parts_make_no_class(tmp_path):
+    names = ["weed", " weed", "weed ", "ru\u0308be", "r\u00fcbe"]
+    lines = ["image,left,top,right,bottom,label"]
+    for number, name in enumerate(names):
+        picture(tmp_path / f"{number}.png", number)
+        lines.append(f"{number}.png,10,10,60,60,{name}")
+    table, _ = read(text(tmp_path / "boxes.csv", "\n".join(lines)))
+    assert table.classes == ["r\u00fcbe", "weed"]
+    data = yolo(tmp_path / "yolo", [ROW], "names: ['weed ', 'ru\u0308be']\n")
+    assert read(data)[0].classes == ["weed"]
+
+
+def test_a_column_may_turn_to_text_late(tmp_path):
+    """apache/arrow#35807."""
+    picture(tmp_path / "a.png", size=(400, 300))
+    lines = ["image,left,top,right,bottom,label,plot,remark"]
+    for place in range(30_000):
+        left, top, late = place % 340, (place // 340) % 240, place >= 29_990
+        box = f"{left},{top},{left + 50},{top + 50}"
+        end = "12b,wet leaf" if late else "12,"
+        lines.append(f"a.png,{box},weed,{end}")
+    table, _ = read(text(tmp_path / "boxes.csv", "\n".join(lines)))
+    assert (table.column("remark") == "wet leaf").sum() == 10
+    assert set(table.column("plot")) == {"12", "12b"}
+
+
+# D. Ids and names that don't identify one thing
+
+
+def joined(content):
+    content["images"][1]["id"] = 0
+
+
+def two_names(content):
+    content["categories"].append({"id": 1, "name": "weed"})
+
+
+@pytest.mark.parametrize("change", [joined, two_names])
+def test_an_id_that_stands_for_two_is_refused(tmp_path, change):
+    """ashnair1/COCO-Assistant#64, #25; datumaro#16."""
+    with pytest.raises(ValueError, match="stands for several"):
+        read(coco(tmp_path, change))
+
+
+def test_ids_of_mixed_kinds_are_the_same(tmp_path):
+    """cocodataset/cocoapi#299, ppwwyyxx/cocoapi#21."""
+
+    def change(content):
+        for number, item in enumerate(content["annotations"]):
+            item["image_id"] = (float, int, str)[number % 3](item["image_id"])
+            item |= {"category_id": 1.0, "iscrowd": "0"}
+
+    table, report = read(coco(tmp_path, change, width="200.0", height=100.0))
+    assert len(table) == 6
+    assert report.dropped == 0
+
+
+@pytest.mark.parametrize(
+    ("known", "stated", "found"),
+    [
+        ({"left/1.png"}, {"right/1.png"}, {}),
+        ({"left/1.png"}, {"1.png"}, {"1.png": "left/1.png"}),
+        ({"left/1.png", "right/1.png"}, {"1.png"}, {}),
+        ({"left/1.png"}, {"1.png", "left/1.png"}, {"left/1.png": "left/1.png"}),
+        ({"1.png"}, {"x/1.png"}, {"x/1.png": "1.png"}),
+        ({"1.png"}, {"x/1.png", "y/1.png"}, {}),
+        ({"a/1.png"}, {"b/a/1.png"}, {"b/a/1.png": "a/1.png"}),
+        ({"a/1.png"}, {"a/1"}, {"a/1": "a/1.png"}),
+        ({"a/1.jpg", "a/1.png"}, {"1"}, {}),
+    ],
+)
+def test_predictions_go_to_the_image_that_is_meant(known, stated, found):
+    """open-edge-platform/geti#7496, duanzhiihao/RAPiD#13, label-studio#7096."""
+    assert same_images(known, stated) == found
+
+
+def test_results_beside_two_files_with_the_same_ids_are_refused(tmp_path):
+    table, _ = read(coco(tmp_path / "data"))
+    result = [{"image_id": 0, "category_id": 1, "bbox": XYWH, "score": 0.9}]
+    folder = tmp_path / "predictions"
+    path = text(folder / "results.json", json.dumps(result))
+    for name, file in (("a", "0.png"), ("b", "1.png")):
+        stated = {"id": 0, "file_name": file}
+        content = {"images": [stated], "categories": [{"id": 1, "name": "weed"}]}
+        text(folder / f"{name}.json", json.dumps(content))
+    with pytest.raises(ValueError, match="several files beside it have these image id"):
+        with_predictions(table, path)
+    (folder / "b.json").unlink()
+    assert list(with_predictions(table, path).column("predicted")).count("weed") == 1
+
+
+# E. Annotated data in another layout
+
+
+def voc(root, folder="Annotations", images="JPEGImages", count=5):
+    for number in range(count):
+        picture(root / images / f"f{number}.jpg", number)
+        objects = "".join(
+            f"<object><name>{name}</name><bndbox><xmin>{x}</xmin><ymin>10</ymin>"
+            f"<xmax>{x + 50}</xmax><ymax>60</ymax></bndbox></object>"
+            for name, x in (("beet", 10), ("weed", 100))
+        )
+        text(
+            root / folder / f"f{number}.xml",
+            f"<annotation><filename>f{number}.jpg</filename><size><width>200</width>"
+            f"<height>100</height></size>{objects}</annotation>",
+        )
+    return root
+
+
+@pytest.mark.parametrize("layout", [("Annotations", "JPEGImages"), ("", "")])
+def test_voc_is_read(tmp_path, layout):
+    """PaddleCV-SIG/PaddleLabel#115, wkentaro/labelme#845."""
+    voc(tmp_path, *layout)
+    for number in range(5):
+        picture(tmp_path / f"SegmentationClass/f{number}.png", number)
+    text(tmp_path / "ImageSets/Main/val.txt", "f1\nf3\n")
+    table, _ = read(tmp_path)
+    assert table.classes == ["beet", "weed"]
+    assert len(table) == 10
+    assert boxes(table) == {(10, 10, 60, 60), (100, 10, 150, 60)}
+    assert (table.column("split") == "validation").sum() == 4
+
+
+def test_labelme_is_read(tmp_path):
+    for number in range(4):
+        picture(tmp_path / f"train/{number}.png", number)
+        shapes = [
+            {
+                "label": "beet",
+                "points": [[40, 30], [80, 60]],
+                "shape_type": "rectangle",
+            },
+            {"label": "weed", "points": [[40, 30], [80, 30], [60, 59]]},
+            {"label": "leaf", "points": [[60, 45], [60, 60]], "shape_type": "circle"},
+            {"label": "tip", "points": [[60, 45]], "shape_type": "point"},
+        ]
+        content = {
+            "shapes": shapes,
+            "imagePath": f"..\\old\\{number}.png",
+            "imageWidth": 200,
+            "imageHeight": 100,
+        }
+        text(tmp_path / f"train/{number}.json", json.dumps(content))
+    table, report = read(tmp_path)
+    assert table.classes == ["beet", "leaf", "weed"]
+    assert boxes(table) == {BOX, (45, 30, 75, 60), (40, 30, 80, 59)}
+    assert set(table.column("split")) == {"train"}
+    assert report.counts["shapes without an area, or damaged, left out"] == 4
+
+
+def test_roboflow_exports_are_read(tmp_path):
+    for split, count in (("train", 3), ("valid", 2), ("test", 1)):
+        coco(tmp_path / "coco" / split, count=count).rename(
+            tmp_path / "coco" / split / "_annotations.coco.json"
+        )
+        lines = ["filename,width,height,class,xmin,ymin,xmax,ymax"]
+        for number in range(count):
+            picture(tmp_path / f"csv/{split}/{number}.png", number)
+            lines.append(f"{number}.png,200,100,beet,40,30,80,60")
+        text(tmp_path / f"csv/{split}/_annotations.csv", "\n".join(lines))
+    for kind in ("coco", "csv"):
+        table, _ = read(tmp_path / kind)
+        assert boxes(table) == {BOX}
+        splits = table.column("split").tolist()
+        assert [splits.count(name) for name in ("train", "validation", "test")] == [
+            3,
+            2,
+            1,
+        ]
+
+
+def test_several_coco_files_with_their_splits(tmp_path):
+    for split in ("train", "val"):
+        path = coco(tmp_path / split)
+        path.rename(tmp_path / f"annotations_{split}.json")
+        text(
+            tmp_path / f"annotations/instances_{split}.json",
+            (tmp_path / f"annotations_{split}.json").read_text(),
+        )
+        (tmp_path / f"annotations_{split}.json").unlink()
+    table, _ = read(tmp_path)
+    assert sorted(table.column("split")) == ["train"] * 6 + ["validation"] * 6
+    assert {image.split("/")[0] for image in table.column("image")} == {"train", "val"}
+
+
+def fields(root):
+    for field, number in (("north", 0), ("south", 1), ("unchecked", 2)):
+        for place in range(4):
+            picture(root / f"images/{field}/{field}{place}.png", number)
+            text(root / f"labels/{field}/{field}{place}.txt", f"{place % 2} {ROW}\n")
+    return text(
+        root / "data.yaml",
+        "train: images/north\nval: lists/south.txt\nnames: {0: beet, 1: weed}\n",
+    )
+
+
+def test_data_yaml_says_what_the_splits_are(tmp_path):
+    """roboflow/rf-detr#1177, ultralytics#24472."""
+    path = fields(tmp_path)
+    listed = [f"./images/south/south{place}.png\n" for place in range(4)]
+    text(tmp_path / "lists/south.txt", "".join(line[2:] for line in listed))
+    table, _ = read(tmp_path)
+    pairs = zip(table.column("image"), table.column("split"), strict=True)
+    assert {(image.split("/")[1], split) for image, split in pairs} == {
+        ("north", "train"),
+        ("south", "validation"),
+        ("unchecked", ""),
+    }
+    named, _ = read(path)  # what data.yaml names, and no more
+    assert len(named) == 8
+    assert named.classes == ["beet", "weed"]
+
+
+def test_images_and_labels_may_be_written_large(tmp_path):
+    picture(tmp_path / "Images/a.png")
+    text(tmp_path / "Labels/a.txt", f"0 {ROW}\n")
+    assert boxes(read(tmp_path)[0]) == {BOX}
+
+
+def test_a_csv_of_classes_is_of_whole_images(tmp_path):
+    for number in range(4):
+        picture(tmp_path / f"p/{number}.png", number)
+    lines = [
+        f"p/{number}.png,{'weed' if number % 2 else 'beet'}" for number in range(4)
+    ]
+    path = text(tmp_path / "classes.csv", "\n".join(["image,label", *lines]))
+    table, _ = read(path)
+    assert boxes(table) == {(0, 0, *SIZE)}
+    assert table.column("label_name").tolist() == ["beet", "weed"] * 2
+
+
+def test_a_hugging_face_data_set_is_read(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    content = io.BytesIO()
+    Image.new("RGB", SIZE, (60, 130, 50)).save(content, "PNG")
+    raw = {"bytes": content.getvalue(), "path": None}
+    objects = {"bbox": [[40.0, 30.0, 40.0, 30.0]], "category": [1]}
+    kinds = datasets.Features(
+        {
+            "image": datasets.Image(),
+            "objects": {
+                "bbox": datasets.List(datasets.List(datasets.Value("float32"))),
+                "category": datasets.List(datasets.ClassLabel(names=["weed", "beet"])),
+            },
+        }
+    )
+    rows = {"image": [raw] * 3, "objects": [objects] * 3}
+    part = datasets.Dataset.from_dict(rows, features=kinds)
+    datasets.DatasetDict({"train": part, "test": part}).save_to_disk(tmp_path / "hf")
+    table, _ = read(tmp_path / "hf")
+    assert boxes(table) == {BOX}
+    assert table.classes == ["beet"]
+    assert sorted(table.column("split")) == ["test"] * 3 + ["train"] * 3
+    plain = datasets.Dataset.from_dict(
+        {"image": [raw] * 2, "label": [0, 1]},
+        features=datasets.Features(
+            {
+                "image": datasets.Image(),
+                "label": datasets.ClassLabel(names=["weed", "beet"]),
+            }
+        ),
+    )
+    plain.save_to_disk(tmp_path / "plain")
+    table, _ = read(tmp_path / "plain")
+    assert boxes(table) == {(0, 0, *SIZE)}
+    assert sorted(table.column("label_name")) == ["beet", "weed"]
+
+
+@pytest.mark.parametrize(
+    "mask", ["masks/{}.png", "photos/{}_mask.png", "photos/masks/{}.png", "gt/{}.png"]
+)
+def test_masks_do_not_pass_for_photos(tmp_path, mask):
+    for number in range(4):
+        picture(tmp_path / f"photos/{number}.jpg", number)
+        picture(tmp_path / mask.format(number), number)
+    with pytest.raises(ValueError, match="holds masks, which aren't read"):
+        read(tmp_path)
+    assert len(read(tmp_path, format="folder")[0]) == 8
+
+
+def test_annotations_that_are_not_read_are_named(tmp_path):
+    picture(tmp_path / "photos/a.png")
+    odd = text(tmp_path / "photos/a.json", '{"regions": []}')
+    with pytest.raises(ValueError, match=r"isn't of a format that is read \(a.json"):
+        read(tmp_path / "photos")
+    odd.unlink()
+    path = text(tmp_path / "photos/boxes.csv", "image,left,top,right,bottom\n")
+    with pytest.raises(ValueError, match=f"give the file itself, --data={path}"):
+        read(tmp_path / "photos")
+
+
+def test_images_with_other_endings_are_read_or_named(tmp_path):
+    """lstein/PhotoMapAI#364, huggingface/datasets#4514."""
+    picture(tmp_path / "a.jpg")
+    picture(tmp_path / "b.jfif", format="JPEG")
+    if features.check("avif"):
+        picture(tmp_path / "c.avif")
+    for number in range(5):
+        (tmp_path / f"IMG_{number}.HEIC").write_bytes(b"\0\0\0\x24ftypheic" + bytes(99))
+    text(tmp_path / "notes.md", "wet")
+    table, report = read(tmp_path)
+    assert len(table) == 2 + features.check("avif")
+    heic = next(what for what in report.counts if ".heic" in what)
+    assert report.counts[heic] == 5
+    assert "pillow-heif" in heic
+    assert report.counts["files ending in .md passed over"] == 1
+
+
+def test_a_folder_without_classes_beside_the_splits(tmp_path):
+    """fastai/fastai#1552, huggingface/datasets#7880."""
+    for split in ("train", "val"):
+        for number in range(4):
+            name = "beet" if number % 2 else "weed"
+            picture(tmp_path / f"{split}/{name}/{number}.png", number)
+    picture(tmp_path / "Unlabelled/x.png")
+    table, _ = read(tmp_path)
+    assert table.classes == ["beet", "weed"]
+    assert set(table.column("split")) == {"", "train", "validation"}
+    picture(tmp_path / "extra/x.png")
+    with pytest.raises(ValueError, match=r"others beside them \(extra in"):
+        read(tmp_path)
+
+
+# F. Links and moved files
+
+
+def test_splits_that_are_links_to_one_folder(tmp_path):
+    """ultralytics/ultralytics#5036."""
+    data = tmp_path / "set"
+    (data / "images").mkdir(parents=True)
+    for number in range(6):
+        picture(tmp_path / f"shared/{number}.png", number)
+    for split, numbers in (("train", (0, 1, 2, 3)), ("val", (4, 5))):
+        (data / "images" / split).symlink_to(tmp_path / "shared")
+        for number in numbers:
+            text(data / f"labels/{split}/{number}.txt", f"0 {ROW}\n")
+    config = "train: images/train\nval: images/val\nnames: [beet]\n"
+    path = text(data / "data.yaml", config)
+    for source in (data, path):
+        table, _ = read(source)
+        assert sorted(table.column("split")) == ["train"] * 4 + ["validation"] * 2
+
+
+def test_a_photo_is_read_once_however_many_links_lead_to_it(tmp_path):
+    for number in range(3):
+        picture(tmp_path / f"photos/beet/{number}.png", number)
+    (tmp_path / "photos/latest").symlink_to(tmp_path / "photos/beet")
+    (tmp_path / "photos/beet/again").symlink_to(tmp_path / "photos")  # a circle
+    table, report = read(tmp_path / "photos")
+    assert table.column("image").tolist() == [
+        f"beet/{number}.png" for number in range(3)
+    ]
+    assert report.dropped > 0
+
+
+def test_an_image_is_found_through_links(tmp_path):
+    """huggingface/datasets#5098, #6853."""
+    for number in range(3):
+        picture(tmp_path / f"elsewhere/beet/{number}.png", number)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/beet").symlink_to(tmp_path / "elsewhere/beet")
+    table, _ = read(tmp_path / "photos")
+    for way in ("photos/beet/1.png", "elsewhere/beet/1.png"):
+        (row,) = table.find(str(tmp_path / way))
+        assert table.column("image")[row] == "beet/1.png"
+
+
+# G. Advice is tried before it is given
+
+
+def test_width_and_height_that_are_exchanged_do_no_harm(tmp_path):
+    """DLR-RM/BlenderProc#106, widerface-coco-convertor#1, detectron2#1861."""
+    table, report = read(coco(tmp_path, width=100, height=200))
+    assert boxes(table) == {BOX}
+    assert any("exchanged" in what for what in report.counts)
+
+
+def test_exif_is_blamed_where_it_is_to_blame(tmp_path):
+    path = coco(tmp_path)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for number in range(6):
+        picture(tmp_path / f"{number}.png", number, exif=exif)
+    with pytest.raises(ValueError, match="turned by its EXIF orientation"):
+        read(path)
+
+
+def test_the_odd_image_is_left_out_and_named(tmp_path):
+    """fanq15/Few-Shot-Object-Detection-Dataset#21."""
+    path = coco(tmp_path, count=60)
+    picture(tmp_path / "17.png", size=(100, 50))
+    table, report = read(path)
+    assert len(table) == 59
+    (skipped,) = report.skipped
+    assert (skipped.image, "another size" in skipped.reason) == ("17.png", True)
+
+
+def test_boxes_of_smaller_copies_are_refused_with_the_size_that_fits(tmp_path):
+    lines = ["filename,width,height,class,xmin,ymin,xmax,ymax"]
+    for number in range(6):
+        picture(tmp_path / f"{number}.png", number)
+        lines.append(f"{number}.png,100,50,beet,20,15,40,30")
+    path = text(tmp_path / "boxes.csv", "\n".join(lines))
+    with pytest.raises(ValueError, match='"box_size": "100x50"'):
+        read(path)
+    assert boxes(read(path, box_size="100x50")[0]) == {BOX}
+
+
+def test_boxes_without_area_hide_nothing(tmp_path):
+    """obss/sahi#417, visionml/pytracking#18."""
+    table, report = read(yolo(tmp_path, ["0 0 0 0"] * 2 + [ROW] * 6))
+    assert boxes(table) == {BOX}
+    assert MOST_MISFITS < 2 / 8
+    without = "boxes without area or outside of their image, left out"
+    assert report.counts[without] == 2
+
+
+def test_masks_of_cvat_are_objects(tmp_path):
+    """ultralytics/JSON2YOLO#38, Rectlabel-support#241."""
+
+    def crowds(content):
+        for item in content["annotations"]:
+            item["iscrowd"] = 1
+
+    def some(content):
+        crowds(content)
+        content["annotations"][0]["iscrowd"] = 0
+
+    table, report = read(coco(tmp_path, crowds))
+    assert len(table) == 6
+    assert any("read as single objects" in what for what in report.counts)
+    path = coco(tmp_path, some)
+    table, report = read(path)
+    assert len(table) == 1
+    assert any("setting crowds keeps" in what for what in report.counts)
+    assert len(read(path, crowds=True)[0]) == 6
+
+
+# H. Pixels and EXIF
+
+
+def with_exif(path, tags, extra=b""):
+    """A JPEG whose EXIF block has these tags; `extra` follows the directory."""
+    picture(path, 1, (64, 48))
+    content = path.read_bytes()
+    body = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(tags))
+    for number, kind, count, value in tags:
+        body += struct.pack("<HHI", number, kind, count) + value
+    body += bytes(4) + extra
+    head = b"\xff\xe1" + struct.pack(">H", len(body) + 2)
+    path.write_bytes(content[:2] + head + body + content[2:])
+
+
+BEHIND = struct.pack("<I", 8 + 2 + 24 + 4)  # where `extra` begins, with two tags
+
+
+@pytest.mark.parametrize(
+    ("tag", "extra"),
+    [
+        ((282, 5, 1, BEHIND), struct.pack("<II", 72, 1)),
+        ((282, 2, 3, b"72\0\0"), b""),
+        ((282, 10, 1, BEHIND), struct.pack("<ii", -72, 1)),
+        ((0x103, 2, 4, b"JPG\0"), b""),
+    ],
+)
+def test_odd_tags_stop_nothing(tmp_path, tag, extra):
+    """python-pillow/Pillow#4665, #7340, #7839, #8965."""
+    path = tmp_path / "a.jpg"
+    with_exif(path, [(0x112, 3, 1, struct.pack("<HH", 6, 0)), tag], extra)
+    assert read_image(path).size == (48, 64)
+    facts = inspect_image(path)
+    assert (facts.width, facts.height, facts.turned) == (48, 64, True)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_turned_as_viewers_do(tmp_path, orientation):
+    corners = np.zeros((4, 6, 3), np.uint8)
+    corners[0, 0], corners[0, -1] = (255, 0, 0), (0, 255, 0)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for ending in ("png", "tif"):
+        Image.fromarray(corners).save(tmp_path / f"a.{ending}", exif=exif)
+        shown = np.asarray(read_image(tmp_path / f"a.{ending}"))
+        stored = np.asarray(Image.fromarray(corners))
+        flip = {
+            1: stored,
+            2: stored[:, ::-1],
+            3: stored[::-1, ::-1],
+            4: stored[::-1],
+            5: stored.transpose(1, 0, 2),
+            6: np.rot90(stored, -1),
+            7: np.rot90(stored.transpose(1, 0, 2), 2),
+            8: np.rot90(stored),
+        }
+        np.testing.assert_array_equal(shown, flip[orientation])
+        facts = inspect_image(tmp_path / f"a.{ending}")
+        assert (facts.height, facts.width) == shown.shape[:2]
+
+
+def test_boxes_of_turned_tiffs_lie_where_they_were_drawn(tmp_path):
+    """python-pillow/Pillow#8390."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored 200 x 100, upright 100 x 200
+    table, _ = read(yolo(tmp_path, [ROW] * 3, ending=".tif", exif=exif))
+    assert boxes(table) == {(20, 60, 40, 120)}
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_bits_of_a_sensor_are_seen(tmp_path, bits):
+    """danforthcenter/plantcv#1804, julimueller/dtld_parsing#10."""
+    values = np.linspace(0, 2**bits - 1, 64 * 48).reshape(48, 64).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    shown = np.asarray(read_image(tmp_path / "a.tif"))[..., 0]
+    np.testing.assert_array_equal(shown, values >> (bits - 8))
+    _, report = read(tmp_path)
+    assert any(f"use {bits} at most" in what for what in report.counts) == (bits < 16)
+
+
+def test_a_fourth_band_is_no_transparency_unless_it_says_so(tmp_path):
+    """wkentaro/labelme#1949, weecology/DeepForest#59, Weed-AI#76."""
+    pixels = np.full((4, 4, 4), (30, 200, 30, 20), np.uint8)
+    data = pixels.tobytes()
+    tags = [(256, 4, 1, 4), (257, 4, 1, 4), (258, 3, 4, 134), (259, 3, 1, 1)]
+    tags += [(262, 3, 1, 2), (273, 4, 1, 150), (277, 3, 1, 4), (278, 4, 1, 4)]
+    tags += [(279, 4, 1, len(data)), (284, 3, 1, 1)]
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags))
+    head += b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    head += bytes(4) + struct.pack("<4H", 8, 8, 8, 8)
+    (tmp_path / "a.tif").write_bytes(head.ljust(150, b"\0") + data)
+    assert read_image(tmp_path / "a.tif").getpixel((1, 1)) == (30, 200, 30)
+    _, report = read(tmp_path)
+    assert any("fourth band" in what for what in report.counts)
+    Image.fromarray(pixels).save(tmp_path / "b.png")  # here it is transparency
+    assert read_image(tmp_path / "b.png").getpixel((1, 1)) != (30, 200, 30)
+
+
+# I. Text and values that break output
+
+
+def test_a_name_that_is_not_utf8_is_left_out_of_every_source(tmp_path):
+    for number in range(3):
+        picture(tmp_path / f"photos/{number}.png", number)
+    odd = b"r\xfcbe.png".decode(errors="surrogateescape")
+    (tmp_path / "photos/2.png").rename(tmp_path / "photos" / odd)
+    table, report = read(tmp_path / "photos")
+    assert len(table) == 2
+    assert [item.image for item in report.skipped] == [r"r\udcfcbe.png"]
