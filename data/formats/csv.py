@@ -114,7 +114,8 @@ def _read_file(path: Path, options: SourceOptions, report: Report) -> Annotation
         raise ValueError(
             f"data must have {wanted}; {path} has the columns {', '.join(rows)}"
         )
-    images = [plain_path(value) if value else "" for value in rows[image_column]]
+    root = Path(options.images) if options.images else path.parent
+    images = [_image(value, root) for value in rows[image_column]]
     report.seen += len(images)
     named = [row for row, image in enumerate(images) if image]
     report.drop("rows without an image", len(images) - len(named))
@@ -123,7 +124,7 @@ def _read_file(path: Path, options: SourceOptions, report: Report) -> Annotation
     box_columns = [by_name[name] for name in box_names]
     splits = rows.get(by_name.get("split", ""), [""] * len(named))
     return Annotations(
-        root=Path(options.images) if options.images else path.parent,
+        root=root,
         source=str(path),
         images=images,
         names=rows.get(label_column or "", [""] * len(named)),
@@ -133,6 +134,13 @@ def _read_file(path: Path, options: SourceOptions, report: Report) -> Annotation
         columns=_metadata(rows, by_name, {image_column, label_column, *box_columns}),
         stated_sizes=_stated_sizes(images, rows, by_name, set(box_columns)),
     )
+
+
+def _image(stated: str, root: Path) -> str:
+    """An image's path; spaces around it belong to it where there is such a file."""
+    stripped = stated.strip()
+    is_name = stated != stripped and (root / stated).is_file()
+    return plain_path(stated if is_name else stripped) if stripped else ""
 
 
 def _boxes(path: Path, columns: list[list[str]]) -> np.ndarray:
@@ -253,9 +261,10 @@ def _rows(path: Path) -> dict[str, list[str]]:
         ) from None
     if not rows.num_rows:
         raise ValueError(f"data must hold boxes; {path} has a header and no row")
+    columns = dict(zip(names, (column.to_pylist() for column in rows), strict=True))
     return {
-        name: [value.strip() for value in rows.column(name).to_pylist()]
-        for name in names
+        name: values if name.lower() in _IMAGE else [value.strip() for value in values]
+        for name, values in columns.items()
     }
 
 
