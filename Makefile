@@ -45,6 +45,6 @@ $(VENV)/user: requirements.txt
 	$(RUN) -m pip install --quiet -r requirements.txt
 	touch $@
 
-$(VENV)/developer: requirements.txt requirements-dev.txt requirements-milvus.txt $(VENV)/user
-	$(RUN) -m pip install --quiet -r requirements-dev.txt -r requirements-milvus.txt
+$(VENV)/developer: requirements.txt requirements-dev.txt requirements-milvus.txt requirements-huggingface.txt $(VENV)/user
+	$(RUN) -m pip install --quiet -r requirements-dev.txt -r requirements-milvus.txt -r requirements-huggingface.txt
 	touch $@

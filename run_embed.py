@@ -3,11 +3,12 @@
     python run_embed.py --data=photos --embeddings=runs/b/embeddings --image_size=224
     python run_search.py --embeddings=runs/b/embeddings --query=photos/beet/0017.jpg
 
---data is a folder of images (with one sub-folder per class or without), CropAndWeed, a
-COCO .json, a YOLO folder, a .csv of boxes, a crops.parquet, or tfds:NAME. Boxes become
+--data is a folder of images (with one sub-folder per class or without), a .csv of
+boxes, COCO, YOLO, VOC, LabelMe or CropAndWeed, a Hugging Face set on disk, a
+crops.parquet, or tfds:NAME; docs/formats.md says what of each is read. Boxes become
 crops. The embedding is the network's second-to-last layer. A killed call goes on where
 it stopped. --config takes the rest: endpoint, padding, square, fill, embed_batch,
-boxes, box_size, images, keep_unlabeled, strategy, tpu.
+boxes, box_size, images, crowds, keep_unlabeled, strategy, tpu.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -189,17 +190,38 @@ def _search(request: SearchRequest, pool: Pool) -> None:
 
 
 def _take_marks(session: Session, path: str, marks: dict[str, bool] | None) -> None:
-    """Enters the marks of a CSV, or those of a session's folder."""
+    """Enters the marks of a CSV, or those of a session's folder; those of crops that
+    have gone since are counted.
+    """
     if marks is None:
         stated = Marks.read(path)
-        session.import_marks(stated)
+        known = _still_there(session, stated.relevant)
+        session.import_marks(dataclasses.replace(stated, relevant=known))
         if stated.changed:
             print(
                 f"{len(stated.changed)} crops are marked both ways in {path}, such as "
                 f"{stated.changed[0]}; the last mark counts"
             )
     elif marks:
-        session.mark(marks)
+        session.mark(_still_there(session, marks))
+
+
+def _still_there(session: Session, marks: Mapping[str, bool]) -> dict[str, bool]:
+    """The marks of crops of the set.
+
+    Raises:
+        ValueError: none of them is.
+    """
+    table = session.pool.table
+    gone = [name for name in marks if table.row_of(name) is None]
+    if len(gone) == len(marks):
+        table.rows_of(marks, "marks")  # raises
+    if gone:
+        print(
+            f"{len(gone)} of {len(marks)} marks are of crops that aren't in this set "
+            f"any more, such as {gone[0]}: left out"
+        )
+    return {name: mark for name, mark in marks.items() if name not in gone}
 
 
 def choose_k(k: int | None, session: Session) -> int:

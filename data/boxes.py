@@ -48,6 +48,7 @@ ADDED_COLUMNS = (
 # pixels: what is nearer to a whole one is that one; relative boxes are often kept as
 # float32
 _WHOLE = 1e-3
+_NO_PLACE = 1e9  # a coordinate beyond it is none
 _SESSION = re.compile(r"(.+)[-_]\d+$")
 T = TypeVar("T")
 
@@ -68,10 +69,9 @@ def to_corners(boxes: np.ndarray, convention: str, sizes: np.ndarray) -> np.ndar
             f"boxes must be one of {', '.join(CONVENTIONS)}; got {convention!r}"
         )
     order, _, relative = convention.partition("_")
-    first, second = (
-        np.asarray(boxes, np.float64)[:, :2],
-        np.asarray(boxes, np.float64)[:, 2:],
-    )
+    boxes = np.asarray(boxes, np.float64)
+    boxes = np.where(np.abs(boxes) < _NO_PLACE, boxes, np.nan)
+    first, second = boxes[:, :2], boxes[:, 2:]
     if order == "yxyx":
         first, second = first[:, ::-1], second[:, ::-1]
     elif order == "xywh":

@@ -148,14 +148,16 @@ class CropTable:
     def read(cls, path: str | Path, root: str | Path | None = None) -> CropTable:
         """Reads `crops.parquet`; `root` replaces the folder stated in the file, for
         images that have moved.
+
+        Raises:
+            ValueError: the file is no crop table, or is damaged.
         """
-        rows = pq.read_table(path)
-        missing = [name for name in SCHEMA.names if name not in rows.column_names]
-        if missing:
-            raise ValueError(
-                f"{path} is not a crop table; missing columns: {', '.join(missing)}"
-            )
-        stated = (rows.schema.metadata or {}).get(_ROOT, b".").decode()
+        try:
+            rows = _with_types(pq.read_table(path))
+            stated = (rows.schema.metadata or {}).get(_ROOT, b".").decode()
+        except (pa.ArrowException, OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{path} is not a crop table: {reason}") from None
         if OLD_ID not in rows.column_names:
             rows = _with_new_ids(rows)
         return cls(
@@ -333,6 +335,30 @@ class CropTable:
             values = self.rows.column(source).to_pylist()
             digest.update(json.dumps([name, values], default=str).encode())
         return digest.hexdigest()
+
+
+def _with_types(rows: pa.Table) -> pa.Table:
+    """The rows with the types of the schema, every box with an area.
+
+    Raises:
+        ValueError: they aren't of a crop table.
+    """
+    missing = [name for name in SCHEMA.names if name not in rows.column_names]
+    if missing:
+        raise ValueError(f"missing columns: {', '.join(missing)}")
+    if len(set(rows.column_names)) < len(rows.column_names):
+        raise ValueError("its columns must have different names")
+    for place, name in enumerate(rows.column_names):
+        if name in SCHEMA.names:
+            column = rows.column(name).cast(SCHEMA.field(name).type)
+            if column.null_count:
+                raise ValueError(f"{name} must not be empty in any row")
+            rows = rows.set_column(place, name, column)
+    rows.validate(full=True)
+    left, top, right, bottom = (rows.column(side).to_numpy() for side in SIDES)
+    if not ((left < right) & (top < bottom)).all():
+        raise ValueError("every box must have an area")
+    return rows
 
 
 def _with_new_ids(rows: pa.Table) -> pa.Table:

@@ -1,4 +1,5 @@
 import errno
+import json
 import shutil
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from artifacts.files import check_writable, exclusive, write_atomically
+from artifacts.files import check_writable, exclusive, write_atomically, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
@@ -69,3 +70,12 @@ def test_a_second_process_is_refused_and_a_killed_one_frees_the_folder(tmp_path)
         other.kill()
     with exclusive(tmp_path, "run_dir"):
         pass
+
+
+def test_json_has_no_nan(tmp_path):
+    value = {"a": [1.5, float("nan"), {"b": -float("inf")}], "c": (float("inf"), None)}
+    write_json(tmp_path / "a.json", value)
+    assert json.loads((tmp_path / "a.json").read_text()) == {
+        "a": [1.5, None, {"b": None}],
+        "c": [None, None],
+    }

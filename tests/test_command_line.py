@@ -1,7 +1,10 @@
 """Flags, --config and presets, and calls of version 0.5.0."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -209,3 +212,19 @@ def test_a_flag_that_never_was_is_told_its_neighbors():
         "run_search.py: there is no flag --embedings; close to it"
     )
     assert "--embeddings" in message
+
+
+def test_a_terminal_that_lacks_a_letter_costs_no_results(tmp_path):
+    """Output that goes to a file on Windows is cp1252."""
+    code = (
+        "import command_line as c; from absl import flags; v = flags.FlagValues()\n"
+        "c.run('doc', v, lambda: print('řepa 甜菜', '\\udcfc'), ['run_search.py'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == rb"\u0159epa \u751c\u83dc \udcfc"

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from urllib.parse import parse_qs, urlsplit
 
 import duckdb
 import globox
@@ -384,3 +385,82 @@ def test_an_image_that_cannot_be_read_is_left_out_and_reported(selection, tmp_pa
             "cropandweed",
             tmp_path,
         )
+
+
+def test_supervision_reads_coco_and_yolo(selection, field, tmp_path):
+    supervision = pytest.importorskip("supervision")
+    coco, _ = written(selection, "coco", tmp_path)
+    yolo, _ = written(selection, "yolo", tmp_path)
+    found = {
+        "coco": supervision.DetectionDataset.from_coco(
+            str(field), str(coco / "annotations.json")
+        ),
+        "yolo": supervision.DetectionDataset.from_yolo(
+            str(yolo / "images"), str(yolo / "labels"), str(yolo / "data.yaml")
+        ),
+    }
+    expected = sorted(
+        box for box in selection.table.boxes[selection.rows].astype(int).tolist()
+    )
+    for kind, dataset in found.items():
+        number = dataset.classes.index(NAME)
+        corners = []
+        for path in dataset.image_paths:
+            boxes_of = dataset.annotations[path]
+            of_class = boxes_of.xyxy[boxes_of.class_id == number]
+            corners += of_class.round().astype(int).tolist()
+        assert sorted(corners) == expected, kind
+
+
+def test_datasets_reads_csv_parquet_and_folders(selection, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    cache = str(tmp_path / "cache")
+    for kind, file in (("csv", "crops.csv"), ("parquet", "crops.parquet")):
+        folder, _ = written(selection, kind, tmp_path)
+        rows = datasets.load_dataset(
+            kind, data_files=str(folder / file), split="train", cache_dir=cache
+        )
+        assert rows["crop_id"] == selection.table.ids[selection.rows].tolist()
+        assert set(rows["label_name"]) == {NAME}
+    folder, _ = written(selection, "folder", tmp_path)
+    rows = datasets.load_dataset(
+        "imagefolder",
+        data_dir=str(folder),
+        split="train",
+        cache_dir=cache,
+        drop_labels=False,
+    )
+    names = rows.features["label"].names
+    assert [names[label] for label in rows["label"]].count(safe_name(NAME)) == 10
+
+
+def test_label_studio_is_asked_for_the_files_that_are_there(tmp_path):
+    names = [
+        "plain.png",
+        "row 3+4.png",
+        "plot#7.png",
+        "50%25.png",
+        "a & b.png",
+        "ü.png",
+    ]
+    lines = ["image,left,top,right,bottom,label"]
+    for name in names:
+        (tmp_path / "field a").mkdir(exist_ok=True)
+        Image.new("RGB", (90, 90)).save(tmp_path / "field a" / name)
+        lines.append(f"field a/{name},10,10,60,60,beet")
+    (tmp_path / "boxes.csv").write_text("\n".join(lines), encoding="utf-8")
+    table, _ = read_box_csv(tmp_path / "boxes.csv")
+    chosen = Selection(table, np.arange(6), np.ones(6), "beet", {})
+    folder, _ = written(chosen, "label_studio", tmp_path)
+    tasks = json.loads((folder / "tasks.json").read_text())
+    addresses = [urlsplit(task["data"]["image"]).query for task in tasks]
+    asked = {parse_qs(address)["d"][0] for address in addresses}
+    assert asked == {f"field a/{name}" for name in names}
+
+
+@pytest.mark.filterwarnings("ignore")  # of pycocotools about NumPy 2
+def test_pycocotools_makes_a_mask_of_every_box(selection, tmp_path):
+    folder, _ = written(selection, "coco", tmp_path)
+    coco = COCO(str(folder / "annotations.json"))
+    for item in coco.loadAnns(coco.getAnnIds())[:5]:
+        assert coco.annToMask(item).sum() == pytest.approx(item["area"], rel=0.05)

@@ -1,5 +1,9 @@
 """Against the real embedded engine."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -8,6 +12,7 @@ from probe.index import CosineIndex
 from probe.linear_probe import LinearProbe
 from probe.transforms import Transform
 
+ROOT = Path(__file__).parent.parent
 COUNT = 2500
 VECTORS = np.random.default_rng(0).normal(size=(COUNT, 32)).astype(np.float32) + 0.5
 IDS = [f"{number:05d}" for number in np.random.default_rng(1).permutation(COUNT)]
@@ -69,3 +74,27 @@ def test_bad_arguments_are_refused(indexes):
         MilvusIndex("http://localhost:19", VECTORS, IDS)
     with pytest.raises(ValueError, match=r"k must be in \[1, 2500\]; got 0"):
         indexes[1].search_along(VECTORS[0], 0)
+
+
+def test_a_database_that_another_process_holds_is_named(tmp_path):
+    """milvus-io/milvus#50390, milvus-lite#195."""
+    path = str(tmp_path / "crops.db")
+    code = (
+        "import sys, numpy as np; from probe.backends.milvus import MilvusIndex\n"
+        "vectors = np.eye(8, dtype=np.float32)\n"
+        f"index = MilvusIndex({path!r}, vectors, [str(i) for i in range(8)])\n"
+        "print(len(index), flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    holder = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, **pipes)
+    try:
+        assert holder.stdout.readline() == "8\n"
+        second = subprocess.run(
+            command, cwd=ROOT, input="", capture_output=True, text=True
+        )
+    finally:
+        _, told = holder.communicate("")
+    last = second.stderr.strip().splitlines()[-1]
+    assert "can't be used: another process holds the lock" in last
+    assert "Traceback" not in told  # of what went well

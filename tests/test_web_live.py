@@ -11,6 +11,7 @@ from curation.pool import Pool
 from data.embeddings import EmbeddingSet
 from data.where import rows_where
 from tests.conftest import WISH
+from web import answers
 from web.live import LiveSession
 from web.overview import Overview
 from web.sessions import Sessions
@@ -190,3 +191,23 @@ def test_marks_made_while_a_sample_is_drawn_are_not_in_it(sessions, pool, truth)
     assert len(state.marks) == 60
     assert not set(state.marks) & set(state.audit.rows)
     assert state.audit.ranking == state.learned
+
+
+def test_a_sample_is_judged_without_score_and_class(sessions, pool, truth):
+    session, _ = started(sessions, pool, truth)
+    session.draw_audit(10, "me", "")
+    blind = answers.crops_of(session, 0, "audit", 0, 50, where="", among="")
+    assert [(crop.label, crop.score) for crop in blind.crops] == [("", None)] * 10
+    seen = answers.crops_of(session, 0, "best", 0, 50, where="", among="")
+    assert all(crop.score is not None for crop in seen.crops)
+    assert any(crop.label for crop in seen.crops)
+    assert any(crop.sampled for crop in seen.crops) or len(seen.crops) < len(pool)
+
+
+def test_answers_hold_nothing_that_json_has_no_word_for():
+    nan = float("nan")
+    facts = answers.CropFacts({"a": nan, "b": "r\udcfcbe"}, 1, 2, [0, 0, 1, 1], [])
+    told = json.loads(answers.Answer(facts).body)
+    assert told["facts"] == {"a": None, "b": "r?be"}
+    assert not answers._says_something(nan)
+    assert answers._says_something(0.0)

@@ -257,7 +257,8 @@ def _rows(path: Path) -> dict[str, list[str]]:
         )
     except (pa.ArrowInvalid, OSError, ValueError, csv.Error, StopIteration) as error:
         raise ValueError(
-            f"data must be a CSV file with a header; {path} isn't: {error}"
+            f"data must be a CSV file with a header; {path} isn't: "
+            f"{' '.join(str(error).split())}"
         ) from None
     if not rows.num_rows:
         raise ValueError(f"data must hold boxes; {path} has a header and no row")

@@ -47,19 +47,18 @@ def read(
         ) from None
     root = Path(data)
     try:
-        loaded = datasets.load_from_disk(str(root))
+        parts = _parts(datasets.load_from_disk(str(root)))
+        size = sum(part.data.nbytes for part in parts.values())
+        check_writable(root / EXTRACTED, "data", size)
+        found = [
+            _Part(name, part, root, progress, report).annotations(options)
+            for name, part in parts.items()
+        ]
     except Exception as error:  # noqa: BLE001  whatever a damaged data set raises
         raise ValueError(
             f"data must be a data set that `datasets` saved; {str(root)!r} can't be "
-            f"loaded: {' '.join(str(error).split())[:300]}"
+            f"read: {' '.join(str(error).split())[:300]}"
         ) from None
-    parts = dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {"": loaded}
-    size = sum(part.data.nbytes for part in parts.values())
-    check_writable(root / EXTRACTED, "data", size)
-    found = [
-        _Part(name, part, root, progress, report).annotations(options)
-        for name, part in parts.items()
-    ]
     boxes = [part.boxes for part in found if part.boxes is not None]
     return Annotations(
         root=root,
@@ -70,6 +69,21 @@ def read(
         boxes=np.concatenate(boxes) if boxes else None,
         convention=options.boxes or "xywh",
     )
+
+
+def _parts(loaded: Any) -> dict[str, Any]:
+    """The splits of a data set by name; "" for one without.
+
+    Raises:
+        ValueError: a table is damaged, which would end the process when it is read.
+    """
+    import datasets
+
+    is_dict = isinstance(loaded, datasets.DatasetDict)
+    parts = dict(loaded) if is_dict else {"": loaded}
+    for part in parts.values():
+        part.data.table.validate(full=True)
+    return parts
 
 
 class _Part:
