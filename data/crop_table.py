@@ -315,6 +315,11 @@ class CropTable:
                     found.append(image)
         return found
 
+    def with_columns(self, names: Sequence[str]) -> CropTable:
+        """The table with these columns only, as far as it has them."""
+        known = [name for name in names if name in self.rows.column_names]
+        return CropTable(self.root, self.rows.select(known))
+
     def take(self, rows: np.ndarray) -> CropTable:
         """The table of the given rows: an index array or a boolean mask."""
         rows = np.asarray(rows)

@@ -198,3 +198,12 @@ def test_ids_of_version_0_5_0_are_looked_up_and_files_of_it_get_new_ones(tmp_pat
     assert read.ids.tolist() == table.ids.tolist()
     assert read.column("crop_id_v1").tolist() == old
     assert read.content_hash == table.content_hash
+
+
+def test_a_table_with_fewer_columns_is_the_one_it_was(tmp_path):
+    table = CropTable.from_columns(tmp_path, columns(["a.jpg"], [(0, 0, 9, 9)]))
+    more = table.rows.append_column("score", [[0.5]])
+    wider = CropTable(tmp_path, more)
+    assert wider.content_hash != table.content_hash
+    again = wider.with_columns(table.rows.column_names)
+    assert again.content_hash == table.content_hash
