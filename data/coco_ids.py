@@ -36,7 +36,7 @@ def by_id(items: object, kind: str, name: str) -> dict[str, Mapping[str, Any]]:
     found: dict[str, Mapping[str, Any]] = {}
     for item in items:
         key = plain_id(item["id"])
-        if not isinstance(item[name], str):
+        if not isinstance(item[name], str | int):
             raise ValueError(f"{name} must be text; got {item[name]!r}")
         if key in found and found[key][name] != item[name]:
             raise ValueError(

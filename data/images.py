@@ -119,13 +119,12 @@ def _open(path: str | Path | BinaryIO) -> Image.Image:
         image = Image.open(path)
     except _DECODE_ERRORS as error:
         size = _size(path)
-        reason = (
-            "no such file"
-            if size is None
-            else "zero bytes"
-            if size == 0
-            else _reason(error)
-        )
+        ending = Path(path).suffix.lower() if isinstance(path, str | Path) else ""
+        reason = _reason(error)
+        if not size:
+            reason = "no such file" if size is None else "zero bytes"
+        elif ending in UNREADABLE_PHOTOS:
+            reason = f"{ending} can't be read: {UNREADABLE_PHOTOS[ending]}"
         raise ImageError(path, reason) from None
     if image.width * image.height > MAX_PIXELS:
         image.close()

@@ -170,7 +170,7 @@ def _content(path: Path, report: Report) -> _Content:
             for key, item in by_id(content["images"], "images", "file_name").items()
         }
         categories = {
-            key: plain_name(item["name"])
+            key: plain_name(str(item["name"]))
             for key, item in by_id(content["categories"], "categories", "name").items()
         }
         every = content["annotations"]

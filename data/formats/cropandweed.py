@@ -27,7 +27,7 @@ from artifacts.progress import Progress
 from data.boxes import distinct_names
 from data.crop_table import SCHEMA, SIDES, UNLABELLED
 from data.formats.base import RAW, Annotations, Format, SourceOptions
-from data.formats.writing import Selection, rows_by_image
+from data.formats.writing import Selection, rows_by_image, safe_name
 from data.report import Report
 
 VEGETATION = 255
@@ -464,9 +464,8 @@ def write(
     new += new == VEGETATION
     labels = table.column("label_id").copy()
     labels[selection.rows] = new
-    variant = (
-        re.sub(r"\W+", "", selection.class_name.title(), flags=re.ASCII) or "NewClass"
-    )
+    letters = re.sub(r"\W+", "", selection.class_name.title())
+    variant = safe_name(letters) if letters else "NewClass"
     if variant in variants():
         variant += "New"
     (folder / "bboxes" / variant).mkdir(parents=True)
