@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,9 @@ _DECODE_ERRORS = (
     struct.error,
     Image.DecompressionBombError,
 )
+
+# They name no file; what matters of them comes as an error.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 # `_open` checks MAX_PIXELS itself, with an error that names the file.
 Image.MAX_IMAGE_PIXELS = None

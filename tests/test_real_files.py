@@ -394,6 +394,15 @@ def test_a_csv_of_classes_is_of_whole_images(tmp_path):
     assert table.column("label_name").tolist() == ["beet", "weed"] * 2
 
 
+@pytest.mark.parametrize("columns", ["x0,y0,w,h", "bbox,a,b,c", "xmin,ymin,dx,dy"])
+def test_boxes_under_other_names_do_not_make_whole_images(tmp_path, columns):
+    picture(tmp_path / "a.png")
+    row = "a.png,1,2,30,40,beet"
+    path = text(tmp_path / "boxes.csv", f"image,{columns},label\n{row}\n")
+    with pytest.raises(ValueError, match="must have an image column"):
+        read(path)
+
+
 def test_a_hugging_face_data_set_is_read(tmp_path):
     datasets = pytest.importorskip("datasets")
     content = io.BytesIO()

@@ -43,6 +43,7 @@ _IMAGE = (
     "image_id",
 )
 _LABEL = ("label_name", "class_name", "label", "class", "category", "name", "species")
+_SIZES = {"width", "height", "w", "h"}
 ROBOFLOW = "_annotations.csv"  # the name of such files in Roboflow's exports
 _BOXES = {
     "xyxy": (
@@ -63,6 +64,12 @@ _BOXES = {
         ("cx", "cy", "width", "height"),
     ),
 }
+
+_PARTS_OF_BOXES = {
+    name for choices in _BOXES.values() for names in choices for name in names
+} - _SIZES
+_PARTS_OF_BOXES |= {"bbox", "box", "boxes", "bounding_box", "polygon", "segmentation"}
+_PARTS_OF_BOXES |= {"points", "x0", "y0", "xtl", "ytl", "xbr", "ybr", "x_max", "y_max"}
 
 
 def read(
@@ -106,7 +113,9 @@ def _read_file(path: Path, options: SourceOptions, report: Report) -> Annotation
     image_column = next((by_name[name] for name in _IMAGE if name in by_name), None)
     kind, box_names = _box_columns(by_name)
     label_column = next((by_name[name] for name in _LABEL if name in by_name), None)
-    if image_column is None or not (kind or label_column):
+    # A box under other names mustn't make whole images of its rows.
+    is_of_images = bool(label_column) and not _PARTS_OF_BOXES & by_name.keys()
+    if image_column is None or not (kind or is_of_images):
         wanted = (
             f"an image column ({', '.join(_IMAGE[:4])}, ...) and a box (left, top, "
             "right, bottom, or x, y, width, height, ...) or a class"
