@@ -76,16 +76,25 @@ def _digest(path: str, box: Sequence[int]) -> str:
 def _ids(images: Sequence[str], boxes: Sequence[Sequence[int]]) -> tuple[list, list]:
     """Crop ids of distinct crops, and those of version 0.5.0.
 
-    Where two images differ by the leading `images/` alone, the second keeps its old id.
+    Where two images differ by the leading `images/` alone, or by how letters are
+    composed, one keeps its old id.
     """
     old = [make_crop_id_v1(*crop) for crop in zip(images, boxes, strict=True)]
     new = [make_crop_id(*crop) for crop in zip(images, boxes, strict=True)]
-    taken: set[str] = set()
+    # Those that have no other id come first.
+    taken = {crop_id for place, crop_id in enumerate(new) if crop_id == old[place]}
     for place, crop_id in enumerate(new):
-        if crop_id in taken:
-            new[place] = old[place]
-        taken.add(new[place])
+        if crop_id != old[place]:
+            new[place] = old[place] if crop_id in taken else crop_id
+            taken.add(new[place])
     return new, old
+
+
+def plain_name(name: str) -> str:
+    """The name of a class as everything takes it: without spaces around it, letters
+    composed (NFC).
+    """
+    return unicodedata.normalize("NFC", name.strip())
 
 
 @dataclass(frozen=True)
@@ -154,14 +163,14 @@ class CropTable:
         """
         try:
             rows = _with_types(pq.read_table(path))
-            stated = (rows.schema.metadata or {}).get(_ROOT, b".").decode()
+            stated = (rows.schema.metadata or {}).get(_ROOT, b"").decode()
         except (pa.ArrowException, OSError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"{path} is not a crop table: {reason}") from None
         if OLD_ID not in rows.column_names:
             rows = _with_new_ids(rows)
         return cls(
-            Path(root if root is not None else stated),
+            Path(root if root is not None else stated or Path(path).parent),
             rows.replace_schema_metadata(None),
         )
 
@@ -299,6 +308,10 @@ class CropTable:
             names.add(posixpath.normpath(example))
         images = self.column("image").astype(str)
         rows = np.flatnonzero(np.isin(images, list(names)))
+        if not len(rows):  # letters may be composed or in parts, by the disk's taste
+            composed = {unicodedata.normalize("NFC", name) for name in names}
+            plain = [unicodedata.normalize("NFC", image) for image in images]
+            rows = np.flatnonzero(np.isin(plain, list(composed)))
         if not len(rows) and path.is_file():
             rows = np.flatnonzero(np.isin(images, self._same_files(path)))
         return rows
@@ -361,8 +374,14 @@ def _with_types(rows: pa.Table) -> pa.Table:
             rows = rows.set_column(place, name, column)
     rows.validate(full=True)
     left, top, right, bottom = (rows.column(side).to_numpy() for side in SIDES)
-    if not ((left < right) & (top < bottom)).all():
-        raise ValueError("every box must have an area")
+    good = (left < right) & (top < bottom) & (left >= 0) & (top >= 0)
+    if {"image_width", "image_height"} <= set(rows.column_names):
+        width, height = (rows.column(f"image_{side}") for side in ("width", "height"))
+        good &= (right <= width.to_numpy()) & (bottom <= height.to_numpy())
+    if not good.all():
+        raise ValueError("every box must have an area and lie in its image")
+    if len(set(rows.column("crop_id").to_pylist())) < len(rows):
+        raise ValueError("crop_id must be another one in every row")
     return rows
 
 

@@ -6,6 +6,13 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+# Of network drives, archives and trash; what begins with a dot is hidden as well.
+_LITTER = {"@eadir", "#recycle", "$recycle.bin", "__macosx"}
+
+
+def _is_litter(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _LITTER
+
 
 def subfolders(root: Path) -> list[Path]:
     """Visible folders in a folder, linked ones included; the kind of an entry comes
@@ -15,7 +22,7 @@ def subfolders(root: Path) -> list[Path]:
         return sorted(
             Path(entry.path)
             for entry in entries
-            if entry.is_dir() and not entry.name.startswith(".")
+            if entry.is_dir() and not _is_litter(entry.name)
         )
 
 
@@ -30,7 +37,7 @@ def _files_below(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
     folders = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
+            if _is_litter(entry.name):
                 continue
             if entry.is_dir():
                 folders.append(Path(entry.path))

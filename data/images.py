@@ -4,6 +4,7 @@ pixels are read.
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 import warnings
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError, features
+from PIL import Image, ImageCms, UnidentifiedImageError, features
 
 from artifacts.files import write_atomically
 
@@ -52,6 +53,7 @@ _UPRIGHT = {  # EXIF orientation -> what turns it upright
 _TURNED = (5, 6, 7, 8)  # those that exchange width and height
 _SENSOR_BITS = (8, 10, 12, 14, 16)
 _EXTRA_SAMPLES = 338  # TIFF tag: what bands beyond red, green and blue are
+_SAMPLES, _PHOTOMETRIC, _WHITE_IS_ZERO = 277, 262, 0  # TIFF tags, and a value
 _TRANSPARENCY = (1, 2)  # its values for premultiplied and plain
 # What Pillow raises on damaged files, by format and place of the damage.
 _DECODE_ERRORS = (
@@ -130,6 +132,10 @@ def _open(path: str | Path | BinaryIO) -> Image.Image:
         elif ending in UNREADABLE_PHOTOS:
             reason = f"{ending} can't be read: {UNREADABLE_PHOTOS[ending]}"
         raise ImageError(path, reason) from None
+    if image.format == "TIFF":
+        # Pillow turns the size before it maps an uncompressed file into memory, whose
+        # rows then have the wrong length; without a name it doesn't map.
+        image.filename = ""
     if image.width * image.height > MAX_PIXELS:
         image.close()
         raise ImageError(
@@ -169,9 +175,10 @@ def inspect_image(path: str | Path) -> ImageFacts:
     """
     with _open(path) as image:
         try:
+            is_deep = image.mode == "RGB" and ";16" in str(vars(image).get("tile"))
             turned = _orientation(image) in _TURNED
             width, height = image.size
-            notes = tuple(_notes(image))
+            notes = tuple(_notes(image, is_deep))
         except _DECODE_ERRORS as error:
             raise ImageError(path, _reason(error)) from None
     if turned:
@@ -196,18 +203,38 @@ def _orientation(image: Image.Image) -> int:
     return stated if isinstance(stated, int) and stated in _UPRIGHT else 1
 
 
-def _notes(image: Image.Image) -> Iterator[str]:
+def _notes(image: Image.Image, is_deep: bool) -> Iterator[str]:
     if image.mode in _SIXTEEN_BIT:
         image.load()
         bits = _bits_of(np.asarray(image))
         if bits < 16:
             yield f"images of 16 bits that use {bits} at most: shown by those"
-    elif image.mode == "RGB" and ";16" in str(vars(image).get("tile")):
+    elif is_deep:
         yield "images of 16 bits a color: the upper 8 are shown"
-    if _has_unnamed_bands(image):
-        yield "images with a fourth band that isn't transparency: it isn't shown"
+    if _has_unnamed_bands(image) or _has_more_bands(image):
+        yield "images with bands beyond their colors: they aren't shown"
+    profile = image.info.get("icc_profile")
+    if profile and not _is_srgb(profile):
+        yield "images with a color profile other than sRGB: shown without it"
     if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
         yield "images of several pages: the first is shown"
+
+
+def _has_more_bands(image: Image.Image) -> bool:
+    """Whether a TIFF has bands that Pillow leaves away."""
+    if image.format != "TIFF":
+        return False
+    stated = image.tag_v2.get(_SAMPLES, 1)  # type: ignore[attr-defined]
+    return isinstance(stated, int) and stated > len(image.getbands())
+
+
+@functools.lru_cache(64)
+def _is_srgb(profile: bytes) -> bool:
+    try:
+        opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        return "srgb" in ImageCms.getProfileDescription(opened).lower()
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return True  # damaged: viewers leave it alone too
 
 
 def _bits_of(values: np.ndarray) -> int:
@@ -266,8 +293,12 @@ def _to_rgb(image: Image.Image) -> Image.Image:
                 f"values from {values.min()} to {values.max()}; at most 16 bits are "
                 "read"
             )
-        shift = _bits_of(values) - 8
-        return Image.fromarray((values >> shift).astype(np.uint8)).convert("RGB")
+        shown = (values >> (_bits_of(values) - 8)).astype(np.uint8)
+        if image.format == "TIFF":
+            tags = image.tag_v2  # type: ignore[attr-defined]
+            if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow minds it with 8 bits
+                shown = 255 - shown
+        return Image.fromarray(shown).convert("RGB")
     if image.mode == "F":
         raise _UnsupportedPixels("floating-point pixels have no defined range")
     if "A" in image.mode or "transparency" in image.info:

@@ -343,7 +343,8 @@ def test_hostile_names_stay_names(field, tmp_path):
     assert safe_name("..") == "unnamed"
     assert safe_name("/etc/passwd") == "etc_passwd"
     folder, _ = written(selection, "cropandweed", tmp_path)
-    with open(folder / "variants.csv", newline="") as file:
+    (path,) = folder.glob("variants_*.csv")
+    with open(path, newline="", encoding="utf-8") as file:
         assert {row["variant"] for row in csv.DictReader(file)} == {
             "XScriptAlert1Script"
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,12 +136,34 @@ class Format:
     old_names: tuple[str, ...] = ()
 
 
-def joined(parts: Sequence[Annotations], root: Path) -> Annotations:
-    """Annotations of several files below one folder as one; where a file's place names
-    a split and it states none, that is its split.
+class NoImagesError(ValueError):
+    """A source has no rows, or none of its images is there."""
+
+
+def joined(
+    files: Sequence[Path],
+    root: Path,
+    report: Report,
+    read: Callable[[Path], Annotations],
+) -> Annotations:
+    """Annotations of several files below one folder as one; where a file's place or
+    name says a split and it states none, that is its split. Files without images are
+    counted.
+
+    Raises:
+        ValueError: none has images, they aren't alike, or two of other splits are about
+            one image.
     """
+    parts: list[Annotations] = []
+    problem = f"data must hold annotation files; {str(root)!r} has none"
+    for file in files:
+        try:
+            parts.append(read(file))
+        except NoImagesError as error:
+            problem = str(error)
+            report.count("annotation files without images, left out")
     if not parts:
-        raise ValueError(f"data must hold annotation files; {str(root)!r} has none")
+        raise ValueError(problem)
     first = parts[0]
     if any((part.boxes is None) != (first.boxes is None) for part in parts) or any(
         part.convention != first.convention for part in parts
@@ -149,7 +172,6 @@ def joined(parts: Sequence[Annotations], root: Path) -> Annotations:
             f"the annotation files below {root} must be alike; some have boxes, or "
             "boxes of another kind, that others have not"
         )
-    where = [_place_below(part, root) for part in parts]
     names = {name: None for part in parts for name in part.columns}
     columns: dict[str, list[Any]] = {
         name: [
@@ -159,31 +181,44 @@ def joined(parts: Sequence[Annotations], root: Path) -> Annotations:
         ]
         for name in names
     }
-    splits = []
-    for part, place in zip(parts, where, strict=True):
-        own = split_named(Path(part.source).stem.rpartition("_")[2]) or next(
-            filter(None, map(split_named, place.split("/"))), ""
-        )
+    images: list[str] = []
+    splits: list[str] = []
+    sizes: dict[str, tuple[int, int]] = {}
+    for part in parts:
+        place = _place_below(part, root)
+        own = split_of_file(Path(part.source), root)
+        images += [f"{place}{image}" for image in part.images]
         splits += [split or own for split in part.splits]
+        sizes |= {f"{place}{name}": size for name, size in part.stated_sizes.items()}
+    of_image: dict[str, str] = {}
+    for image, split in zip(images, splits, strict=True):
+        if of_image.setdefault(image, split) != split:
+            raise ValueError(
+                f"{image} below {root} must be of one split; annotation files of "
+                f"{of_image[image] or 'none'} and of {split or 'none'} are about it. "
+                "Are these images of other folders that are called alike?"
+            )
     boxes = [part.boxes for part in parts if part.boxes is not None]
     return Annotations(
         root=root,
         source=str(root),
-        images=[
-            f"{place}{image}"
-            for part, place in zip(parts, where, strict=True)
-            for image in part.images
-        ],
+        images=images,
         names=[name for part in parts for name in part.names],
         splits=splits,
         boxes=np.concatenate(boxes) if boxes else None,
         convention=first.convention,
         columns=columns,
-        stated_sizes={
-            f"{place}{image}": size
-            for part, place in zip(parts, where, strict=True)
-            for image, size in part.stated_sizes.items()
-        },
+        stated_sizes=sizes,
+    )
+
+
+def split_of_file(path: Path, root: Path) -> str:
+    """The split that an annotation file's name (instances_train2017.json) or folder
+    says.
+    """
+    words = [re.split("[_.-]", path.stem)[-1], *path.relative_to(root).parts[:-1]]
+    return next(
+        filter(None, (split_named(word.rstrip("0123456789")) for word in words)), ""
     )
 
 

@@ -5,7 +5,6 @@ conventions are checked, and what is dropped is counted.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +20,7 @@ from data.boxes import (
     table_of_boxes,
     to_corners,
 )
-from data.crop_table import UNLABELLED, CropTable
+from data.crop_table import UNLABELLED, CropTable, plain_name
 from data.formats.base import Annotations
 from data.images import ImageFacts
 from data.report import Report
@@ -91,13 +90,6 @@ def _corners(
         found.boxes[kept], found.convention, stated, found.source, found.correctable
     )
     return corners * np.tile(real / stated, 2)
-
-
-def plain_name(name: str) -> str:
-    """The name of a class as every reader takes it: without spaces around it, letters
-    composed (NFC).
-    """
-    return unicodedata.normalize("NFC", name.strip())
 
 
 def _columns(

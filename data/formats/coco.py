@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +15,17 @@ from artifacts.files import read_text, write_json
 from artifacts.progress import Progress
 from data.boxes import distinct_names, plain_path
 from data.coco_ids import by_id, plain_id
+from data.crop_table import plain_name
 from data.files import is_plain, subfolders
 from data.formats.base import (
     Annotations,
     Format,
+    NoImagesError,
     SourceOptions,
     is_file_with,
     joined,
+    split_named,
 )
-from data.formats.build import plain_name
 from data.formats.writing import Selection, image_sizes, rows_by_image
 from data.report import Report
 
@@ -47,8 +50,10 @@ def read(
     """
     path = Path(data)
     if path.is_dir():
-        parts = [_read_file(part, options, report) for part in annotation_files(path)]
-        return joined(parts, path)
+        files = annotation_files(path)
+        return joined(
+            files, path, report, lambda part: _read_file(part, options, report)
+        )
     return _read_file(path, options, report)
 
 
@@ -66,13 +71,17 @@ def annotation_files(root: Path) -> list[Path]:
 
 def is_coco(path: Path) -> bool:
     """Whether a JSON file begins as COCO files do; the whole may be large."""
+    wanted = {'"images"', '"annotations"', '"categories"'}
+    tail = ""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            first = file.read(1_000_000)
+            while wanted and (block := file.read(1_000_000)):
+                text = tail + block
+                wanted = {word for word in wanted if word not in text}
+                tail = block[-20:]
     except OSError:
         return False
-    keys = sum(f'"{key}"' in first for key in ("images", "annotations", "categories"))
-    return keys >= 2 and ('"file_name"' in first or '"bbox"' in first)
+    return len(wanted) <= 1
 
 
 @dataclass(frozen=True)
@@ -112,7 +121,11 @@ def _read_file(path: Path, options: SourceOptions, report: Report) -> Annotation
     with_boxes = {box.image for box in boxes}
     report.count("images without annotations", len(set(content.images) - with_boxes))
     images = [content.images[box.image] for box in boxes]
-    called = distinct_names(content.categories)
+    # Some exports have a category above all others, of the same name as one.
+    used = {box.category for box in boxes}
+    called = distinct_names(
+        {key: content.categories[key] for key in content.categories if key in used}
+    )
     order = {category: place for place, category in enumerate(content.categories)}
     columns: dict[str, list[Any]] = {"annotation_id": [box.id for box in boxes]}
     if any(box.score is not None for box in boxes):
@@ -161,11 +174,14 @@ def _objects(content: _Content, crowds: bool, report: Report) -> list[_Box]:
 def _content(path: Path, report: Report) -> _Content:
     try:
         content = json.loads(read_text(path))
+        if isinstance(content, list):
+            raise TypeError("it is a list, as results are, which go to --predictions")
         images = {
             key: _Image(
                 plain_path(item["file_name"]),
                 (_pixels(item.get("width")), _pixels(item.get("height"))),
-                str(item.get("split") or ""),
+                split_named(str(item.get("split") or ""))
+                or str(item.get("split") or ""),
             )
             for key, item in by_id(content["images"], "images", "file_name").items()
         }
@@ -224,24 +240,34 @@ def _box(item: Mapping[str, Any]) -> _Box | None:
 def _images_root(
     path: Path, images_root: str, names: list[str], stated: str = ""
 ) -> Path:
-    if images_root:
-        return Path(images_root)
+    """The folder that holds most of the first images: of those beside the file, the one
+    of its split, what it states itself, or what the user says.
+
+    Raises:
+        NoImagesError: none holds any.
+    """
+    split = re.split("[_.-]", path.stem)[-1]
+    above = [Path(images_root)] if images_root else [path.parent, path.parent.parent]
     choices = [
-        path.parent,
-        path.parent / "images",
-        path.parent.parent / "images",
-        path.parent.parent,
-        # annotations/instances_train.json beside train/
-        path.parent.parent / path.stem.rpartition("_")[2],
+        folder / part
+        for folder in above
+        for part in (split, f"images/{split}", "", "images", "data")
     ]
-    choices += [Path(stated)] if stated else []
-    for folder in choices:
-        if any(is_plain(name) and _is_file(folder / name) for name in names[:100]):
-            return folder
+    if images_root:
+        choices.sort(key=lambda folder: folder != Path(images_root))
+    elif stated:
+        choices.insert(0, Path(stated))
+    first = [name for name in names[:100] if is_plain(name)]
+    hits = [sum(_is_file(folder / name) for name in first) for folder in choices]
+    if max(hits, default=0):
+        return choices[hits.index(max(hits))]
+    if images_root and names:
+        return Path(images_root)  # each image is reported
     tried = ", ".join(str(folder) for folder in choices)
-    raise ValueError(
+    raise NoImagesError(
         f"images must be given: none of the first file names of {path}, such as "
-        f"{names[:1]}, lies in {tried}"
+        f"{names[:1]}, lies in {tried}. The setting is "
+        '--config=\'{"images": "<folder>"}\''
     )
 
 

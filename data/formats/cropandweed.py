@@ -87,17 +87,19 @@ def _read_variants(path: Path) -> dict[str, Variant]:
 
 
 def _own_variants(root: Path) -> dict[str, Variant]:
-    """Variants that the data set itself states in variants.csv, as `write` writes
-    it; their boxes have their own ids.
+    """Variants that the data set itself states in variants.csv or, one for each export
+    that was laid into it, variants_<name>.csv; their boxes have their own ids.
     """
-    path = root / "variants.csv"
-    try:
-        return _read_variants(path) if path.is_file() else {}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} must have the columns variant, label_id, name and "
-            f"source_label_ids: {error}"
-        ) from None
+    found: dict[str, Variant] = {}
+    for path in sorted(root.glob("variants*.csv")):
+        try:
+            found |= _read_variants(path)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{path} must have the columns variant, label_id, name and "
+                f"source_label_ids: {error}"
+            ) from None
+    return found
 
 
 def is_cropandweed(root: Path) -> bool:
@@ -448,8 +450,8 @@ def _attributes(
 def write(
     selection: Selection, folder: Path, report: Report, progress: Progress
 ) -> None:
-    """bboxes/<Variant>/<image>.csv, and variants.csv, which `--variant` reads once both
-    lie in the data set's folder.
+    """bboxes/<Variant>/<image>.csv, and variants_<Variant>.csv, which `--variant` reads
+    once both lie in the data set's folder.
     """
     table = selection.table
     if "label_id" not in table.rows.column_names:
@@ -464,9 +466,9 @@ def write(
     new += new == VEGETATION
     labels = table.column("label_id").copy()
     labels[selection.rows] = new
-    letters = re.sub(r"\W+", "", selection.class_name.title())
-    variant = safe_name(letters) if letters else "NewClass"
-    if variant in variants():
+    variant = re.sub("[_.-]+", "", safe_name(selection.class_name.title()))
+    # Some systems don't tell capital letters from small ones.
+    if variant.casefold() in {name.casefold() for name in variants()}:
         variant += "New"
     (folder / "bboxes" / variant).mkdir(parents=True)
     stems = {"stem_x", "stem_y"} <= set(table.rows.column_names)
@@ -499,7 +501,7 @@ def write(
         for label in used_names
     }
     write_csv(
-        folder / "variants.csv",
+        folder / f"variants_{variant}.csv",
         [
             header,
             *(
@@ -512,7 +514,7 @@ def write(
 
 FORMAT = Format(
     name="cropandweed",
-    keeps="bboxes/<Variant>/ and variants.csv: laid into the data set, a --variant",
+    keeps="bboxes/<Variant>/ and variants_<Variant>.csv: in the data set, a --variant",
     read=read,
     write=write,
     detect=lambda path: path.is_dir() and is_cropandweed(path),

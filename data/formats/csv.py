@@ -22,6 +22,7 @@ from data.files import subfolders
 from data.formats.base import (
     Annotations,
     Format,
+    NoImagesError,
     SourceOptions,
     is_file_with,
     joined,
@@ -50,26 +51,36 @@ _BOXES = {
         ("left", "top", "right", "bottom"),
         ("xmin", "ymin", "xmax", "ymax"),
         ("x_min", "y_min", "x_max", "y_max"),
+        ("minx", "miny", "maxx", "maxy"),
         ("x1", "y1", "x2", "y2"),
+        ("x0", "y0", "x1", "y1"),
+        ("xtl", "ytl", "xbr", "ybr"),
     ),
+    # Where the image's width and height stand too, w and h are the box's.
     "xywh": (
+        ("left", "top", "w", "h"),
+        ("xmin", "ymin", "w", "h"),
+        ("x", "y", "w", "h"),
+        ("bbox_x", "bbox_y", "bbox_w", "bbox_h"),
+        ("bbox_x", "bbox_y", "bbox_width", "bbox_height"),
         ("left", "top", "width", "height"),
         ("x", "y", "width", "height"),
-        ("x", "y", "w", "h"),
         ("xmin", "ymin", "width", "height"),
+        ("x_min", "y_min", "width", "height"),
     ),
     "cxcywh": (
         ("cx", "cy", "w", "h"),
+        ("x_center", "y_center", "w", "h"),
         ("x_center", "y_center", "width", "height"),
         ("cx", "cy", "width", "height"),
     ),
 }
-
-_PARTS_OF_BOXES = {
-    name for choices in _BOXES.values() for names in choices for name in names
-} - _SIZES
-_PARTS_OF_BOXES |= {"bbox", "box", "boxes", "bounding_box", "polygon", "segmentation"}
-_PARTS_OF_BOXES |= {"points", "x0", "y0", "xtl", "ytl", "xbr", "ybr", "x_max", "y_max"}
+_BOX = "bbox"  # a column that holds all four, as text: [x, y, width, height]
+# Columns that must not be passed over as metadata where no box is read.
+_LIKE_A_BOX = re.compile(
+    r"(b(ounding_?)?|poly)?box(es)?.*|[xy]_?(min|max|tl|br|[0-3]|c|center)|[xy]|c[xy]"
+    r"|(min|max)_?[xy]|left|top|right|bottom|polygon|points|segmentation|rbox|obb"
+)
 
 
 def read(
@@ -93,8 +104,9 @@ def read(
     """
     path = Path(data)
     if path.is_dir():
-        found = [_read_file(part, options, report) for part in _parts(path)]
-        return joined(found, path)
+        return joined(
+            _parts(path), path, report, lambda part: _read_file(part, options, report)
+        )
     return _read_file(path, options, report)
 
 
@@ -108,13 +120,15 @@ def _parts(root: Path) -> list[Path]:
 
 
 def _read_file(path: Path, options: SourceOptions, report: Report) -> Annotations:
-    rows = _rows(path)
+    rows = read_columns(path)
+    if not next(iter(rows.values())):
+        raise NoImagesError(f"data must hold boxes; {path} has a header and no row")
     by_name = {name.strip().lower(): name for name in rows}
     image_column = next((by_name[name] for name in _IMAGE if name in by_name), None)
     kind, box_names = _box_columns(by_name)
     label_column = next((by_name[name] for name in _LABEL if name in by_name), None)
     # A box under other names mustn't make whole images of its rows.
-    is_of_images = bool(label_column) and not _PARTS_OF_BOXES & by_name.keys()
+    is_of_images = bool(label_column) and not any(map(_LIKE_A_BOX.fullmatch, by_name))
     if image_column is None or not (kind or is_of_images):
         wanted = (
             f"an image column ({', '.join(_IMAGE[:4])}, ...) and a box (left, top, "
@@ -131,12 +145,13 @@ def _read_file(path: Path, options: SourceOptions, report: Report) -> Annotation
     rows = {name: [values[row] for row in named] for name, values in rows.items()}
     images = [images[row] for row in named]
     box_columns = [by_name[name] for name in box_names]
-    splits = rows.get(by_name.get("split", ""), [""] * len(named))
+    empty = [""] * len(named)
+    splits = rows[by_name["split"]] if "split" in by_name else empty
     return Annotations(
         root=root,
         source=str(path),
         images=images,
-        names=rows.get(label_column or "", [""] * len(named)),
+        names=empty if label_column is None else rows[label_column],
         splits=[split_named(text) or text.strip() for text in splits],
         boxes=_boxes(path, [rows[name] for name in box_columns]) if kind else None,
         convention=options.boxes or kind,
@@ -153,7 +168,9 @@ def _image(stated: str, root: Path) -> str:
 
 
 def _boxes(path: Path, columns: list[list[str]]) -> np.ndarray:
-    """[N, 4] float, NaN where all four are empty."""
+    """[N, 4] float, NaN where it is empty."""
+    if len(columns) == 1:
+        columns = _split_boxes(path, columns[0])
     try:
         numbers = [
             [float(value) if value else float("nan") for value in column]
@@ -164,6 +181,18 @@ def _boxes(path: Path, columns: list[list[str]]) -> np.ndarray:
             f"columns of boxes in {path} must hold numbers: {error}"
         ) from None
     return np.array(numbers, np.float64).reshape(4, -1).T
+
+
+def _split_boxes(path: Path, column: list[str]) -> list[list[str]]:
+    """Four columns of one that holds [x, y, width, height] as text."""
+    parts = [re.split(r"[\s,;]+", value.strip("[](){} ")) for value in column]
+    wrong = next((row for row, part in enumerate(parts) if len(part) != 4), None)
+    if wrong is not None and any(parts[wrong]):
+        raise ValueError(
+            f"column {_BOX} of {path} must hold four numbers; got {column[wrong]!r}"
+        )
+    whole = [part if len(part) == 4 else [""] * 4 for part in parts]
+    return [list(side) for side in zip(*whole, strict=True)]
 
 
 def _stated_sizes(
@@ -198,15 +227,20 @@ def _whole(text: str) -> int:
 def _metadata(
     rows: dict[str, list[str]], by_name: dict[str, str], used: set[str | None]
 ) -> dict[str, list[Any]]:
-    """The other columns. SQL doesn't tell capital from small letters, so a column of
-    that name would hide one of ours.
+    """The other columns. SQL doesn't tell capital from small letters, so a column whose
+    name is one of ours is left out, and of two such names one is numbered.
     """
-    taken = {*SCHEMA.names, *ADDED_COLUMNS}
-    columns: dict[str, list[Any]] = {
-        name: typed(values)
-        for name, values in rows.items()
-        if name not in used and name.strip().lower() not in taken
-    }
+    ours = {*SCHEMA.names, *ADDED_COLUMNS}
+    columns: dict[str, list[Any]] = {}
+    taken: set[str] = set()
+    for name, values in rows.items():
+        if name in used or name.strip().lower() in ours:
+            continue
+        called, number = name or "unnamed", 2
+        while called.lower() in taken:
+            called, number = f"{name or 'unnamed'}_{number}", number + 1
+        taken.add(called.lower())
+        columns[called] = typed(values)
     if "session" in by_name:
         columns["session"] = rows[by_name["session"]]
     return columns
@@ -233,21 +267,25 @@ def typed(values: list[str]) -> list[Any]:
 
 
 def _box_columns(by_name: dict[str, str]) -> tuple[str, tuple[str, ...]]:
-    """The convention that the column names say, and the names; "" without any."""
+    """The convention that the column names say, and the names; "" without any. Of
+    xywh in one column it is the only name.
+    """
     for kind, choices in _BOXES.items():
         for names in choices:
             if all(name in by_name for name in names):
                 return kind, names
-    return "", ()
+    return ("xywh", (_BOX,)) if _BOX in by_name else ("", ())
 
 
-def _rows(path: Path) -> dict[str, list[str]]:
+def read_columns(path: Path) -> dict[str, list[str]]:
     """Columns by name, all as text, "" where they are empty; semicolons or tabs may
     separate.
     """
     # The whole file, not its first line: pyarrow would take another encoding for bytes,
     # in silence.
     text = read_text(path)
+    if text.startswith("sep="):  # a line of Excel's
+        text = text.split("\n", 1)[-1]
     first = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=first.count)
     parse = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
@@ -256,6 +294,8 @@ def _rows(path: Path) -> dict[str, list[str]]:
         names = [name.strip() for name in names]
         if len(set(names)) < len(names) or not names:
             raise ValueError(f"its columns must have different names: {names}")
+        if names.count("") == 1:  # the row numbers that pandas writes
+            names[names.index("")] = "index"
         rows = pyarrow.csv.read_csv(
             io.BytesIO(text.encode()),
             pyarrow.csv.ReadOptions(column_names=names, skip_rows=1),
@@ -269,8 +309,6 @@ def _rows(path: Path) -> dict[str, list[str]]:
             f"data must be a CSV file with a header; {path} isn't: "
             f"{' '.join(str(error).split())}"
         ) from None
-    if not rows.num_rows:
-        raise ValueError(f"data must hold boxes; {path} has a header and no row")
     columns = dict(zip(names, (column.to_pylist() for column in rows), strict=True))
     return {
         name: values if name.lower() in _IMAGE else [value.strip() for value in values]
@@ -286,8 +324,7 @@ def has_boxes(path: Path) -> bool:
     except OSError:
         return False
     names = {name.strip().strip('"') for name in re.split("[,;\t]", first)}
-    kind, _ = _box_columns(dict.fromkeys(names, ""))
-    return bool(kind) and bool(names & set(_IMAGE))
+    return any(map(_LIKE_A_BOX.fullmatch, names)) and bool(names & set(_IMAGE))
 
 
 def write(

@@ -23,7 +23,7 @@ import pyarrow as pa
 from PIL import Image
 
 from artifacts.progress import Progress
-from data.crop_table import CropTable
+from data.crop_table import CropTable, plain_name
 from data.images import (
     STRETCHED,
     CropWindow,
@@ -66,6 +66,7 @@ class Selection:
     window: CropWindow = STRETCHED
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "class_name", plain_name(self.class_name))
         if not len(self.rows):
             raise ValueError(
                 "selection must hold at least one crop; no crop is marked as relevant "
@@ -110,6 +111,13 @@ class Selection:
         return names
 
 
+def _is_safe(letter: str) -> bool:
+    """Letters, the marks that belong to them (vowels of Indic scripts), digits, and
+    what joins them in Persian and Indic words.
+    """
+    return letter in "._-\u200c\u200d" or unicodedata.category(letter)[0] in "LMN"
+
+
 def safe_name(text: str, most: int = LONGEST_FILE) -> str:
     """A file name from any text, in any script: letters, digits, dot, hyphen and
     underscore; never hidden, empty, a path, a device of Windows, or too long. Its
@@ -120,8 +128,8 @@ def safe_name(text: str, most: int = LONGEST_FILE) -> str:
         most: bytes of the name, in UTF-8.
     """
     composed = unicodedata.normalize("NFC", text)
-    name = re.sub(r"[^\w.-]+", "_", composed.encode(errors="replace").decode())
-    name = name.strip("._") or "unnamed"
+    name = "".join(letter if _is_safe(letter) else "_" for letter in composed)
+    name = re.sub("__+", "_", name).strip("._") or "unnamed"
     stem, dot, ending = name.rpartition(".")
     if not stem or len(ending) > _LONGEST_ENDING:
         stem, dot, ending = name, "", ""

@@ -16,6 +16,7 @@ import yaml
 from artifacts.files import read_text
 from artifacts.progress import Progress
 from data.boxes import MOST_MISFITS
+from data.crop_table import plain_name
 from data.files import is_plain, subfolders, visible_files
 from data.formats.base import (
     SPLITS,
@@ -24,7 +25,6 @@ from data.formats.base import (
     SourceOptions,
     split_named,
 )
-from data.formats.build import plain_name
 from data.formats.writing import (
     Selection,
     distinct_file_names,
