@@ -394,7 +394,7 @@ def test_a_csv_of_classes_is_of_whole_images(tmp_path):
     assert table.column("label_name").tolist() == ["beet", "weed"] * 2
 
 
-@pytest.mark.parametrize("columns", ["x0,y0,w,h", "bbox,a,b,c", "xmin,ymin,dx,dy"])
+@pytest.mark.parametrize("columns", ["x0,y0,w,h", "polygon,a,b,c", "xmin,ymin,dx,dy"])
 def test_boxes_under_other_names_do_not_make_whole_images(tmp_path, columns):
     picture(tmp_path / "a.png")
     row = "a.png,1,2,30,40,beet"
@@ -544,9 +544,18 @@ def test_an_image_is_found_through_links(tmp_path):
 
 def test_width_and_height_that_are_exchanged_do_no_harm(tmp_path):
     """DLR-RM/BlenderProc#106, widerface-coco-convertor#1, detectron2#1861."""
-    table, report = read(coco(tmp_path, width=100, height=200))
-    assert boxes(table) == {BOX}
+
+    def wide(content):  # beyond the stated width, which proves it wrong
+        content["annotations"][0]["bbox"] = [140, 30, 50, 30]
+
+    table, report = read(coco(tmp_path, wide, width=100, height=200))
+    assert boxes(table) == {BOX, (140, 30, 190, 60)}
     assert any("exchanged" in what for what in report.counts)
+    # Boxes that fit both ways prove nothing: the photos may have been turned since.
+    path = coco(tmp_path, width=100, height=200)
+    with pytest.raises(ValueError, match=r'exchanged.*"box_size": "200x100"'):
+        read(path)
+    assert boxes(read(path, box_size="200x100")[0]) == {BOX}
 
 
 def test_exif_is_blamed_where_it_is_to_blame(tmp_path):
@@ -555,7 +564,7 @@ def test_exif_is_blamed_where_it_is_to_blame(tmp_path):
     exif[0x0112] = 6
     for number in range(6):
         picture(tmp_path / f"{number}.png", number, exif=exif)
-    with pytest.raises(ValueError, match="turned by its EXIF orientation"):
+    with pytest.raises(ValueError, match="turned by its EXIF.*take the tag away"):
         read(path)
 
 

@@ -157,11 +157,14 @@ def joined(
     parts: list[Annotations] = []
     problem = f"data must hold annotation files; {str(root)!r} has none"
     for file in files:
+        before = report.seen - report.dropped
         try:
             parts.append(read(file))
         except NoImagesError as error:
             problem = str(error)
             report.count("annotation files without images, left out")
+            lost = report.seen - report.dropped - before
+            report.drop("rows of annotation files without images", lost)
     if not parts:
         raise ValueError(problem)
     first = parts[0]

@@ -165,7 +165,8 @@ def _odd_ones(
         return odd
     exchanged = all(stated[image] == real[image][::-1] for image in odd)
     turned = [image for image in odd if facts[image].turned]
-    if exchanged and not turned and _fit(found, real) >= _FIT:
+    fits_real = _fit(found, real) >= _FIT
+    if exchanged and not turned and fits_real and _fit(found, stated) < 1:
         report.count(
             "images whose width and height are exchanged in the source; their boxes "
             "fit them as they are",
@@ -179,11 +180,23 @@ def _odd_ones(
     )
     if exchanged and turned:
         raise ValueError(
-            f"{message}. Boxes must be in the upright image: turn the files, or take "
-            "their orientation tag away, so that they are as they were drawn on"
+            f"{message}. The boxes were drawn on the files without their orientation "
+            "tag: take the tag away from them, so that they are as they were"
+        )
+    if exchanged and not fits_real:
+        raise ValueError(
+            f"{message}: width and height are exchanged, and the boxes don't fit the "
+            "images as they are. Were the images turned since?"
         )
     if exchanged:
-        raise ValueError(f"{message}: width and height are exchanged")
+        sizes = {f"{width}x{height}" for width, height in real.values()}
+        advice = "write their sizes into the file"
+        if len(sizes) == 1:
+            advice = f'say so: --config=\'{{"box_size": "{sizes.pop()}"}}\''
+        raise ValueError(
+            f"{message}: width and height are exchanged there, or the images were "
+            f"turned since. If the boxes belong to the images as they are, {advice}"
+        )
     common = Counter(stated.values()).most_common(1)[0][0]
     if set(stated.values()) == {common} and _fit(found, stated) >= _FIT:
         raise ValueError(

@@ -180,8 +180,7 @@ def _content(path: Path, report: Report) -> _Content:
             key: _Image(
                 plain_path(item["file_name"]),
                 (_pixels(item.get("width")), _pixels(item.get("height"))),
-                split_named(str(item.get("split") or ""))
-                or str(item.get("split") or ""),
+                _split(item.get("split")),
             )
             for key, item in by_id(content["images"], "images", "file_name").items()
         }
@@ -211,6 +210,10 @@ def _content(path: Path, report: Report) -> _Content:
         ) from None
     report.drop("annotations without a box", len(every) - len(boxes))
     return _Content(images, categories, boxes, root)
+
+
+def _split(stated: object) -> str:
+    return split_named(str(stated or "")) or str(stated or "").strip()
 
 
 def _pixels(value: object) -> int:
