@@ -228,6 +228,16 @@ def inspect_images(
     return found
 
 
+def whole_pixels(corners: np.ndarray) -> np.ndarray:
+    """The pixels that boxes touch, [N, 4] float64; zeros for those that aren't
+    finite.
+    """
+    low = np.floor(corners[:, :2] + _WHOLE)
+    high = np.ceil(corners[:, 2:] - _WHOLE)
+    finite = np.isfinite(corners).all(axis=1, keepdims=True)
+    return np.where(finite, np.concatenate([low, high], axis=1), 0)
+
+
 def table_of_boxes(
     root: Path,
     corners: np.ndarray,
@@ -254,14 +264,7 @@ def table_of_boxes(
     images = list(columns["image"])
     size = sizes_of(images, sizes)
     limits = np.tile(size, 2)
-    whole = np.where(
-        np.isfinite(corners).all(axis=1, keepdims=True),
-        np.concatenate(
-            [np.floor(corners[:, :2] + _WHOLE), np.ceil(corners[:, 2:] - _WHOLE)],
-            axis=1,
-        ),
-        0,
-    )
+    whole = whole_pixels(corners)
     clipped = np.clip(whole, 0, limits).astype(np.int64)
     good = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
     report.drop("boxes without area or outside of their image", int((~good).sum()))

@@ -14,19 +14,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 
 from artifacts.files import read_text
-from data.boxes import plain_path
+from data.boxes import plain_path, whole_pixels
 from data.coco_ids import by_id, plain_id
-from data.crop_table import CropTable
+from data.crop_table import SIDES, CropTable, plain_name
+from data.formats.csv import read_columns
 
 _log = logging.getLogger(__name__)
 PREDICTED, SCORE = "predicted", "predicted_score"
 # Intersection over union from which a predicted box is taken for a crop's.
 OVERLAP = 0.5
 _NAMES = ("predicted", "prediction", "predicted_label", "pred", "label", "class")
-_TEXTS = ("crop_id", "image", *_NAMES)
 _SCORES = ("predicted_score", "score", "confidence", "probability")
 
 
@@ -92,80 +91,66 @@ def confusions(table: CropTable) -> list[tuple[str, str, int]]:
 
 def _from_csv(table: CropTable, path: Path) -> dict[int, tuple[str, float | None]]:
     try:
-        header = read_text(path).split("\n", 1)[0]
-        texts = {
-            name.strip().strip('"'): pa.string()
-            for name in header.split(",")
-            if name.strip().strip('"').lower() in _TEXTS
-        }
-        # Only what is empty is missing: a class may be called NA.
-        convert = pyarrow.csv.ConvertOptions(
-            column_types=texts, null_values=[""], strings_can_be_null=True
-        )
-        stated = pyarrow.csv.read_csv(path, convert_options=convert)
-    except pa.ArrowInvalid as error:
+        stated = read_columns(path)
+    except ValueError as error:
         raise ValueError(
-            f"predictions must be a CSV file with a header; {str(path)!r} isn't: "
-            f"{error}"
+            f"predictions must be a CSV file with a header: {error}"
         ) from None
-    columns = {
-        name.strip().lower(): stated.column(name).to_pylist()
-        for name in stated.column_names
-    }
+    columns = {name.strip().lower(): values for name, values in stated.items()}
     name = next((name for name in _NAMES if name in columns), None)
     if name is None or not ({"crop_id", "image"} & set(columns)):
         raise ValueError(
             "predictions must have the columns crop_id (or image) and predicted; "
-            f"{str(path)!r} has {', '.join(stated.column_names)}"
+            f"{str(path)!r} has {', '.join(stated)}"
         )
-    score = next(
-        (columns[found] for found in _SCORES if found in columns), [None] * len(stated)
+    count = len(columns[name])
+    texts = next(
+        (columns[found] for found in _SCORES if found in columns), [""] * count
     )
+    scores = [_score(text, path) for text in texts]
+    rows: dict[int, tuple[str, float | None]] = {}
     places = _places(table, columns, str(path))
-    wrong = next(
-        (
-            value
-            for value in score
-            if value is not None and not isinstance(value, (int, float))
-        ),
-        None,
-    )
-    if wrong is not None:
+    for place, value, sure in zip(places, columns[name], scores, strict=True):
+        if place is None or not value:
+            continue
+        known = rows.get(place)
+        if known is None or (sure or 0.0) > (known[1] or 0.0):  # the surer of two
+            rows[place] = (plain_name(value), sure)
+    lost = places.count(None)
+    if lost and rows:
+        _log.warning("%d of %d predictions are on no crop of this set", lost, count)
+    return rows
+
+
+def _score(text: str, path: Path) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
         raise ValueError(
-            f"predictions must have numbers as scores; {str(path)!r} has {wrong!r}"
-        )
-    values = zip(places, columns[name], score, strict=True)
-    return {
-        place: (str(value), None if sure is None else float(sure))
-        for place, value, sure in values
-        if place is not None and value
-    }
+            f"predictions must have numbers as scores; {str(path)!r} has {text!r}"
+        ) from None
 
 
 def _places(
-    table: CropTable, columns: Mapping[str, Sequence[Any]], path: str
+    table: CropTable, columns: Mapping[str, Sequence[str]], path: str
 ) -> list[int | None]:
     """The row of each prediction, None where the set has no such crop."""
     if "crop_id" in columns:
-        row_of = {crop_id: row for row, crop_id in enumerate(table.ids)}
-        return [row_of.get(crop_id) for crop_id in columns["crop_id"]]
-    images = [plain_path(image) for image in columns["image"]]
-    if all(side in columns for side in ("left", "top", "right", "bottom")):
-        boxes = list(
-            zip(
-                *(columns[side] for side in ("left", "top", "right", "bottom")),
-                strict=True,
-            )
-        )
+        return [table.row_of(crop_id.strip()) for crop_id in columns["crop_id"]]
+    images = [plain_path(image.strip()) for image in columns["image"]]
+    if all(side in columns for side in SIDES):
         of_box = {
             (image, *box): row
             for row, (image, box) in enumerate(
                 zip(table.column("image"), table.boxes.tolist(), strict=True)
             )
         }
+        sides = [columns[side] for side in SIDES]
+        boxes = [_whole_box(box, path) for box in zip(*sides, strict=True)]
+        found = zip(images, boxes, strict=True)
         return [
-            of_box.get((image, *(round(value) for value in box)))
-            for image, box in zip(images, boxes, strict=True)
+            next((of_box[image, *box] for box in few if (image, *box) in of_box), None)
+            for image, few in found
         ]
     counts = Counter(table.column("image"))
     crowded = next((image for image in images if counts[image] > 1), None)
@@ -176,6 +161,24 @@ def _places(
         )
     of_image = {image: row for row, image in enumerate(table.column("image"))}
     return [of_image.get(image) for image in images]
+
+
+def _whole_box(box: Sequence[str], path: str) -> list[tuple[int, ...]]:
+    """A box in whole pixels: as a crop's is made of it, and rounded; nothing where it
+    is empty.
+    """
+    if not all(box):
+        return []
+    try:
+        corners = np.array([[float(side) for side in box]])
+    except ValueError:
+        raise ValueError(
+            f"predictions must have numbers as boxes; {path!r} has {', '.join(box)}"
+        ) from None
+    if not np.isfinite(corners).all():
+        return []
+    found = (whole_pixels(corners)[0], corners[0].round())
+    return [tuple(int(side) for side in one) for one in found]
 
 
 @dataclass(frozen=True)
@@ -200,11 +203,18 @@ def _from_coco(table: CropTable, path: Path) -> dict[int, tuple[str, float | Non
     try:
         content = json.loads(read_text(path))
         listed = content["annotations"] if isinstance(content, dict) else content
-        results = [_result(item) for item in listed]
+        every = [_result(item) for item in listed]
+        results = [one for one in every if np.isfinite(one.box).all()]
         if isinstance(content, dict) and "images" in content:
             stated = _ids_of(content)
         else:
             stated = _beside(path, {one.image for one in results})
+            numbered = all(isinstance(item["image_id"], int | float) for item in listed)
+            if not stated.files and results and numbered:
+                raise ValueError(
+                    "its image_id are numbers, which say nothing without the COCO file "
+                    "(images, categories) they belong to; put it beside"
+                )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(
@@ -214,8 +224,8 @@ def _from_coco(table: CropTable, path: Path) -> dict[int, tuple[str, float | Non
     names = stated.names or _category_names(table)
     called = {one.image: stated.files.get(one.image, one.image) for one in results}
     # All that the file lists count: a name that two of them share tells nothing.
-    every = {*stated.files.values(), *called.values()}
-    image_of = same_images(table.column("image"), every)
+    files = {*stated.files.values(), *called.values()}
+    image_of = same_images(table.column("image"), files)
     by_image: dict[str, list[_Result]] = {}
     for one in results:
         image = image_of.get(called[one.image])
@@ -319,7 +329,7 @@ def _ids_of(content: Mapping[str, Any]) -> _Stated:
     categories = by_id(content["categories"], "categories", "name")
     return _Stated(
         {key: plain_path(item["file_name"]) for key, item in images.items()},
-        {key: str(item["name"]) for key, item in categories.items()},
+        {key: plain_name(str(item["name"])) for key, item in categories.items()},
     )
 
 
@@ -353,11 +363,6 @@ def _beside(path: Path, image_ids: set[str]) -> _Stated:
         )
     if found:
         return next(iter(found.values()))
-    if any(name.isdigit() for name in image_ids):
-        raise ValueError(
-            "its image_id are numbers, which say nothing without the COCO file "
-            "(images, categories) they belong to; put it beside"
-        )
     return _Stated({}, {})
 
 

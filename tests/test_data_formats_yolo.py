@@ -27,7 +27,7 @@ def make(root, labels, layout="{split}/images/{name}.jpg"):
 )
 def test_both_usual_layouts(tmp_path, layout):
     root = make(tmp_path, {("train", "a"): BEET + OAT, ("val", "b"): BEET}, layout)
-    (root / "data.yaml").write_text("train: x\nnames:\n  0: beet\n  1: oat\n")
+    (root / "data.yaml").write_text("names:\n  0: beet\n  1: oat\n")
     table, report = read_yolo(root)
     assert table.boxes.tolist() == [[0, 0, 20, 40], [40, 24, 60, 56], [40, 24, 60, 56]]
     assert table.column("label_name").tolist() == ["oat", "beet", "beet"]

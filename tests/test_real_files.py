@@ -564,7 +564,7 @@ def test_exif_is_blamed_where_it_is_to_blame(tmp_path):
     exif[0x0112] = 6
     for number in range(6):
         picture(tmp_path / f"{number}.png", number, exif=exif)
-    with pytest.raises(ValueError, match="turned by its EXIF.*take the tag away"):
+    with pytest.raises(ValueError, match=r"turned by its EXIF.*take the tag away"):
         read(path)
 
 
@@ -728,3 +728,235 @@ def test_a_name_that_is_not_utf8_is_left_out_of_every_source(tmp_path):
     table, report = read(tmp_path / "photos")
     assert len(table) == 2
     assert [item.image for item in report.skipped] == [r"r\udcfcbe.png"]
+
+
+# What people who tried to break it found
+
+
+def csv_of(root, header, rows):
+    for number in range(len(rows)):
+        picture(root / f"{number}.png", number)
+    lines = [header, *(f"{number}.png,{row}" for number, row in enumerate(rows))]
+    return text(root / "boxes.csv", "\n".join(lines))
+
+
+def test_the_row_numbers_of_pandas_are_no_class_and_no_split(tmp_path):
+    picture(tmp_path / "a.png")
+    content = ",image,left,top,right,bottom\n0,a.png,40,30,80,60\n1,a.png,1,2,30,40\n"
+    table, _ = read(text(tmp_path / "boxes.csv", content))
+    assert set(table.column("label_name")) == set(table.column("split")) == {""}
+
+
+@pytest.mark.parametrize(
+    ("columns", "row"),
+    [
+        ("x_min,y_min,width,height", "40,30,40,30"),
+        ("xtl,ytl,xbr,ybr", "40,30,80,60"),
+        ("x0,y0,x1,y1", "40,30,80,60"),
+        ("bbox_x,bbox_y,bbox_width,bbox_height", "40,30,40,30"),
+        ("xmin,ymin,w,h", "40,30,40,30"),
+        ("x_center,y_center,w,h", "60,45,40,30"),
+        ("minx,miny,maxx,maxy", "40,30,80,60"),
+        ("bbox", '"[40, 30, 40.0, 30]"'),
+        ("x,y,w,h,width,height", "40,30,40,30,200,100"),
+        ("width,height,x,y,w,h", "200,100,40,30,40,30"),
+    ],
+)
+def test_boxes_have_many_names(tmp_path, columns, row):
+    path = csv_of(tmp_path, f"image,{columns},label", [f"{row},beet"] * 3)
+    table, _ = read(path)
+    assert boxes(table) == {BOX}
+    assert table.classes == ["beet"]
+
+
+def test_columns_that_differ_by_capitals_are_two(tmp_path):
+    path = csv_of(tmp_path, "image,left,top,right,bottom,Note,note", ["1,2,9,9,p,q"])
+    table, _ = read(path)
+    assert table.column("Note").tolist() == ["p"]
+    assert table.column("note_2").tolist() == ["q"]
+
+
+def test_a_stray_photo_of_the_same_name_draws_no_boxes(tmp_path):
+    picture(tmp_path / "0.png")
+    for split in ("train2017", "val2017"):
+        path = coco(tmp_path / split)
+        target = tmp_path / f"annotations/instances_{split}.json"
+        text(target, path.read_text())
+        path.unlink()
+    table, _ = read(tmp_path)
+    assert sorted(table.column("split")) == ["train"] * 6 + ["validation"] * 6
+    folders = {image.split("/")[0] for image in table.column("image")}
+    assert folders == {"train2017", "val2017"}
+
+
+def test_images_of_two_splits_under_one_name_are_refused(tmp_path):
+    for split in ("train", "val"):
+        path = coco(tmp_path / "pictures")
+        text(tmp_path / f"annotations/instances_{split}.json", path.read_text())
+        path.unlink()
+    with pytest.raises(ValueError, match="of one split; annotation files of train and"):
+        read(tmp_path, images=str(tmp_path / "pictures"))
+
+
+def test_a_category_above_all_others_renames_none(tmp_path):
+    def above(content):
+        content["categories"].insert(0, {"id": 0, "name": "beet"})
+
+    assert read(coco(tmp_path, above))[0].classes == ["beet"]
+
+
+def test_a_split_without_images_costs_the_others_nothing(tmp_path):
+    for split in ("train", "test"):
+        path = coco(tmp_path / split)
+        path.rename(tmp_path / split / "_annotations.coco.json")
+    for number in range(6):
+        (tmp_path / f"test/{number}.png").unlink()
+    table, report = read(tmp_path)
+    assert len(table) == 6
+    assert report.counts["annotation files without images, left out"] == 1
+
+
+def test_a_corner_at_the_border_is_no_visibility(tmp_path):
+    rows = ["0.2 0.3 0.4 0.3 0.4 0.6 0.3 0.7 0.2 0.6"] * 3
+    rows.append("0.8 0.1 0.8 0.3 1 0.3 1 0.1")
+    table, _ = read(yolo(tmp_path, rows))
+    assert (160, 10, 200, 30) in boxes(table)
+
+
+def test_tracks_whose_number_is_one(tmp_path):
+    assert boxes(read(yolo(tmp_path, [f"{ROW} 0.9 1"] * 4))[0]) == {BOX}
+
+
+def test_two_yolo_sets_are_not_one(tmp_path):
+    yolo(tmp_path / "a", [ROW], "names: [beet, weed]\n")
+    yolo(tmp_path / "b", [ROW], "names: [car, person]\n")
+    with pytest.raises(ValueError, match=r"must be one data set; .* holds several"):
+        read(tmp_path)
+
+
+def test_paths_of_another_machine_lead_to_the_same_folders(tmp_path):
+    data = yolo(tmp_path, [ROW] * 2)
+    for place in ("C:\\sets\\beets\\images", "/home/somebody/beets/images"):
+        text(data / "data.yaml", f"train: {place}\nnames: [beet]\n")
+        assert set(read(data)[0].column("split")) == {"train"}
+    text(data / "data.yaml", "train: nowhere\nnames: [beet]\n")
+    _, report = read(data)
+    assert report.counts["paths of data.yaml that lead nowhere (train)"] == 1
+
+
+def test_a_copied_annotation_is_of_its_own_image(tmp_path):
+    voc(tmp_path / "voc", "", "", count=1)
+    picture(tmp_path / "voc/f0_flip.jpg")
+    content = (tmp_path / "voc/f0.xml").read_text()
+    text(tmp_path / "voc/f0_flip.xml", content)  # it still names f0.jpg
+    table, _ = read(tmp_path / "voc")
+    assert sorted(set(table.column("image"))) == ["f0.jpg", "f0_flip.jpg"]
+
+
+def test_voc_of_two_cameras(tmp_path):
+    for camera in ("cam1", "cam2"):
+        voc(tmp_path, f"Annotations/{camera}", f"JPEGImages/{camera}", count=2)
+    text(tmp_path / "ImageSets/Main/train.txt", "cam1/f0\nf1.jpg\n")
+    table, _ = read(tmp_path)
+    assert len(table) == 8
+    pairs = zip(table.column("image"), table.column("split"), strict=True)
+    assert ("JPEGImages/cam1/f0.jpg", "train") in set(pairs)
+
+
+def test_a_set_that_is_saved_again_has_its_new_pictures(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    shown = []
+    for color in ("red", "blue"):
+        Image.new("RGB", SIZE, color).save(tmp_path / f"{color}.png")
+        columns = {"image": [str(tmp_path / f"{color}.png")], "fine_label": [0]}
+        part = datasets.Dataset.from_dict(columns).cast_column(
+            "image", datasets.Image()
+        )
+        kind = datasets.ClassLabel(names=[color])
+        part.cast_column("fine_label", kind).save_to_disk(tmp_path / "set")
+        table, _ = read(tmp_path / "set")
+        shown.append((table.classes, read_image(table.path(0)).getpixel((0, 0))))
+    assert shown == [(["red"], (255, 0, 0)), (["blue"], (0, 0, 255))]
+
+
+def test_no_two_crops_have_one_id(tmp_path):
+    for name in (
+        "images/zeta/a.png",
+        "zeta/a.png",
+        "Ru\u0308be/a.png",
+        "R\u00fcbe/a.png",
+    ):
+        picture(tmp_path / name)
+    table, _ = read(tmp_path, format="folder")
+    assert len(set(table.ids)) == len(table) == 4
+
+
+def test_uncompressed_gray_tiffs_are_turned_right(tmp_path):
+    values = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(values).save(tmp_path / "a.tif", exif=exif)
+    shown = np.asarray(read_image(tmp_path / "a.tif"))[..., 0]
+    np.testing.assert_array_equal(shown, np.rot90(values, -1))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("labelTxt/{}.txt", "10 10 50 10 50 50 10 50 plane 0"),
+        ("ann/{}.png.json", '{"objects": []}'),
+        ("via.json", '{"0.png123": {"filename": "0.png", "regions": []}}'),
+        ("_annotations.txt", "0.png 10,20,30,40,1\n"),
+        ("metadata.jsonl", '{"file_name": "0.png", "objects": {}}\n'),
+        ("_classes.csv", "filename,beet,weed\n0.png,1,0\n"),
+    ],
+)
+def test_what_other_tools_keep_beside_photos_is_named(tmp_path, name, content):
+    for number in range(3):
+        picture(tmp_path / f"images/{number}.png", number)
+        text(tmp_path / name.format(number), content)
+    with pytest.raises(
+        ValueError, match="a file about its images that isn't of a form"
+    ):
+        read(tmp_path)
+    assert len(read(tmp_path, format="folder")[0]) == 3
+
+
+def test_a_list_of_names_and_litter_stop_nothing(tmp_path):
+    for number in range(3):
+        picture(tmp_path / f"{number}.png", number)
+        picture(tmp_path / f"@eaDir/{number}.png/SYNOPHOTO_THUMB_XL.jpg")
+    text(tmp_path / "files.txt", "0.png\n1.png\n2.png\n")
+    text(tmp_path / "gps.csv", "image,latitude,longitude\n0.png,48.2,16.4\n")
+    assert len(read(tmp_path)[0]) == 3
+
+
+def test_names_of_a_mac_are_the_same_names(tmp_path):
+    picture(tmp_path / "Ru\u0308be 1.png")
+    row = "R\u00fcbe 1.png,40,30,80,60,beet"
+    path = text(tmp_path / "b.csv", f"image,left,top,right,bottom,label\n{row}\n")
+    table, _ = read(path)
+    assert boxes(table) == {BOX}
+    assert len(table.find(str(tmp_path / "R\u00fcbe 1.png"))) == 1
+
+
+def test_predictions_as_people_write_them(tmp_path):
+    path = csv_of(
+        tmp_path, "image,left,top,right,bottom,label", ["10.6,10.6,30.4,30.4,beet"] * 2
+    )
+    table, _ = read(path)
+    rows = [
+        "image, left, top, right, bottom, predicted, score",
+        "0.png,10.6,10.6,30.4,30.4, weed ,0.9",
+        "0.png,10.6,10.6,30.4,30.4,beet,0.1",  # the surer one counts
+        "1.png,,,,,weed,0.5",
+        "9.png,1,1,2,2,weed,0.5",
+    ]
+    found = with_predictions(table, text(tmp_path / "p.csv", "\n".join(rows)))
+    assert found.column("predicted").tolist() == ["weed", ""]
+    results = [
+        {"image_id": name, "category_id": 0, "bbox": box, "score": 0.5}
+        for name, box in (("0", [10, 10, 21, 21]), ("0", [float("nan")] * 4))
+    ]
+    named = with_predictions(table, text(tmp_path / "r.json", json.dumps(results)))
+    assert named.column("predicted").tolist() == ["beet", ""]

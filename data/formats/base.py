@@ -50,7 +50,8 @@ class SourceOptions:
             `data.boxes.CONVENTIONS`.
         box_size: "WIDTHxHEIGHT" of the images that boxes were drawn on, where the files
             have another size (coco, csv).
-        images: folder of the images, where it can't be told from the path (coco, csv).
+        images: folder of the images, where it can't be told from the path (coco, csv,
+            parquet).
         crowds: with coco, whether annotations with iscrowd = 1 are read as objects.
     """
 

@@ -5,8 +5,11 @@ conventions are checked, and what is dropped is counted.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,7 @@ from data.boxes import (
     to_corners,
 )
 from data.crop_table import UNLABELLED, CropTable, plain_name
+from data.files import is_plain
 from data.formats.base import Annotations
 from data.images import ImageFacts
 from data.report import Report
@@ -51,6 +55,7 @@ def build_table(
             images of another size than the source states.
     """
     report.seen = report.seen or report.dropped + len(found.images)
+    found = _with_letters_as_on_disk(found)
     drawn_on = _parse_size(box_size)
     distinct = list(dict.fromkeys(found.images))
     facts = inspect_images(found.root, distinct, report, progress)
@@ -75,6 +80,36 @@ def build_table(
     if found.derive:
         columns |= found.derive(columns["image"], corners, sizes)
     return table_of_boxes(found.root, corners, columns, sizes, report)
+
+
+def _with_letters_as_on_disk(found: Annotations) -> Annotations:
+    """The same, with images called as their files are: archives of some systems keep
+    accents apart from their letters.
+    """
+    other: dict[str, str] = {}
+    for image in set(found.images):
+        if image.isascii() or not is_plain(image) or _is_there(found.root / image):
+            continue
+        for form in ("NFC", "NFD"):
+            name = unicodedata.normalize(form, image)
+            if _is_there(found.root / name):
+                other[image] = name
+    if not other:
+        return found
+    return replace(
+        found,
+        images=[other.get(image, image) for image in found.images],
+        stated_sizes={
+            other.get(image, image): size for image, size in found.stated_sizes.items()
+        },
+    )
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _corners(

@@ -316,15 +316,26 @@ def read_columns(path: Path) -> dict[str, list[str]]:
     }
 
 
-def has_boxes(path: Path) -> bool:
-    """Whether a CSV's header names images and boxes."""
+def _header(path: Path) -> set[str]:
+    """Names of a CSV's columns, in small letters; none where it can't be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             first = file.readline(10_000).strip().lower()
     except OSError:
-        return False
-    names = {name.strip().strip('"') for name in re.split("[,;\t]", first)}
+        return set()
+    return {name.strip().strip('"') for name in re.split("[,;\t]", first)}
+
+
+def has_boxes(path: Path) -> bool:
+    """Whether a CSV's header names images and boxes."""
+    names = _header(path)
     return any(map(_LIKE_A_BOX.fullmatch, names)) and bool(names & set(_IMAGE))
+
+
+def has_classes(path: Path) -> bool:
+    """Whether a CSV's header names images and classes."""
+    names = _header(path)
+    return bool(names & set(_LABEL)) and bool(names & set(_IMAGE))
 
 
 def write(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,9 @@ class _Part:
         holder = features[self.objects] if self.objects else features
         inner = getattr(holder, "feature", holder)
         inner = inner[0] if isinstance(inner, list) else inner
-        self.label = next((key for key in _LABELS if key in inner), "")
+        known = [key for key in _LABELS if key in inner]
+        known += [key for key, kind in inner.items() if hasattr(kind, "names")]
+        self.label = known[0] if known else ""
         feature = inner[self.label] if self.label else None
         feature = getattr(feature, "feature", feature)
         self.names: Sequence[str] = getattr(feature, "names", ())
@@ -179,7 +182,9 @@ class _Part:
             content = content or b""
             heads = (end for head, end in _ENDINGS.items() if content.startswith(head))
             ending = next(heads, ".jpg")
-            image = (folder / f"{number:07d}{ending}").as_posix()
+            # By its content: a data set may be saved again in the same place.
+            digest = hashlib.sha256(content).hexdigest()[:12]
+            image = (folder / f"{number:07d}-{digest}{ending}").as_posix()
             if not (self.root / image).is_file():
                 with whole_file(self.root / image) as partial:
                     partial.write_bytes(content)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,9 @@ import numpy as np
 
 from artifacts.files import read_text
 from artifacts.progress import Progress
-from data.boxes import plain_path
-from data.files import is_plain, shown, subfolders, visible_files
-from data.formats.base import Annotations, Format, SourceOptions, split_named
-from data.images import EXTENSIONS
+from data.files import distinct_files, shown, subfolders, visible_files
+from data.formats.base import Annotations, Format, SourceOptions
+from data.formats.beside import ImagesBeside, split_of_folders
 from data.report import Report
 
 _AREAS = ("polygon", "rectangle", "circle", "mask")
@@ -60,19 +58,27 @@ def read(
     boxes: list[list[float]] = []
     groups: list[str] = []
     sizes: dict[str, tuple[int, int]] = {}
+    known = ImagesBeside(root)
     for path in progress(_json_files(root), unit="file", desc="reading LabelMe"):
         try:
             content = json.loads(read_text(path))
             shapes = content["shapes"]
-            stated = plain_path(content.get("imagePath") or path.stem)
+            stated = str(content.get("imagePath") or "")
             if not isinstance(shapes, list):
                 raise TypeError("shapes must be a list")
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            report.count("JSON files that aren't LabelMe's, left out")
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ) as error:
+            name = shown(str(path.relative_to(root)))
+            report.skip(name, f"not LabelMe's: {' '.join(str(error).split())}")
             continue
         report.seen += len(shapes)
         report.count("annotation files without a box", not shapes)
-        image = _image_of(path, stated, root)
+        image = known.find(path, stated)
         if image is None:
             report.skip(shown(str(path.relative_to(root))), "its image isn't there")
             report.drop("shapes on images that aren't there", len(shapes))
@@ -86,7 +92,8 @@ def read(
                 report.drop("shapes without an area, or damaged")
                 continue
             images.append(image)
-            names.append(str(shape.get("label") or ""))
+            label = shape.get("label")
+            names.append("" if label is None else str(label))
             boxes.append(box)
             group = shape.get("group_id")
             groups.append("" if group is None else str(group))
@@ -95,7 +102,7 @@ def read(
         source=str(root),
         images=images,
         names=names,
-        splits=[_split_of(image) for image in images],
+        splits=[split_of_folders(image) for image in images],
         boxes=np.array(boxes, np.float64).reshape(-1, 4),
         convention="xyxy",
         columns={"group_id": groups} if any(groups) else {},
@@ -105,34 +112,8 @@ def read(
 
 
 def _json_files(root: Path) -> list[Path]:
-    return sorted(
-        path for path in visible_files(root) if path.suffix.lower() == ".json"
-    )
-
-
-def _image_of(path: Path, stated: str, root: Path) -> str | None:
-    """The image that a file is about, by its path below the root: the one it names, or
-    the one beside it that is called alike; None where there is none.
-    """
-    if not is_plain(stated) or "\0" in stated:
-        return None
-    choices = [path.parent / stated, path.parent / Path(stated).name]
-    choices += sorted(
-        other
-        for other in path.parent.glob(f"{_escaped(path.stem)}.*")
-        if other.suffix.lower() in EXTENSIONS
-    )
-    for choice in choices:
-        try:
-            if choice.is_file():
-                return Path(os.path.relpath(choice, root)).as_posix()
-        except OSError:  # too long a name
-            continue
-    return None
-
-
-def _escaped(stem: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in stem)
+    every = sorted(visible_files(root))
+    return distinct_files(path for path in every if path.suffix.lower() == ".json")
 
 
 def _box(shape: Mapping[str, Any]) -> list[float] | None:
@@ -152,10 +133,6 @@ def _box(shape: Mapping[str, Any]) -> list[float] | None:
     if len(points) < 2:
         return None
     return [*points.min(axis=0).tolist(), *points.max(axis=0).tolist()]
-
-
-def _split_of(image: str) -> str:
-    return next(filter(None, map(split_named, Path(image).parts[:-1])), "")
 
 
 FORMAT = Format(

@@ -15,7 +15,7 @@ def read(
     data: str, options: SourceOptions, report: Report, progress: Progress
 ) -> CropTable:
     """Reads a crop table; it was checked when it was made."""
-    return CropTable.read(data)
+    return CropTable.read(data, options.images or None)
 
 
 def write(
@@ -34,5 +34,6 @@ FORMAT = Format(
     write=write,
     reads=("file",),
     detect=is_file_with(".parquet"),
+    options=frozenset({"images"}),
     old_names=("table",),
 )

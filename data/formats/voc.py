@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from artifacts.progress import Progress
-from data.boxes import plain_path
-from data.files import shown, subfolders, visible_files
+from data.files import distinct_files, shown, subfolders, visible_files
 from data.formats.base import Annotations, Format, SourceOptions, split_named
-from data.images import EXTENSIONS
+from data.formats.beside import ANNOTATIONS, ImagesBeside, split_of_folders
 from data.report import Report
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -22,19 +21,22 @@ _SETS = ("train", "val", "test")
 
 
 def is_voc(root: Path) -> bool:
-    """Whether a folder has VOC's layout: Annotations/ with XML files, or XML files
-    beside images, at the top or one below.
+    """Whether a folder has VOC's layout: XML files in Annotations/, or beside images,
+    at the top or below.
     """
-    return root.is_dir() and any(
-        _has_annotations(folder) for folder in (root, *subfolders(root))
-    )
+    if not root.is_dir():
+        return False
+    folders = [root, *subfolders(root)]
+    below = [folder for folder in folders[1:] if folder.name.lower() in ANNOTATIONS]
+    folders += [inner for folder in below for inner in subfolders(folder)]
+    return any(_has_annotations(folder) for folder in folders)
 
 
 def _has_annotations(folder: Path) -> bool:
     for path in sorted(folder.glob("*.xml"))[:3]:
         try:
             with open(path, "rb") as file:
-                if b"<annotation" in file.read(2000):
+                if re.search(rb"<annotation[\s>]", file.read(2000)):
                     return True
         except OSError:
             continue
@@ -58,7 +60,7 @@ def read(
         ValueError: no XML file with an object on an image that is there.
     """
     root = Path(data)
-    known = _images_by_name(root)
+    known = ImagesBeside(root, ["segmentation"])
     images: list[str] = []
     names: list[str] = []
     boxes: list[list[float]] = []
@@ -73,7 +75,7 @@ def read(
         objects = [item for item in tree if item.tag == "object"]
         report.count("annotation files without a box", not objects)
         report.seen += len(objects)
-        image = _image_of(tree, path, root, known)
+        image = known.find(path, (tree.findtext("filename") or "").strip())
         if image is None:
             report.skip(shown(str(path.relative_to(root))), "its image isn't there")
             report.drop("boxes on images that aren't there", len(objects))
@@ -109,7 +111,8 @@ def read(
 
 
 def _xml_files(root: Path) -> list[Path]:
-    return sorted(path for path in visible_files(root) if path.suffix.lower() == ".xml")
+    every = sorted(visible_files(root))
+    return distinct_files(path for path in every if path.suffix.lower() == ".xml")
 
 
 def _number(element: ElementTree.Element | None) -> float:
@@ -119,45 +122,6 @@ def _number(element: ElementTree.Element | None) -> float:
         return float("nan")
 
 
-def _images_by_name(root: Path) -> dict[str, list[str]]:
-    """Stem of the file's name -> images, by their path below the root; without
-    masks.
-    """
-    known: dict[str, list[str]] = {}
-    for path in sorted(visible_files(root)):
-        folders = [part.lower() for part in path.relative_to(root).parts[:-1]]
-        is_mask = any(folder.startswith("segmentation") for folder in folders)
-        if path.suffix.lower() in EXTENSIONS and not is_mask:
-            image = path.relative_to(root).as_posix()
-            known.setdefault(path.stem, []).append(image)
-    return known
-
-
-def _image_of(
-    tree: ElementTree.Element, path: Path, root: Path, known: dict[str, list[str]]
-) -> str | None:
-    """The image that an XML file is about: the one it names, beside it or in
-    JPEGImages/, or the only one of that name; None where there is none.
-    """
-    stated = plain_path((tree.findtext("filename") or "").strip() or path.stem)
-    stem = Path(stated).stem if Path(stated).suffix.lower() in EXTENSIONS else stated
-    for name in (Path(stem).name, path.stem):
-        found = known.get(name, [])
-        near = [image for image in found if _belongs(root / image, path)]
-        for choice in (near, found):
-            if len(choice) == 1:
-                return choice[0]
-    return None
-
-
-def _belongs(image: Path, annotation: Path) -> bool:
-    """Whether both lie in one folder, or in two with the same parent."""
-    return image.parent == annotation.parent or (
-        image.parent.parent == annotation.parent.parent
-        and annotation.parent.name.lower() in ("annotations", "labels", "xml", "xmls")
-    )
-
-
 def _listed_splits(root: Path) -> dict[str, str]:
     """Name of an image without its ending -> split, of ImageSets/Main."""
     found: dict[str, str] = {}
@@ -165,15 +129,26 @@ def _listed_splits(root: Path) -> dict[str, str]:
         path = root / "ImageSets" / "Main" / f"{name}.txt"
         if path.is_file():
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-            for line in filter(str.strip, lines):
-                found.setdefault(line.split()[0], split_named(name))
+            for line in filter(None, map(str.strip, lines)):
+                for spelling in _spellings(line):
+                    found.setdefault(spelling, split_named(name))
     return found
 
 
+def _spellings(line: str) -> list[str]:
+    """What a line of a list may call an image: by its stem, with its ending, with its
+    folder, or followed by 1 or -1.
+    """
+    plain = re.sub(r"\s+-?[01]$", "", line)
+    names = [line, plain, Path(plain).name]
+    return [re.sub(r"\.(jpe?g|png)$", "", name, flags=re.I) for name in names]
+
+
 def _split_of(image: str, listed: dict[str, str]) -> str:
-    parts: Iterable[str] = Path(image).parts[:-1]
-    folders = next(filter(None, map(split_named, parts)), "")
-    return listed.get(Path(image).stem) or folders
+    path = PurePosixPath(image)
+    longer = [*path.parts[-2:-1], path.stem]
+    named = listed.get("/".join(longer)) or listed.get(path.stem)
+    return named or split_of_folders(image)
 
 
 FORMAT = Format(

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -71,7 +71,7 @@ def read(
     """
     path = Path(data)
     root = path if path.is_dir() else path.parent
-    config = _config(path)
+    config = _config(path, report)
     pairs = _pairs(root, config, path.is_dir(), report)
     images: list[str] = []
     rows: list[Row] = []
@@ -156,10 +156,10 @@ class _Config:
         return self.splits.get(image) or named
 
 
-def _config(path: Path) -> _Config:
+def _config(path: Path, report: Report) -> _Config:
     """What the data set's files say of it; of a folder the first .yaml with names."""
     if not path.is_dir():
-        return _read_config(path, _load_yaml(path))
+        return _read_config(path, _load_yaml(path), report)
     folders = (path, *subfolders(path))
     patterns = ("data.y*ml", "*.y*ml")
     every = [
@@ -168,10 +168,20 @@ def _config(path: Path) -> _Config:
         for pattern in patterns
         for file in sorted(folder.glob(pattern))
     ]
-    for file in dict.fromkeys(every):
-        content = _load_yaml(file)
-        if content.get("names"):
-            return _read_config(file, content)
+    stated = {file: _load_yaml(file) for file in dict.fromkeys(every)}
+    named = [file for file, content in stated.items() if content.get("names")]
+    if named:
+        others = {
+            file.parent
+            for file in named
+            if stated[file]["names"] != stated[named[0]]["names"]
+        }
+        if named[0].parent != path and others - {named[0].parent}:
+            raise ValueError(
+                f"data must be one data set; {str(path)!r} holds several, with classes "
+                f"of their own: {', '.join(str(file) for file in named[:3])}"
+            )
+        return _read_config(named[0], stated[named[0]], report)
     for folder in folders:
         for name in ("classes.txt", "obj.names"):
             if (folder / name).is_file():
@@ -191,7 +201,7 @@ def _load_yaml(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _read_config(path: Path, content: Mapping[str, Any]) -> _Config:
+def _read_config(path: Path, content: Mapping[str, Any], report: Report) -> _Config:
     """Raises ValueError where names or kpt_shape aren't what they must be."""
     names = content.get("names") or {}
     if isinstance(names, str):
@@ -208,47 +218,46 @@ def _read_config(path: Path, content: Mapping[str, Any]) -> _Config:
             f"as [how many, 2 or 3]; got names {names!r}, kpt_shape {shape!r}"
         ) from None
     return _Config(
-        named, keypoints, str(content.get("task", "")), _splits(path, content)
+        named, keypoints, str(content.get("task", "")), _splits(path, content, report)
     )
 
 
-def _splits(path: Path, content: Mapping[str, Any]) -> dict[str, str]:
+def _splits(path: Path, content: Mapping[str, Any], report: Report) -> dict[str, str]:
     """Image -> split, by what train, val and test name: folders or lists."""
     root = path.parent
-    base = root / str(content.get("path") or ".")
-    found: dict[str, str] = {}
-    listed: dict[str, set[str]] = {}
+    bases = (root / str(content.get("path") or "."), root)
+    targets: dict[Path, list[str]] = {}
     for key in _KEYS:
         stated = content.get(key) or ()
         for place in [stated] if isinstance(stated, str) else stated:
-            target = _existing(str(place), (base, root))
+            target = _existing(str(place), bases)
             if target is None:
-                continue
-            images = _images_at(target, root)
-            split = (split_named(target.stem) if target.is_file() else "") or SPLITS[
-                key
-            ]
-            listed.setdefault(split, set()).update(images)
-            for image in images:
-                found.setdefault(image, split)
-    every = list(listed.values())
-    if len(every) > 1 and all(images == every[0] for images in every):
-        return dict.fromkeys(found, "")  # all of them name the same: nothing is said
+                report.count(f"paths of {path.name} that lead nowhere ({key})")
+            else:
+                targets.setdefault(target, []).append(SPLITS[key])
+    found: dict[str, str] = {}
+    for target, splits in targets.items():
+        # What several keys name says nothing by them, but may by its own name.
+        split = splits[0] if len(set(splits)) == 1 else split_named(target.stem)
+        for image in _images_at(target, root):
+            report.count("images of several splits", found.get(image, split) != split)
+            found.setdefault(image, split)
     return found
 
 
 def _existing(place: str, bases: tuple[Path, ...]) -> Path | None:
-    """Where a path of data.yaml leads; Roboflow writes ../train/images for its own
-    train/images.
+    """Where a path of data.yaml leads. It may be of Windows, or of another machine,
+    where the same folders lay elsewhere; and Roboflow writes ../train/images for its
+    own train/images.
     """
+    parts = PurePosixPath(place.replace("\\", "/")).parts
     if not is_plain(place) or "\0" in place:
         return None
-    choices = [base / place for base in bases]
-    if place.startswith("../"):
-        choices += [base / place.removeprefix("../") for base in bases]
-    for choice in choices:
-        if choice.exists():
-            return Path(os.path.normpath(choice))
+    for first in range(len(parts)):
+        for base in bases:
+            choice = base.joinpath(*parts[first:])
+            if choice.exists():
+                return Path(os.path.normpath(choice))
     return None
 
 
@@ -266,8 +275,8 @@ def _images_at(target: Path, root: Path) -> list[str]:
 
 def _listed(name: str, target: Path, root: Path) -> Path:
     """An image of a list: below the list's folder where it lies there."""
-    beside = target.parent / name
-    return beside if name.startswith("./") or beside.is_file() else root / name
+    found = _existing(name, (target.parent, root))
+    return found if found is not None and found.is_file() else root / name
 
 
 # Images and their label files
@@ -302,7 +311,24 @@ def _pairs(
             f"its images; no image of {str(root)!r} has a label file (.txt)"
             + ("; labels/ holds pictures: masks aren't read" if masks else "")
         )
-    return {image: path for image, path in found.items() if path}
+    labeled = {image: path for image, path in found.items() if path}
+    return _without_links(root, labeled, config, report)
+
+
+def _without_links(
+    root: Path, pairs: dict[str, Path], config: _Config, report: Report
+) -> dict[str, Path]:
+    """The pairs without those that links lead to again; of several the one with a
+    split stays.
+    """
+    kept: dict[tuple[str, str], str] = {}
+    for image, label_file in pairs.items():
+        key = (os.path.realpath(root / image), os.path.realpath(label_file))
+        earlier = kept.setdefault(key, image)
+        if not config.split_of(earlier):
+            kept[key] = image
+    report.count("images that links lead to again", len(pairs) - len(kept))
+    return {image: pairs[image] for image in sorted(kept.values())}
 
 
 def _label_file(root: Path, image: str) -> Path | None:
@@ -314,11 +340,13 @@ def _label_file(root: Path, image: str) -> Path | None:
     stem = [Path(parts[-1]).stem + ".txt"]
     if "images" not in folders:
         return root.joinpath(*parts[:-1], *stem)
-    place = len(folders) - 1 - folders[::-1].index("images")
-    for name in ("labels", "Labels", "LABELS"):
-        path = root.joinpath(*parts[:place], name, *parts[place + 1 : -1], *stem)
-        if path.is_file():
-            return path
+    for place in range(len(folders) - 1, -1, -1):
+        if folders[place] != "images":
+            continue
+        for name in ("labels", "Labels", "LABELS"):
+            path = root.joinpath(*parts[:place], name, *parts[place + 1 : -1], *stem)
+            if path.is_file():
+                return path
     return None
 
 
@@ -359,6 +387,11 @@ def write(
         label = folder / "labels" / f"{Path(name).stem}.txt"
         label.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     report.count("boxes of no class", sum(not name for name in classes))
+    unknown = [split for split in splits.values() if split not in SPLITS.values()]
+    if any(splits.values()):
+        report.count(
+            "photos of no split that data.yaml can name: only in images/", len(unknown)
+        )
     content = {**_write_lists(folder, splits), "names": dict(enumerate(names))}
     (folder / "data.yaml").write_text(
         yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8"

@@ -89,7 +89,7 @@ def _kind(
     points = "points" if length % 2 == 0 else "scored points"
     if task in ("segment", "obb"):
         return points
-    if _have_visibility(values) or _are_tracks(values):
+    if is_only and (_have_visibility(values) or _are_tracks(values)):
         return "box"
     if is_only and _may_be_keypoints(values[:, : length - length % 2]):
         raise ValueError(
@@ -113,7 +113,7 @@ def _have_visibility(values: np.ndarray) -> bool:
         rest = rest[:, :-1]
     if rest.shape[1] % 3:
         return False
-    return bool(np.isin(rest[:, 2::3], (0, 1, 2)).all())
+    return bool(np.isin(rest[:, 2::3], (0, 1, 2)).all()) and _are_boxes(values)
 
 
 def _are_tracks(values: np.ndarray) -> bool:
@@ -122,7 +122,16 @@ def _are_tracks(values: np.ndarray) -> bool:
         return False
     score, track = values[:, 4], values[:, 5]
     is_number = (track == np.round(track)).all() and (track >= 0).all()
-    return bool(is_number and (track > 1).any() and (score >= 0).all())
+    # A corner at the border is 0 or 1 as well, but not in row after row.
+    is_count = (track > 1).any() or len(track) > 2
+    return bool(is_number and is_count and (score >= 0).all()) and _are_boxes(values)
+
+
+def _are_boxes(values: np.ndarray) -> bool:
+    """Whether the first four numbers may be a center and a size, all relative."""
+    center, half = values[:, 0:2], values[:, 2:4] / 2
+    low, high = (center - half).min(), (center + half).max()
+    return bool((half > 0).all() and low > -_ROOM and high < 1 + _ROOM)
 
 
 def _may_be_keypoints(values: np.ndarray) -> bool:
