@@ -144,7 +144,8 @@ def read_text(path: Path, strict: bool = True) -> str:
         )
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path} must be text in UTF-8: {error.reason} at byte {error.start}"
+            f"{path} must be text in UTF-8: {error.reason} at byte {error.start}. Save "
+            "it again in UTF-8 (in Excel: CSV UTF-8)"
         ) from None
 
 

@@ -66,6 +66,14 @@ def distinct_files(paths: Iterable[Path]) -> list[Path]:
     return list(found.values())
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that no file can have is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def is_plain(name: str) -> bool:
     """Whether a name is text that UTF-8 can hold; other bytes of a file's name come as
     lone surrogates, which no result file can hold.

@@ -9,7 +9,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from data.boxes import (
     to_corners,
 )
 from data.crop_table import UNLABELLED, CropTable, plain_name
-from data.files import is_plain
+from data.files import is_file, is_plain
 from data.formats.base import Annotations
 from data.images import ImageFacts
 from data.report import Report
@@ -88,11 +87,11 @@ def _with_letters_as_on_disk(found: Annotations) -> Annotations:
     """
     other: dict[str, str] = {}
     for image in set(found.images):
-        if image.isascii() or not is_plain(image) or _is_there(found.root / image):
+        if image.isascii() or not is_plain(image) or is_file(found.root / image):
             continue
         for form in ("NFC", "NFD"):
             name = unicodedata.normalize(form, image)
-            if _is_there(found.root / name):
+            if is_file(found.root / name):
                 other[image] = name
     if not other:
         return found
@@ -103,13 +102,6 @@ def _with_letters_as_on_disk(found: Annotations) -> Annotations:
             other.get(image, image): size for image, size in found.stated_sizes.items()
         },
     )
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
 
 
 def _corners(
@@ -272,7 +264,8 @@ def _nothing(found: Annotations, images: int, report: Report) -> str:
         )
     return (
         f"images must be given: none of the {images} images of {found.source} can be "
-        f"read below {found.root} ({reason}){counts}"
+        f"read below {found.root} ({reason}){counts}. Where they are is a setting of "
+        'csv, coco and parquet: --config=\'{"images": "<folder>"}\''
     )
 
 

@@ -16,7 +16,7 @@ from artifacts.progress import Progress
 from data.boxes import distinct_names, plain_path
 from data.coco_ids import by_id, plain_id
 from data.crop_table import plain_name
-from data.files import is_plain, subfolders
+from data.files import is_file, is_plain, subfolders
 from data.formats.base import (
     Annotations,
     Format,
@@ -261,7 +261,7 @@ def _images_root(
     elif stated:
         choices.insert(0, Path(stated))
     first = [name for name in names[:100] if is_plain(name)]
-    hits = [sum(_is_file(folder / name) for name in first) for folder in choices]
+    hits = [sum(is_file(folder / name) for name in first) for folder in choices]
     if max(hits, default=0):
         return choices[hits.index(max(hits))]
     if images_root and names:
@@ -272,13 +272,6 @@ def _images_root(
         f"{names[:1]}, lies in {tried}. The setting is "
         '--config=\'{"images": "<folder>"}\''
     )
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
 
 
 def write(

@@ -18,7 +18,7 @@ from artifacts.files import read_text, write_atomically
 from artifacts.progress import Progress
 from data.boxes import ADDED_COLUMNS, plain_path
 from data.crop_table import SCHEMA
-from data.files import subfolders
+from data.files import is_file, is_plain, subfolders
 from data.formats.base import (
     Annotations,
     Format,
@@ -137,7 +137,7 @@ def _read_file(path: Path, options: SourceOptions, report: Report) -> Annotation
         raise ValueError(
             f"data must have {wanted}; {path} has the columns {', '.join(rows)}"
         )
-    root = Path(options.images) if options.images else path.parent
+    root = Path(options.images) if options.images else _root(path, rows[image_column])
     images = [_image(value, root) for value in rows[image_column]]
     report.seen += len(images)
     named = [row for row, image in enumerate(images) if image]
@@ -158,6 +158,17 @@ def _read_file(path: Path, options: SourceOptions, report: Report) -> Annotation
         columns=_metadata(rows, by_name, {image_column, label_column, *box_columns}),
         stated_sizes=_stated_sizes(images, rows, by_name, set(box_columns)),
     )
+
+
+def _root(path: Path, names: list[str]) -> Path:
+    """The folder of the images: the file's own, or images/ beside or above it where
+    more of the first ones lie there.
+    """
+    above = (path.parent, path.parent.parent)
+    choices = [folder / part for folder in above for part in ("", "images")]
+    first = [plain_path(name.strip()) for name in names[:100] if is_plain(name)]
+    hits = [sum(is_file(folder / name) for name in first) for folder in choices]
+    return choices[hits.index(max(hits))]
 
 
 def _image(stated: str, root: Path) -> str:
