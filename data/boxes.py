@@ -105,6 +105,8 @@ def check_convention(
     sizes: np.ndarray,
     source: str,
     correctable: bool = True,
+    *,
+    is_size_known: bool = False,
 ) -> np.ndarray:
     """Corners of boxes that were stated to be in `convention`, refused as a whole where
     they can't be.
@@ -113,6 +115,7 @@ def check_convention(
         boxes, convention, sizes: see `to_corners`.
         source: file or folder, for the error.
         correctable: whether the user can state another convention.
+        is_size_known: whether the source states that the images have these sizes.
 
     Returns:
         [N, 4] float64, unclipped.
@@ -158,7 +161,12 @@ def check_convention(
             f'--config=\'{{"boxes": "{better[0]}"}}\'{doubt}'
         )
     reach = np.nanpercentile(corners[:, 2:] / sizes, 99)
-    if np.isfinite(reach) and reach > 1 and fits(corners / reach, sizes).mean() >= 0.9:
+    if (
+        not is_size_known
+        and np.isfinite(reach)
+        and reach > 1
+        and fits(corners / reach, sizes).mean() >= 0.9
+    ):
         raise ValueError(
             f"{message}. They fit once scaled by about {1 / reach:.2f}: they were "
             "drawn on larger images than these. Give the images at their full size, or "

@@ -347,7 +347,12 @@ class EmbeddingWriter:
             )
         valid = self.valid
         if not valid.any():
-            raise ValueError("none of the crops could be read; nothing to embed")
+            # Left there it would say so for ever, also once the images are back.
+            shutil.rmtree(self.partial)
+            raise ValueError(
+                f"none of the crops could be read below {self.table.root}; nothing to "
+                "embed"
+            )
         path = self.partial / EMBEDDINGS
         write_atomically(
             path, lambda file: self._join((int(valid.sum()), self.width), file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -72,6 +73,12 @@ def is_file(path: Path) -> bool:
         return path.is_file()
     except (OSError, ValueError):
         return False
+
+
+def is_file_by_letters(path: Path) -> bool:
+    """Whether there is such a file, however its letters are composed."""
+    forms = {unicodedata.normalize(form, str(path)) for form in ("NFC", "NFD")}
+    return is_file(path) or any(is_file(Path(form)) for form in forms)
 
 
 def is_plain(name: str) -> bool:

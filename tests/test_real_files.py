@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, features
 
 from data.boxes import MOST_MISFITS
+from data.embeddings import EmbeddingWriter
 from data.formats.base import SourceOptions
 from data.formats.registry import read_source
 from data.images import inspect_image, read_image
@@ -824,7 +825,11 @@ def test_a_corner_at_the_border_is_no_visibility(tmp_path):
 
 
 def test_tracks_whose_number_is_one(tmp_path):
-    assert boxes(read(yolo(tmp_path, [f"{ROW} 0.9 1"] * 4))[0]) == {BOX}
+    assert boxes(read(yolo(tmp_path / "a", [f"{ROW} 0.9 1"] * 4))[0]) == {BOX}
+    scored = [f"{ROW} 0.9 1", f"{ROW} 0.9"]
+    assert boxes(read(yolo(tmp_path / "b", scored))[0]) == {BOX}
+    with pytest.raises(ValueError, match='"task: segment" or "task: detect"'):
+        read(yolo(tmp_path / "c", [f"{ROW} 0.9 1"]))
 
 
 def test_two_yolo_sets_are_not_one(tmp_path):
@@ -860,7 +865,11 @@ def test_voc_of_two_cameras(tmp_path):
     table, _ = read(tmp_path)
     assert len(table) == 8
     pairs = zip(table.column("image"), table.column("split"), strict=True)
-    assert ("JPEGImages/cam1/f0.jpg", "train") in set(pairs)
+    assert {image for image, split in pairs if split} == {
+        "JPEGImages/cam1/f0.jpg",
+        "JPEGImages/cam1/f1.jpg",
+        "JPEGImages/cam2/f1.jpg",
+    }
 
 
 def test_a_set_that_is_saved_again_has_its_new_pictures(tmp_path):
@@ -906,6 +915,9 @@ def test_uncompressed_gray_tiffs_are_turned_right(tmp_path):
         ("labelTxt/{}.txt", "10 10 50 10 50 50 10 50 plane 0"),
         ("ann/{}.png.json", '{"objects": []}'),
         ("via.json", '{"0.png123": {"filename": "0.png", "regions": []}}'),
+        ("labels.json", '{"labels": {"0": [{"bounding_box": [0, 0, 1, 1]}]}}'),
+        ("bounding_boxes.txt", "1 60.0 27.0 325.0 304.0"),
+        ("{}.txt", "Car 0.00 0 -1.58 587.0 173.3 614.1 200.1"),
         ("_annotations.txt", "0.png 10,20,30,40,1\n"),
         ("metadata.jsonl", '{"file_name": "0.png", "objects": {}}\n'),
         ("_classes.csv", "filename,beet,weed\n0.png,1,0\n"),
@@ -928,7 +940,46 @@ def test_a_list_of_names_and_litter_stop_nothing(tmp_path):
         picture(tmp_path / f"@eaDir/{number}.png/SYNOPHOTO_THUMB_XL.jpg")
     text(tmp_path / "files.txt", "0.png\n1.png\n2.png\n")
     text(tmp_path / "gps.csv", "image,latitude,longitude\n0.png,48.2,16.4\n")
+    text(tmp_path / "gps.json", '{"0.png": {"lat": 48.2, "lon": 16.4}}')
+    text(tmp_path / "0.txt", "a nice photo of a beet, 2 leaves")
+    text(tmp_path / "1.png.json", '{"photoTakenTime": {"timestamp": "1"}}')
+    text(tmp_path / "2.xml", "<x><iso>100</iso></x>")
     assert len(read(tmp_path)[0]) == 3
+
+
+def test_a_list_of_classes_is_taken_where_folders_say_none(tmp_path):
+    lines = ["filename,label"]
+    for number in range(3):
+        picture(tmp_path / f"flat/{number}.png", number)
+        picture(tmp_path / f"classes/beet/{number}.png", number)
+        lines.append(f"{number}.png,beet")
+    for folder in ("flat", "classes"):
+        text(tmp_path / folder / "labels.csv", "\n".join(lines))
+    with pytest.raises(ValueError, match=r"give the file itself, --data=\S+labels.csv"):
+        read(tmp_path / "flat")
+    assert read(tmp_path / "flat/labels.csv")[0].classes == ["beet"]
+    assert read(tmp_path / "classes")[0].classes == ["beet"]
+
+
+def test_one_folder_of_a_split_with_classes_beside_others_is_refused(tmp_path):
+    picture(tmp_path / "train/beet/a.png")
+    picture(tmp_path / "extra/a.png")
+    with pytest.raises(ValueError, match=r"others beside them \(extra in"):
+        read(tmp_path)
+    picture(tmp_path / "vehicles/train/a.png")  # here it is a class
+    picture(tmp_path / "vehicles/bus/a.png")
+    assert read(tmp_path / "vehicles")[0].classes == ["bus", "train"]
+
+
+def test_a_set_that_could_not_be_read_is_read_when_its_photos_are_back(tmp_path):
+    picture(tmp_path / "photos/a.png")
+    table, _ = read(tmp_path / "photos")
+    for _ in range(2):
+        writer = EmbeddingWriter(tmp_path / "set", table, 2, {"encoder_hash": "e"})
+        writer.append(np.zeros((1, 2), np.float32), np.zeros(1, bool))
+        with pytest.raises(ValueError, match="none of the crops could be read below"):
+            writer.finish({})
+    assert not list(tmp_path.glob("set*"))
 
 
 def test_names_of_a_mac_are_the_same_names(tmp_path):

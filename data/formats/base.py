@@ -24,6 +24,8 @@ SPLITS = {
     "valid": "validation",
     "validation": "validation",
     "dev": "validation",
+    "development": "validation",
+    "eval": "validation",
     "test": "test",
     "testing": "test",
 }

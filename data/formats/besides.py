@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from data.files import subfolders, visible_files
@@ -41,7 +42,12 @@ def check_only_photos(root: Path, layout_of: Callable[[str], str]) -> None:
         if path.suffix.lower() in EXTENSIONS:
             stems.setdefault(path.parent, {})[path.stem] = path.name
             names.add(path.name)
-    photos = {stem for found in stems.values() for stem in found}
+    folders = {path.relative_to(root).parts for path in stems}
+    photos = _Photos(
+        {stem for found in stems.values() for stem in found},
+        names,
+        any(not all(map(_NO_CLASS.fullmatch, parts)) for parts in folders),
+    )
     for path in (root, *below):
         with os.scandir(path) as entries:
             files = sorted(
@@ -50,33 +56,66 @@ def check_only_photos(root: Path, layout_of: Callable[[str], str]) -> None:
                 if entry.name.lower().endswith(_ENDINGS) and entry.is_file()
             )
         for file in files[:_MANY]:
-            _check_annotation(file, photos, names)
+            _check_annotation(file, photos)
     _check_no_masks(stems)
 
 
 _MANY = 50  # files of a folder that are looked at: one is enough to tell
-_BOX_IN_TEXT = re.compile(rb"\s-?\d+(\.\d+)?,-?\d+(\.\d+)?,-?\d+")
+# What annotations speak of; places, times and cameras are none.
+_WORDS = re.compile(
+    rb"box|polygon|points|shape|region|segment|label|class|categor|annotation|object"
+    rb"|keypoint",
+    re.I,
+)
+_KEY = re.compile(rb'"([^"]{1,200})"\s*:\s*[\[{]')
+_FILE = re.compile(rb"[^\s\"',;:<>/\\=]+\.\w{3,4}")
+# Folders that are no classes, as far as their names tell.
+_NO_CLASS = re.compile(r".*(image|img|photo|picture|train|test|val|data).*", re.I)
 
 
-def _check_annotation(file: Path, photos: set[str], names: set[str]) -> None:
+@dataclass(frozen=True)
+class _Photos:
+    """The photos of a folder.
+
+    Attributes:
+        stems, names: of their files.
+        have_classes: whether they lie in folders that may be classes.
+    """
+
+    stems: Collection[str]
+    names: Collection[str]
+    have_classes: bool
+
+
+def _check_annotation(file: Path, photos: _Photos) -> None:
     """Refuses a file about photos that is of a format with a reader of its own, or that
     has none.
     """
     ending = file.suffix.lower()
+    with open(file, "rb") as opened:
+        head = opened.read(_HEAD)
     # a.txt and a.jpg.json are about a.jpg
-    is_of_one = file.stem in photos or file.stem in names
-    if ending == ".txt" and file.stem in photos and _has_yolo_rows(file):
+    is_of_one = file.stem in photos.stems or file.stem in photos.names
+    lines = head.decode(errors="replace").strip().splitlines()
+    if ending == ".txt" and is_of_one and (not lines or parse(lines[0])):
         raise ValueError(
             f"data has label files beside its images ({file.name} in "
             f"{str(file.parent)!r}): to read YOLO boxes, put images into images/ and "
             f"labels into labels/ beside it; {_WHOLE}"
         )
-    is_table = ending == ".csv" and csv.has_boxes(file)
+    is_table = ending == ".csv" and (
+        csv.has_boxes(file)
+        or (
+            csv.has_classes(file)
+            and not photos.have_classes
+            and _names_photos(head, photos)
+        )
+    )
     if is_table or (ending == ".json" and coco.is_coco(file)):
         raise ValueError(
             f"data holds annotations: give the file itself, --data={file}; {_WHOLE}"
         )
-    if is_of_one or _is_about(file, names):
+    if _says_more(file, head, photos, is_of_one):
         raise ValueError(
             "data has a file about its images that isn't of a format that is read "
             f"({file.name} in {str(file.parent)!r}; docs/formats.md lists what is); "
@@ -84,25 +123,39 @@ def _check_annotation(file: Path, photos: set[str], names: set[str]) -> None:
         )
 
 
-def _has_yolo_rows(file: Path) -> bool:
-    """Whether a label file is YOLO's: its first row is one, or there is none."""
-    with open(file, encoding="utf-8", errors="replace") as opened:
-        lines = opened.read(_HEAD).strip().splitlines()
-    return not lines or parse(lines[0]) is not None
+def _names_photos(head: bytes, photos: _Photos) -> bool:
+    words = (word.decode(errors="replace") for word in _FILE.findall(head)[:200])
+    return any(word in photos.names for word in words)
 
 
-def _is_about(file: Path, names: set[str]) -> bool:
-    """Whether a file names photos together with more than their names."""
-    with open(file, "rb") as opened:
-        head = opened.read(_HEAD)
-    found = re.findall(rb"[^\s\"',;:<>/\\=]+\.\w{3,4}", head)[:200]
-    if not any(word.decode(errors="replace") in names for word in found):
-        return False
+def _says_more(file: Path, head: bytes, photos: _Photos, is_of_one: bool) -> bool:
+    """Whether a file says what is where on photos, or of what class they are."""
     ending = file.suffix.lower()
-    if ending == ".txt":  # a list of names alone says nothing of them
-        return bool(_BOX_IN_TEXT.search(head))
+    if ending == ".txt":
+        rows = [
+            re.split(r"[\s,]+", line)
+            for line in head.decode(errors="replace").splitlines()
+        ]
+        has_boxes = any(sum(map(_is_number, row)) >= 4 for row in rows[:20])
+        return has_boxes and (
+            is_of_one
+            or bool(re.search("box|annot", file.name, re.I))
+            or _names_photos(head, photos)
+        )
     if ending in (".csv", ".tsv"):
-        return csv.has_classes(file) or file.name.startswith(("_classes", "metadata"))
+        is_list = file.name.lower().startswith("_classes")
+        return is_list and _names_photos(head, photos)
+    keys = (key.decode(errors="replace") for key in _KEY.findall(head)[:200])
+    is_about = is_of_one or _names_photos(head, photos)
+    is_about = is_about or any(key in photos.stems for key in keys)
+    return is_about and bool(_WORDS.search(head))
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
     return True
 
 
@@ -119,7 +172,10 @@ def _check_no_masks(stems: Mapping[Path, Mapping[str, str]]) -> None:
         stems: folder -> stem -> name, of all pictures.
     """
     for parent, names in stems.items():
-        of_mask = {stem: _OF_MASK.fullmatch(stem) for stem in names}
+        of_mask = {
+            stem: _OF_MASK.fullmatch(stem) if name.lower().endswith(".png") else None
+            for stem, name in names.items()
+        }
         photo_of = {
             stem: match[1] if match else stem for stem, match in of_mask.items()
         }

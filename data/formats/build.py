@@ -114,7 +114,12 @@ def _corners(
     if drawn_on is not None:
         stated = np.broadcast_to(np.array(drawn_on, np.float64), real.shape)
     corners = check_convention(
-        found.boxes[kept], found.convention, stated, found.source, found.correctable
+        found.boxes[kept],
+        found.convention,
+        stated,
+        found.source,
+        found.correctable,
+        is_size_known=bool(found.stated_sizes),
     )
     return corners * np.tile(real / stated, 2)
 
@@ -253,10 +258,11 @@ def _fit(found: Annotations, sizes: Sizes) -> float:
 def _nothing(found: Annotations, images: int, report: Report) -> str:
     """Why no crop is left."""
     counts = f"; {'; '.join(report.lines())}" if report.counts else ""
+    first = next(iter(report.skipped), None)
+    reason = f"{first.image}: {first.reason}" if first else ""
     if not found.images:
+        counts += f"; {reason}" if reason else ""
         return f"data must hold boxes on images; {found.source} has none{counts}"
-    first = report.skipped[0]
-    reason = f"{first.image}: {first.reason}"
     if found.boxes is None:
         return (
             f"data must be a folder of images; {found.source} holds {images} files, "

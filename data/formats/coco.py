@@ -16,7 +16,7 @@ from artifacts.progress import Progress
 from data.boxes import distinct_names, plain_path
 from data.coco_ids import by_id, plain_id
 from data.crop_table import plain_name
-from data.files import is_file, is_plain, subfolders
+from data.files import is_file_by_letters, is_plain, subfolders
 from data.formats.base import (
     Annotations,
     Format,
@@ -26,7 +26,7 @@ from data.formats.base import (
     joined,
     split_named,
 )
-from data.formats.writing import Selection, image_sizes, rows_by_image
+from data.formats.writing import Selection, image_sizes, rows_by_image, split_of_images
 from data.report import Report
 
 
@@ -261,7 +261,9 @@ def _images_root(
     elif stated:
         choices.insert(0, Path(stated))
     first = [name for name in names[:100] if is_plain(name)]
-    hits = [sum(is_file(folder / name) for name in first) for folder in choices]
+    hits = [
+        sum(is_file_by_letters(folder / name) for name in first) for folder in choices
+    ]
     if max(hits, default=0):
         return choices[hits.index(max(hits))]
     if images_root and names:
@@ -284,13 +286,13 @@ def write(
     categories = selection.classes
     number = {name: place for place, name in enumerate(categories, 1)}
     sizes, images, annotations = image_sizes(table), [], []
-    score, splits = selection.score_of, table.column("split")
+    score, splits = selection.score_of, split_of_images(table, report)
     for place, (image, rows) in enumerate(
         progress(rows_by_image(table).items(), unit="image", desc="export"), 1
     ):
         width, height = sizes[image]
         stated = {"id": place, "file_name": image, "width": width, "height": height}
-        split = str(splits[rows[0]])
+        split = splits[image]
         images.append(stated | ({"split": split} if split else {}))
         for row in rows:
             left, top, right, bottom = table.boxes[row].tolist()

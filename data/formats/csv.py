@@ -18,7 +18,7 @@ from artifacts.files import read_text, write_atomically
 from artifacts.progress import Progress
 from data.boxes import ADDED_COLUMNS, plain_path
 from data.crop_table import SCHEMA
-from data.files import is_file, is_plain, subfolders
+from data.files import is_file_by_letters, is_plain, subfolders
 from data.formats.base import (
     Annotations,
     Format,
@@ -41,9 +41,30 @@ _IMAGE = (
     "file",
     "path",
     "img",
+    "filepath",
+    "file_path",
+    "image_name",
+    "img_path",
+    "img_name",
+    "imagepath",
+    "fname",
     "image_id",
+    "imageid",
 )
-_LABEL = ("label_name", "class_name", "label", "class", "category", "name", "species")
+_LABEL = (
+    "label_name",
+    "class_name",
+    "label",
+    "class",
+    "category",
+    "name",
+    "species",
+    "labelname",
+    "category_name",
+    "class_label",
+    "target",
+    "tag",
+)
 _SIZES = {"width", "height", "w", "h"}
 ROBOFLOW = "_annotations.csv"  # the name of such files in Roboflow's exports
 _BOXES = {
@@ -126,7 +147,7 @@ def _read_file(path: Path, options: SourceOptions, report: Report) -> Annotation
     by_name = {name.strip().lower(): name for name in rows}
     image_column = next((by_name[name] for name in _IMAGE if name in by_name), None)
     kind, box_names = _box_columns(by_name)
-    label_column = next((by_name[name] for name in _LABEL if name in by_name), None)
+    label_column = _label_column(rows, by_name)
     # A box under other names mustn't make whole images of its rows.
     is_of_images = bool(label_column) and not any(map(_LIKE_A_BOX.fullmatch, by_name))
     if image_column is None or not (kind or is_of_images):
@@ -160,6 +181,13 @@ def _read_file(path: Path, options: SourceOptions, report: Report) -> Annotation
     )
 
 
+def _label_column(rows: dict[str, list[str]], by_name: dict[str, str]) -> str | None:
+    """The column of class names; one of numbers only where there is no other."""
+    known = [by_name[name] for name in _LABEL if name in by_name]
+    words = [name for name in known if not all(map(_NUMBER.fullmatch, rows[name]))]
+    return next(iter([*words, *known]), None)
+
+
 def _root(path: Path, names: list[str]) -> Path:
     """The folder of the images: the file's own, or images/ beside or above it where
     more of the first ones lie there.
@@ -167,7 +195,9 @@ def _root(path: Path, names: list[str]) -> Path:
     above = (path.parent, path.parent.parent)
     choices = [folder / part for folder in above for part in ("", "images")]
     first = [plain_path(name.strip()) for name in names[:100] if is_plain(name)]
-    hits = [sum(is_file(folder / name) for name in first) for folder in choices]
+    hits = [
+        sum(is_file_by_letters(folder / name) for name in first) for folder in choices
+    ]
     return choices[hits.index(max(hits))]
 
 

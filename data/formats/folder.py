@@ -55,7 +55,7 @@ def read(
     report.drop("images that links lead to again", len(found) - len(paths))
     images = [path.relative_to(root).as_posix() for path in paths]
     folders = [image.split("/")[:-1] for image in images]
-    has_splits = _has_splits({folder[0] for folder in folders if folder}, root)
+    has_splits = _has_splits(folders, root)
     classes = [folder[1:] if has_splits else folder for folder in folders]
     return Annotations(
         root=root,
@@ -76,14 +76,17 @@ def _is_unlabeled(folder: list[str]) -> bool:
     return any(name.lower() in UNLABELED for name in folder)
 
 
-def _has_splits(first_level: set[str], root: Path) -> bool:
+def _has_splits(folders: list[list[str]], root: Path) -> bool:
+    first_level = {folder[0] for folder in folders if folder}
+    # A class may be called train, but hardly one with classes in it.
+    with_classes = any(len(folder) > 1 and split_named(folder[0]) for folder in folders)
     others = {
         name
         for name in first_level
         if not split_named(name) and name.lower() not in UNLABELED
     }
     splits = {split_named(name) for name in first_level} - {""}
-    if len(splits) > 1 and others:
+    if others and (len(splits) > 1 or with_classes):
         few = ", ".join(sorted(others)[:3])
         raise ValueError(
             f"data has folders of splits and others beside them ({few} in "

@@ -15,7 +15,9 @@ def read(
     data: str, options: SourceOptions, report: Report, progress: Progress
 ) -> CropTable:
     """Reads a crop table; it was checked when it was made."""
-    return CropTable.read(data, options.images or None)
+    table = CropTable.read(data, options.images or None)
+    report.seen = len(table)
+    return table
 
 
 def write(

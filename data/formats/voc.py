@@ -140,7 +140,7 @@ def _spellings(line: str) -> list[str]:
     folder, or followed by 1 or -1.
     """
     plain = re.sub(r"\s+-?[01]$", "", line)
-    names = [line, plain, Path(plain).name]
+    names = ["/".join(PurePosixPath(name).parts[-2:]) for name in (line, plain)]
     return [re.sub(r"\.(jpe?g|png)$", "", name, flags=re.I) for name in names]
 
 

@@ -160,6 +160,17 @@ def distinct_file_names(texts: Mapping[T, str]) -> dict[T, str]:
     return names
 
 
+def split_of_images(table: CropTable, report: Report) -> dict[str, str]:
+    """Image -> split, for formats that have one for each image."""
+    found: dict[str, str] = {}
+    several: set[str] = set()
+    for image, split in zip(table.column("image"), table.column("split"), strict=True):
+        if found.setdefault(image, split) != split:
+            several.add(image)
+    report.count("photos whose boxes are of several splits: the first", len(several))
+    return found
+
+
 def rows_by_image(table: CropTable) -> dict[str, list[int]]:
     """Image -> its rows."""
     rows: dict[str, list[int]] = {}

@@ -27,6 +27,7 @@ from data.formats.writing import (
     image_sizes,
     link,
     rows_by_image,
+    split_of_images,
 )
 from data.formats.yolo_config import Config, read_config
 from data.formats.yolo_rows import Box, Row, boxes_of, parse
@@ -210,6 +211,7 @@ def write(
     (folder / "labels").mkdir()
     chosen = set(selection.rows.tolist())
     splits: dict[str, str] = {}
+    split_of = split_of_images(table, report)
     for image, rows in progress(by_image.items(), unit="image", desc="export"):
         name = files[image]
         if not (table.root / image).is_file():
@@ -217,7 +219,7 @@ def write(
             report.written -= len(chosen.intersection(rows))
             continue
         link(table.root / image, folder / "images" / name)
-        splits[name] = str(table.column("split")[rows[0]])
+        splits[name] = split_of[image]
         width, height = sizes[image]
         lines = []
         for row in rows:

@@ -69,7 +69,8 @@ def read_config(path: Path, report: Report) -> Config:
                 f"of their own: {', '.join(str(file) for file in named[:3])}"
             )
         return _parsed(named[0], stated[named[0]], report)
-    for folder in folders:
+    below = [inner for folder in folders[1:] for inner in subfolders(folder)]
+    for folder in (*folders, *below):
         for name in ("classes.txt", "obj.names"):
             if (folder / name).is_file():
                 lines = read_text(folder / name).splitlines()

@@ -54,14 +54,17 @@ def boxes_of(
     for row in rows:
         by_length.setdefault(len(row.values), []).append(row.values)
     kinds = {
-        length: _kind(np.array(values), keypoints, task, len(by_length) == 1)
+        length: _kind(np.array(values), keypoints, task, set(by_length))
         for length, values in by_length.items()
     }
     return [_box(row.values, kinds[len(row.values)]) for row in rows]
 
 
 def _kind(
-    values: np.ndarray, keypoints: tuple[int, int] | None, task: str, is_only: bool
+    values: np.ndarray,
+    keypoints: tuple[int, int] | None,
+    task: str,
+    lengths: set[int],
 ) -> str:
     """What rows of one length are: "box" (whatever follows its four numbers), "points",
     "scored points" or "" for what isn't read.
@@ -69,7 +72,7 @@ def _kind(
     Args:
         values: [rows, length] float.
         keypoints, task: see `boxes_of`.
-        is_only: whether all rows of the data set have this length.
+        lengths: of all rows of the data set.
     """
     length = values.shape[1]
     if length == 4:
@@ -89,7 +92,10 @@ def _kind(
     points = "points" if length % 2 == 0 else "scored points"
     if task in ("segment", "obb"):
         return points
-    if is_only and (_have_visibility(values) or _are_tracks(values)):
+    is_only = len(lengths) == 1
+    if is_only and _have_visibility(values):
+        return "box"
+    if lengths <= {4, 5, 6} and _are_tracks(values, 5 in lengths):
         return "box"
     if is_only and _may_be_keypoints(values[:, : length - length % 2]):
         raise ValueError(
@@ -116,15 +122,29 @@ def _have_visibility(values: np.ndarray) -> bool:
     return bool(np.isin(rest[:, 2::3], (0, 1, 2)).all()) and _are_boxes(values)
 
 
-def _are_tracks(values: np.ndarray) -> bool:
-    """Whether a score and the number of a track follow the box."""
+def _are_tracks(values: np.ndarray, are_scored: bool) -> bool:
+    """Whether a score and the number of a track follow the box.
+
+    Args:
+        values: [rows, 6] float, of other lengths never.
+        are_scored: whether the data set has rows with a score alone.
+
+    Raises:
+        ValueError: they may as well be triangles.
+    """
     if values.shape[1] != 6:
         return False
     score, track = values[:, 4], values[:, 5]
     is_number = (track == np.round(track)).all() and (track >= 0).all()
+    if not (is_number and (score >= 0).all() and _are_boxes(values)):
+        return False
     # A corner at the border is 0 or 1 as well, but not in row after row.
-    is_count = (track > 1).any() or len(track) > 2
-    return bool(is_number and is_count and (score >= 0).all()) and _are_boxes(values)
+    if (track > 1).any() or len(track) > 2 or are_scored:
+        return True
+    raise ValueError(
+        "rows of 7 numbers may be segments, or boxes with a score and the number of a "
+        'track: state "task: segment" or "task: detect" in data.yaml'
+    )
 
 
 def _are_boxes(values: np.ndarray) -> bool:
