@@ -289,6 +289,13 @@ def table_of_boxes(
     rows = np.flatnonzero(good).tolist()
     ids = [make_crop_id(images[row], clipped[row]) for row in rows]
     report.drop("boxes that repeat another one", len(ids) - len(set(ids)))
+    first: dict[str, str] = {}
+    names = [columns["label_name"][row] for row in rows]
+    pairs = zip(ids, names, strict=True)
+    report.count(
+        "boxes drawn again under another class: one of the two counts",
+        sum(first.setdefault(crop_id, name) != name for crop_id, name in pairs),
+    )
 
     taken: dict[str, list[Any]] = {
         name: [values[row] for row in rows] for name, values in columns.items()

@@ -75,10 +75,19 @@ def is_file(path: Path) -> bool:
         return False
 
 
-def is_file_by_letters(path: Path) -> bool:
-    """Whether there is such a file, however its letters are composed."""
-    forms = {unicodedata.normalize(form, str(path)) for form in ("NFC", "NFD")}
-    return is_file(path) or any(is_file(Path(form)) for form in forms)
+def as_on_disk(root: Path, name: str, endings: Iterable[str] = ()) -> str | None:
+    """What a file is called below a folder: as it is stated, or with its letters
+    composed otherwise (archives of some systems keep accents apart), or with the ending
+    that a list of ids leaves away; None where there is none.
+    """
+    if not is_plain(name):
+        return None
+    forms = [name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))]
+    for ending in ("", *endings):
+        for form in dict.fromkeys(forms):
+            if is_file(root / f"{form}{ending}"):
+                return f"{form}{ending}"
+    return None
 
 
 def is_plain(name: str) -> bool:

@@ -22,6 +22,7 @@ EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
     | ({".avif"} if features.check("avif") else set())
 )
+ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".JPG")  # that lists of ids leave away
 # Photos that Pillow alone can't open, by what to do about them.
 UNREADABLE_PHOTOS = {
     **dict.fromkeys((".heic", ".heif"), "convert them, or install pillow-heif"),
@@ -175,7 +176,9 @@ def inspect_image(path: str | Path) -> ImageFacts:
     """
     with _open(path) as image:
         try:
-            is_deep = image.mode == "RGB" and ";16" in str(vars(image).get("tile"))
+            is_deep = image.mode in ("RGB", "RGBA") and ";16" in str(
+                vars(image).get("tile")
+            )
             turned = _orientation(image) in _TURNED
             width, height = image.size
             notes = tuple(_notes(image, is_deep))

@@ -991,6 +991,16 @@ def test_names_of_a_mac_are_the_same_names(tmp_path):
     assert len(table.find(str(tmp_path / "R\u00fcbe 1.png"))) == 1
 
 
+def test_ids_without_endings_and_quotes_after_a_space(tmp_path):
+    picture(tmp_path / "images/a.jpg")
+    row = 'a,"[40, 30, 40, 30]", "beet"\na,"[40, 30, 40, 30]", "weed"'
+    table, report = read(text(tmp_path / "train.csv", f"image_id,bbox,label\n{row}\n"))
+    assert table.column("image").tolist() == ["a.jpg"]
+    assert table.classes == ["beet"]
+    again = "boxes drawn again under another class: one of the two counts"
+    assert report.counts[again] == 1
+
+
 def test_predictions_as_people_write_them(tmp_path):
     path = csv_of(
         tmp_path, "image,left,top,right,bottom,label", ["10.6,10.6,30.4,30.4,beet"] * 2

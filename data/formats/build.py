@@ -5,10 +5,10 @@ conventions are checked, and what is dropped is counted.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,9 @@ from data.boxes import (
     to_corners,
 )
 from data.crop_table import UNLABELLED, CropTable, plain_name
-from data.files import is_file, is_plain
+from data.files import as_on_disk
 from data.formats.base import Annotations
-from data.images import ImageFacts
+from data.images import ENDINGS, EXTENSIONS, ImageFacts
 from data.report import Report
 
 Sizes = Mapping[str, tuple[int, int]]
@@ -54,7 +54,7 @@ def build_table(
             images of another size than the source states.
     """
     report.seen = report.seen or report.dropped + len(found.images)
-    found = _with_letters_as_on_disk(found)
+    found = _called_as_on_disk(found)
     drawn_on = _parse_size(box_size)
     distinct = list(dict.fromkeys(found.images))
     facts = inspect_images(found.root, distinct, report, progress)
@@ -81,18 +81,16 @@ def build_table(
     return table_of_boxes(found.root, corners, columns, sizes, report)
 
 
-def _with_letters_as_on_disk(found: Annotations) -> Annotations:
-    """The same, with images called as their files are: archives of some systems keep
-    accents apart from their letters.
-    """
+def _called_as_on_disk(found: Annotations) -> Annotations:
+    """The same, with images called as their files are; see `data.files.as_on_disk`."""
     other: dict[str, str] = {}
     for image in set(found.images):
-        if image.isascii() or not is_plain(image) or is_file(found.root / image):
+        has_ending = Path(image).suffix.lower() in EXTENSIONS
+        if has_ending and image.isascii():
             continue
-        for form in ("NFC", "NFD"):
-            name = unicodedata.normalize(form, image)
-            if is_file(found.root / name):
-                other[image] = name
+        name = as_on_disk(found.root, image, () if has_ending else ENDINGS)
+        if name is not None and name != image:
+            other[image] = name
     if not other:
         return found
     return replace(

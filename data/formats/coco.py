@@ -16,7 +16,7 @@ from artifacts.progress import Progress
 from data.boxes import distinct_names, plain_path
 from data.coco_ids import by_id, plain_id
 from data.crop_table import plain_name
-from data.files import is_file_by_letters, is_plain, subfolders
+from data.files import as_on_disk, is_plain, subfolders
 from data.formats.base import (
     Annotations,
     Format,
@@ -27,6 +27,7 @@ from data.formats.base import (
     split_named,
 )
 from data.formats.writing import Selection, image_sizes, rows_by_image, split_of_images
+from data.images import ENDINGS
 from data.report import Report
 
 
@@ -262,7 +263,8 @@ def _images_root(
         choices.insert(0, Path(stated))
     first = [name for name in names[:100] if is_plain(name)]
     hits = [
-        sum(is_file_by_letters(folder / name) for name in first) for folder in choices
+        sum(as_on_disk(folder, name, ENDINGS) is not None for name in first)
+        for folder in choices
     ]
     if max(hits, default=0):
         return choices[hits.index(max(hits))]

@@ -18,7 +18,7 @@ from artifacts.files import read_text, write_atomically
 from artifacts.progress import Progress
 from data.boxes import ADDED_COLUMNS, plain_path
 from data.crop_table import SCHEMA
-from data.files import is_file_by_letters, is_plain, subfolders
+from data.files import as_on_disk, is_plain, subfolders
 from data.formats.base import (
     Annotations,
     Format,
@@ -29,6 +29,7 @@ from data.formats.base import (
     split_named,
 )
 from data.formats.writing import Selection, selected_columns
+from data.images import ENDINGS
 from data.report import Report
 
 # Column names people use, by what they mean; the first that occurs is taken, in small
@@ -196,7 +197,8 @@ def _root(path: Path, names: list[str]) -> Path:
     choices = [folder / part for folder in above for part in ("", "images")]
     first = [plain_path(name.strip()) for name in names[:100] if is_plain(name)]
     hits = [
-        sum(is_file_by_letters(folder / name) for name in first) for folder in choices
+        sum(as_on_disk(folder, name, ENDINGS) is not None for name in first)
+        for folder in choices
     ]
     return choices[hits.index(max(hits))]
 
@@ -318,6 +320,13 @@ def _box_columns(by_name: dict[str, str]) -> tuple[str, tuple[str, ...]]:
     return ("xywh", (_BOX,)) if _BOX in by_name else ("", ())
 
 
+def _bare(value: str) -> str:
+    """A value without spaces around it, nor quotes that stood behind a space."""
+    text = value.strip()
+    is_quoted = text != value and len(text) > 1 and text[0] == text[-1] == '"'
+    return text[1:-1] if is_quoted else text
+
+
 def read_columns(path: Path) -> dict[str, list[str]]:
     """Columns by name, all as text, "" where they are empty; semicolons or tabs may
     separate.
@@ -352,7 +361,7 @@ def read_columns(path: Path) -> dict[str, list[str]]:
         ) from None
     columns = dict(zip(names, (column.to_pylist() for column in rows), strict=True))
     return {
-        name: values if name.lower() in _IMAGE else [value.strip() for value in values]
+        name: values if name.lower() in _IMAGE else list(map(_bare, values))
         for name, values in columns.items()
     }
 

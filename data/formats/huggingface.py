@@ -162,6 +162,10 @@ class _Part:
         return boxes, holder.get(self.label) or [None] * len(boxes)
 
     def _name(self, label: object) -> str:
+        if isinstance(label, list):
+            if len(label) > 1:
+                self.report.count("images of several classes: none of them")
+            label = label[0] if len(label) == 1 else None
         if isinstance(label, int) and 0 <= label < len(self.names):
             return self.names[label]
         return "" if label is None or label == -1 else str(label)
