@@ -442,7 +442,15 @@ def test_a_hugging_face_data_set_is_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "mask", ["masks/{}.png", "photos/{}_mask.png", "photos/masks/{}.png", "gt/{}.png"]
+    "mask",
+    [
+        "masks/{}.png",
+        "photos/{}_mask.png",
+        "photos/masks/{}.png",
+        "gt/{}.png",
+        "train_masks/{}_mask.gif",
+        "photos/{}_L.png",
+    ],
 )
 def test_masks_do_not_pass_for_photos(tmp_path, mask):
     for number in range(4):

@@ -165,6 +165,16 @@ _MASKS = re.compile(
 _OF_MASK = re.compile(r"(.+)[-_ .](masks?|seg|labels?|gt|annotation|L)", re.I)
 
 
+def _photo_of(stem: str, name: str) -> str:
+    """The stem of the photo that a mask is called after, itself for a photo. `_L` may
+    be the left one of two photos; a mask with it is a PNG.
+    """
+    match = _OF_MASK.fullmatch(stem)
+    if not match or (match[2].lower() == "l" and not name.lower().endswith(".png")):
+        return stem
+    return match[1]
+
+
 def _check_no_masks(stems: Mapping[Path, Mapping[str, str]]) -> None:
     """Refuses photos with masks, in a folder of their own or beside them.
 
@@ -172,13 +182,7 @@ def _check_no_masks(stems: Mapping[Path, Mapping[str, str]]) -> None:
         stems: folder -> stem -> name, of all pictures.
     """
     for parent, names in stems.items():
-        of_mask = {
-            stem: _OF_MASK.fullmatch(stem) if name.lower().endswith(".png") else None
-            for stem, name in names.items()
-        }
-        photo_of = {
-            stem: match[1] if match else stem for stem, match in of_mask.items()
-        }
+        photo_of = {stem: _photo_of(stem, name) for stem, name in names.items()}
         for stem, photo in photo_of.items():
             if stem != photo and photo in names:
                 raise _masks(parent / names[stem], names[photo])
