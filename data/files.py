@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -73,21 +72,6 @@ def is_file(path: Path) -> bool:
         return path.is_file()
     except (OSError, ValueError):
         return False
-
-
-def as_on_disk(root: Path, name: str, endings: Iterable[str] = ()) -> str | None:
-    """What a file is called below a folder: as it is stated, or with its letters
-    composed otherwise (archives of some systems keep accents apart), or with the ending
-    that a list of ids leaves away; None where there is none.
-    """
-    if not is_plain(name):
-        return None
-    forms = [name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))]
-    for ending in ("", *endings):
-        for form in dict.fromkeys(forms):
-            if is_file(root / f"{form}{ending}"):
-                return f"{form}{ending}"
-    return None
 
 
 def is_plain(name: str) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import functools
 import io
 import struct
+import unicodedata
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,12 +18,13 @@ import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError, features
 
 from artifacts.files import write_atomically
+from data.files import is_file, is_plain
 
 EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
     | ({".avif"} if features.check("avif") else set())
 )
-ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".JPG")  # that lists of ids leave away
+_LEFT_AWAY = (".jpg", ".jpeg", ".png", ".tif", ".JPG")  # that lists of ids leave away
 # Photos that Pillow alone can't open, by what to do about them.
 UNREADABLE_PHOTOS = {
     **dict.fromkeys((".heic", ".heif"), "convert them, or install pillow-heif"),
@@ -403,10 +405,26 @@ def _crop(image: Image.Image, window: Sequence[int], fill: str) -> Image.Image:
     return Image.fromarray(np.pad(np.asarray(crop), widths, mode="symmetric"))
 
 
+def as_on_disk(root: Path, image: str) -> str | None:
+    """What an image's file is called below a folder: as it is stated, or with its
+    letters composed otherwise (archives of some systems keep accents apart), or with
+    the ending that a list of ids leaves away; None where there is none.
+    """
+    if not is_plain(image):
+        return None
+    has_ending = Path(image).suffix.lower() in EXTENSIONS
+    forms = (image, *(unicodedata.normalize(form, image) for form in ("NFC", "NFD")))
+    for ending in ("",) if has_ending else ("", *_LEFT_AWAY):
+        for form in dict.fromkeys(forms):
+            if is_file(root / f"{form}{ending}"):
+                return f"{form}{ending}"
+    return None
+
+
 _ENDINGS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "TIFF": ".tif", "GIF": ".gif"}
 
 
-def ending_of(path: str | Path) -> str:
+def ending_of(path: str | Path | BinaryIO) -> str:
     """The ending that a file's content asks for; "" where it can't be told."""
     try:
         with _open(path) as image:

@@ -159,3 +159,16 @@ def test_ids_may_be_text_numbers_or_both(tmp_path):
 def test_a_file_without_names_or_annotations_is_refused(tmp_path, change):
     with pytest.raises(ValueError, match=r"it lacks 'file_name'|has none"):
         read_coco(make(tmp_path, change))
+
+
+def test_boxes_of_larger_images_are_named_where_no_size_is_stated(tmp_path):
+    """A size that the source states, and the images have, rules that out."""
+
+    def larger(content):
+        for item in content["images"]:
+            del item["width"], item["height"]
+        for item in content["annotations"]:
+            item["bbox"] = [3 * side for side in item["bbox"]]
+
+    with pytest.raises(ValueError, match="drawn on larger images than these"):
+        read_coco(make(tmp_path, larger))

@@ -108,3 +108,11 @@ def test_names_stay_what_they_are_and_lie_beside_the_images(tmp_path):
     table, report = read_yolo(tmp_path)
     assert table.column("label_name").tolist() == ["yes"]
     assert not report.counts.get("label files without an image")
+
+
+def test_other_yaml_files_of_a_data_set_are_left_alone(tmp_path):
+    root = make(tmp_path, {("train", "a"): BEET})
+    (root / "data.yaml").write_text("names: [beet]\n")
+    (root / "runs").mkdir()
+    (root / "runs" / "args.yaml").write_text("lr: [0.1\n  names: : [")  # half written
+    assert read_yolo(root)[0].classes == ["beet"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from artifacts.progress import Progress
 from data.crop_table import CropTable
 from data.formats.writing import Selection
+from data.images import as_on_disk
 from data.report import Report
 
 RAW = "CropAndWeed"  # the variant with all label ids of CropAndWeed
@@ -162,14 +163,35 @@ def joined(
     for file in files:
         before = report.seen - report.dropped
         try:
-            parts.append(read(file))
+            part = read(file)
         except NoImagesError as error:
             problem = str(error)
             report.count("annotation files without images, left out")
             lost = report.seen - report.dropped - before
             report.drop("rows of annotation files without images", lost)
+            continue
+        own = split_of_file(file, root)
+        parts.append(replace(part, splits=[split or own for split in part.splits]))
     if not parts:
         raise ValueError(problem)
+    found = concatenated(parts, root)
+    of_image: dict[str, str] = {}
+    for image, split in zip(found.images, found.splits, strict=True):
+        if of_image.setdefault(image, split) != split:
+            raise ValueError(
+                f"{image} below {root} must be of one split; annotation files of "
+                f"{of_image[image] or 'none'} and of {split or 'none'} are about it. "
+                "Are these images of other folders that are called alike?"
+            )
+    return found
+
+
+def concatenated(parts: Sequence[Annotations], root: Path) -> Annotations:
+    """Annotations below one folder, one after the other, at least one.
+
+    Raises:
+        ValueError: some have boxes, or boxes of another kind, that others have not.
+    """
     first = parts[0]
     if any((part.boxes is None) != (first.boxes is None) for part in parts) or any(
         part.convention != first.convention for part in parts
@@ -188,29 +210,18 @@ def joined(
         for name in names
     }
     images: list[str] = []
-    splits: list[str] = []
     sizes: dict[str, tuple[int, int]] = {}
     for part in parts:
         place = _place_below(part, root)
-        own = split_of_file(Path(part.source), root)
         images += [f"{place}{image}" for image in part.images]
-        splits += [split or own for split in part.splits]
         sizes |= {f"{place}{name}": size for name, size in part.stated_sizes.items()}
-    of_image: dict[str, str] = {}
-    for image, split in zip(images, splits, strict=True):
-        if of_image.setdefault(image, split) != split:
-            raise ValueError(
-                f"{image} below {root} must be of one split; annotation files of "
-                f"{of_image[image] or 'none'} and of {split or 'none'} are about it. "
-                "Are these images of other folders that are called alike?"
-            )
     boxes = [part.boxes for part in parts if part.boxes is not None]
     return Annotations(
         root=root,
         source=str(root),
         images=images,
         names=[name for part in parts for name in part.names],
-        splits=splits,
+        splits=[split for part in parts for split in part.splits],
         boxes=np.concatenate(boxes) if boxes else None,
         convention=first.convention,
         columns=columns,
@@ -218,20 +229,55 @@ def joined(
     )
 
 
-def split_of_file(path: Path, root: Path) -> str:
-    """The split that an annotation file's name (instances_train2017.json) or folder
-    says.
-    """
-    words = [re.split("[_.-]", path.stem)[-1], *path.relative_to(root).parts[:-1]]
-    return next(
-        filter(None, (split_named(word.rstrip("0123456789")) for word in words)), ""
-    )
-
-
 def _place_below(part: Annotations, root: Path) -> str:
     """What leads from the folder to a part's images: "", or ending in a slash."""
     place = Path(os.path.relpath(part.root, root)).as_posix()
     return "" if place == "." else f"{place}/"
+
+
+# What names and places say
+
+
+def split_of_folders(image: str) -> str:
+    """The split that one of the folders leading to an image names, "" for none."""
+    return _first_split(PurePosixPath(image).parts[:-1])
+
+
+def split_of_file(path: Path, root: Path) -> str:
+    """The split that an annotation file's name (instances_train2017.json) or folder
+    says, "" for none.
+    """
+    words = [last_word(path), *path.relative_to(root).parts[:-1]]
+    return _first_split(word.rstrip("0123456789") for word in words)
+
+
+def _first_split(words: Iterable[str]) -> str:
+    return next(filter(None, map(split_named, words)), "")
+
+
+def last_word(path: Path) -> str:
+    """What a file's name ends with: train2017 of instances_train2017.json."""
+    return re.split("[_.-]", path.stem)[-1]
+
+
+def folder_of_most(choices: Sequence[Path], names: Sequence[str]) -> Path | None:
+    """The folder that holds most of the first images, of several the first; None where
+    none holds any.
+    """
+    hits = [
+        sum(as_on_disk(folder, name) is not None for name in names[:100])
+        for folder in choices
+    ]
+    return choices[hits.index(max(hits))] if max(hits, default=0) else None
+
+
+def pixels(stated: object) -> int:
+    """A width or height as a source states it, number or text; 0 where none is."""
+    try:
+        number = float(stated)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return 0
+    return int(number) if 0 < number < 1e6 else 0
 
 
 def is_file_with(ending: str) -> Callable[[Path], bool]:

@@ -23,9 +23,8 @@ from data.boxes import (
     to_corners,
 )
 from data.crop_table import UNLABELLED, CropTable, plain_name
-from data.files import as_on_disk
 from data.formats.base import Annotations
-from data.images import ENDINGS, EXTENSIONS, ImageFacts
+from data.images import EXTENSIONS, ImageFacts, as_on_disk
 from data.report import Report
 
 Sizes = Mapping[str, tuple[int, int]]
@@ -82,13 +81,12 @@ def build_table(
 
 
 def _called_as_on_disk(found: Annotations) -> Annotations:
-    """The same, with images called as their files are; see `data.files.as_on_disk`."""
+    """The same, with images called as their files are; see `data.images.as_on_disk`."""
     other: dict[str, str] = {}
     for image in set(found.images):
-        has_ending = Path(image).suffix.lower() in EXTENSIONS
-        if has_ending and image.isascii():
-            continue
-        name = as_on_disk(found.root, image, () if has_ending else ENDINGS)
+        if image.isascii() and Path(image).suffix.lower() in EXTENSIONS:
+            continue  # it can be called no other way
+        name = as_on_disk(found.root, image)
         if name is not None and name != image:
             other[image] = name
     if not other:
@@ -183,9 +181,7 @@ def _odd_ones(
         ValueError: most images have another size; the message says what fits.
     """
     stated = {
-        image: size
-        for image, size in found.stated_sizes.items()
-        if image in facts and size[0] > 0 and size[1] > 0
+        image: size for image, size in found.stated_sizes.items() if image in facts
     }
     real = {image: (facts[image].width, facts[image].height) for image in stated}
     odd = [image for image in stated if stated[image] != real[image]]

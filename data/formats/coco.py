@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,18 +15,20 @@ from artifacts.progress import Progress
 from data.boxes import distinct_names, plain_path
 from data.coco_ids import by_id, plain_id
 from data.crop_table import plain_name
-from data.files import as_on_disk, is_plain, subfolders
+from data.files import subfolders
 from data.formats.base import (
     Annotations,
     Format,
     NoImagesError,
     SourceOptions,
+    folder_of_most,
     is_file_with,
     joined,
+    last_word,
+    pixels,
     split_named,
 )
 from data.formats.writing import Selection, image_sizes, rows_by_image, split_of_images
-from data.images import ENDINGS
 from data.report import Report
 
 
@@ -71,7 +72,7 @@ def annotation_files(root: Path) -> list[Path]:
 
 
 def is_coco(path: Path) -> bool:
-    """Whether a JSON file begins as COCO files do; the whole may be large."""
+    """Whether a JSON file names what COCO files hold; they may be large."""
     wanted = {'"images"', '"annotations"', '"categories"'}
     tail = ""
     try:
@@ -131,7 +132,8 @@ def _read_file(path: Path, options: SourceOptions, report: Report) -> Annotation
     columns: dict[str, list[Any]] = {"annotation_id": [box.id for box in boxes]}
     if any(box.score is not None for box in boxes):
         columns["score"] = [box.score for box in boxes]
-    files = [image.file for image in content.images.values()]
+    listed = content.images.values()
+    files = [image.file for image in listed]
     return Annotations(
         root=_images_root(path, options.images, files, content.root),
         source=str(path),
@@ -142,7 +144,7 @@ def _read_file(path: Path, options: SourceOptions, report: Report) -> Annotation
         convention=options.boxes or "xywh",
         labels=[order[box.category] for box in boxes],
         columns=columns,
-        stated_sizes={image.file: image.size for image in content.images.values()},
+        stated_sizes={one.file: one.size for one in listed if all(one.size)},
     )
 
 
@@ -180,7 +182,7 @@ def _content(path: Path, report: Report) -> _Content:
         images = {
             key: _Image(
                 plain_path(item["file_name"]),
-                (_pixels(item.get("width")), _pixels(item.get("height"))),
+                (pixels(item.get("width")), pixels(item.get("height"))),
                 _split(item.get("split")),
             )
             for key, item in by_id(content["images"], "images", "file_name").items()
@@ -217,15 +219,6 @@ def _split(stated: object) -> str:
     return split_named(str(stated or "")) or str(stated or "").strip()
 
 
-def _pixels(value: object) -> int:
-    """A stated size; 0 where none is."""
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return 0
-    return int(number) if 0 < number < 1e6 else 0
-
-
 def _box(item: Mapping[str, Any]) -> _Box | None:
     try:
         sides = tuple(float(side) for side in item["bbox"])
@@ -250,7 +243,7 @@ def _images_root(
     Raises:
         NoImagesError: none holds any.
     """
-    split = re.split("[_.-]", path.stem)[-1]
+    split = last_word(path)
     above = [Path(images_root)] if images_root else [path.parent, path.parent.parent]
     choices = [
         folder / part
@@ -261,15 +254,11 @@ def _images_root(
         choices.sort(key=lambda folder: folder != Path(images_root))
     elif stated:
         choices.insert(0, Path(stated))
-    first = [name for name in names[:100] if is_plain(name)]
-    hits = [
-        sum(as_on_disk(folder, name, ENDINGS) is not None for name in first)
-        for folder in choices
-    ]
-    if max(hits, default=0):
-        return choices[hits.index(max(hits))]
-    if images_root and names:
-        return Path(images_root)  # each image is reported
+    found = folder_of_most(choices, names)
+    if found is None and images_root and names:
+        found = Path(images_root)  # each image is reported
+    if found is not None:
+        return found
     tried = ", ".join(str(folder) for folder in choices)
     raise NoImagesError(
         f"images must be given: none of the first file names of {path}, such as "

@@ -18,18 +18,19 @@ from artifacts.files import read_text, write_atomically
 from artifacts.progress import Progress
 from data.boxes import ADDED_COLUMNS, plain_path
 from data.crop_table import SCHEMA
-from data.files import as_on_disk, is_plain, subfolders
+from data.files import is_file, subfolders
 from data.formats.base import (
     Annotations,
     Format,
     NoImagesError,
     SourceOptions,
+    folder_of_most,
     is_file_with,
     joined,
+    pixels,
     split_named,
 )
 from data.formats.writing import Selection, selected_columns
-from data.images import ENDINGS
 from data.report import Report
 
 # Column names people use, by what they mean; the first that occurs is taken, in small
@@ -66,7 +67,6 @@ _LABEL = (
     "target",
     "tag",
 )
-_SIZES = {"width", "height", "w", "h"}
 ROBOFLOW = "_annotations.csv"  # the name of such files in Roboflow's exports
 _BOXES = {
     "xyxy": (
@@ -195,18 +195,14 @@ def _root(path: Path, names: list[str]) -> Path:
     """
     above = (path.parent, path.parent.parent)
     choices = [folder / part for folder in above for part in ("", "images")]
-    first = [plain_path(name.strip()) for name in names[:100] if is_plain(name)]
-    hits = [
-        sum(as_on_disk(folder, name, ENDINGS) is not None for name in first)
-        for folder in choices
-    ]
-    return choices[hits.index(max(hits))]
+    first = [plain_path(name.strip()) for name in names[:100]]
+    return folder_of_most(choices, first) or path.parent
 
 
 def _image(stated: str, root: Path) -> str:
     """An image's path; spaces around it belong to it where there is such a file."""
     stripped = stated.strip()
-    is_name = stated != stripped and (root / stated).is_file()
+    is_name = stated != stripped and is_file(root / stated)
     return plain_path(stated if is_name else stripped) if stripped else ""
 
 
@@ -249,22 +245,13 @@ def _stated_sizes(
         columns = [by_name[name] for name in names if name in by_name]
         if len(columns) == 2 and not used & set(columns):
             pairs = zip(*(rows[name] for name in columns), strict=True)
-            sizes = [tuple(map(_whole, pair)) for pair in pairs]
+            sizes = [tuple(map(pixels, pair)) for pair in pairs]
             return {
                 image: (width, height)
                 for image, (width, height) in zip(images, sizes, strict=True)
                 if width and height
             }
     return {}
-
-
-def _whole(text: str) -> int:
-    """A size in pixels; 0 where it isn't one."""
-    try:
-        value = float(text)
-    except ValueError:
-        return 0
-    return int(value) if 0 < value < 1e6 else 0
 
 
 def _metadata(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,19 @@ import numpy as np
 
 from artifacts.files import check_writable, whole_file
 from artifacts.progress import Progress
-from data.formats.base import Annotations, Format, SourceOptions, split_named
+from data.formats.base import (
+    Annotations,
+    Format,
+    SourceOptions,
+    concatenated,
+    split_named,
+)
+from data.images import ending_of
 from data.report import Report
 
 EXTRACTED = "images"  # where the pictures go, in the data set's folder
 _BOXES = ("bbox", "bboxes", "boxes")
 _LABELS = ("category", "categories", "label", "labels", "category_id", "class")
-_ENDINGS = {b"\x89PNG": ".png", b"\xff\xd8": ".jpg", b"RIFF": ".webp", b"II*": ".tif"}
 
 
 def is_huggingface(root: Path) -> bool:
@@ -60,16 +67,7 @@ def read(
             f"data must be a data set that `datasets` saved; {str(root)!r} can't be "
             f"read: {' '.join(str(error).split())[:300]}"
         ) from None
-    boxes = [part.boxes for part in found if part.boxes is not None]
-    return Annotations(
-        root=root,
-        source=str(root),
-        images=[image for part in found for image in part.images],
-        names=[name for part in found for name in part.names],
-        splits=[split for part in found for split in part.splits],
-        boxes=np.concatenate(boxes) if boxes else None,
-        convention=options.boxes or "xywh",
-    )
+    return concatenated(found, root)
 
 
 def _parts(loaded: Any) -> dict[str, Any]:
@@ -148,6 +146,7 @@ class _Part:
             names=names,
             splits=[split_named(self.name)] * len(images),
             boxes=np.array(boxes).reshape(-1, 4) if self.box else None,
+            convention=options.boxes or "xywh",
         )
 
     def _stated(self, row: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
@@ -184,8 +183,7 @@ class _Part:
                 path = Path(picture["path"])
                 content = path.read_bytes() if path.is_file() else b""
             content = content or b""
-            heads = (end for head, end in _ENDINGS.items() if content.startswith(head))
-            ending = next(heads, ".jpg")
+            ending = ending_of(io.BytesIO(content)) or ".jpg"
             # By its content: a data set may be saved again in the same place.
             digest = hashlib.sha256(content).hexdigest()[:12]
             image = (folder / f"{number:07d}-{digest}{ending}").as_posix()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import numpy as np
 
 from artifacts.files import read_text
 from artifacts.progress import Progress
-from data.files import distinct_files, shown, subfolders, visible_files
-from data.formats.base import Annotations, Format, SourceOptions
-from data.formats.beside import ImagesBeside, split_of_folders
+from data.files import subfolders
+from data.formats.base import Annotations, Format, SourceOptions, pixels
+from data.formats.beside import AboutImage, Object, gather
 from data.report import Report
 
+_LENGTHS = ("Width", "Height")
 _AREAS = ("polygon", "rectangle", "circle", "mask")
 
 
@@ -52,68 +54,36 @@ def read(
     Raises:
         ValueError: no shape with an area on an image that is there.
     """
-    root = Path(data)
-    images: list[str] = []
-    names: list[str] = []
-    boxes: list[list[float]] = []
-    groups: list[str] = []
-    sizes: dict[str, tuple[int, int]] = {}
-    known = ImagesBeside(root)
-    for path in progress(_json_files(root), unit="file", desc="reading LabelMe"):
-        try:
-            content = json.loads(read_text(path))
-            shapes = content["shapes"]
-            stated = str(content.get("imagePath") or "")
-            if not isinstance(shapes, list):
-                raise TypeError("shapes must be a list")
-        except (
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            RecursionError,
-        ) as error:
-            name = shown(str(path.relative_to(root)))
-            report.skip(name, f"not LabelMe's: {' '.join(str(error).split())}")
-            continue
-        report.seen += len(shapes)
-        report.count("annotation files without a box", not shapes)
-        image = known.find(path, stated)
-        if image is None:
-            report.skip(shown(str(path.relative_to(root))), "its image isn't there")
-            report.drop("shapes on images that aren't there", len(shapes))
-            continue
-        size = (content.get("imageWidth"), content.get("imageHeight"))
-        if all(isinstance(side, int) and 0 < side < 10**6 for side in size):
-            sizes[image] = size
-        for shape in shapes:
-            box = _box(shape)
-            if box is None:
-                report.drop("shapes without an area, or damaged")
-                continue
-            images.append(image)
-            label = shape.get("label")
-            names.append("" if label is None else str(label))
-            boxes.append(box)
-            group = shape.get("group_id")
-            groups.append("" if group is None else str(group))
-    return Annotations(
-        root=root,
-        source=str(root),
-        images=images,
-        names=names,
-        splits=[split_of_folders(image) for image in images],
-        boxes=np.array(boxes, np.float64).reshape(-1, 4),
-        convention="xyxy",
-        columns={"group_id": groups} if any(groups) else {},
-        stated_sizes=sizes,
-        correctable=False,
+    found = gather(
+        Path(data), ".json", _parse, report, progress=progress, what="shapes"
     )
+    columns = {
+        name: [group or "" for group in every] for name, every in found.columns.items()
+    }
+    return replace(found, columns=columns)
 
 
-def _json_files(root: Path) -> list[Path]:
-    every = sorted(visible_files(root))
-    return distinct_files(path for path in every if path.suffix.lower() == ".json")
+def _parse(path: Path) -> AboutImage:
+    try:
+        content = json.loads(read_text(path))
+        shapes = content["shapes"]
+        stated = str(content.get("imagePath") or "")
+        if not isinstance(shapes, list):
+            raise TypeError("shapes must be a list")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"not LabelMe's: {reason}") from None
+    width, height = (pixels(content.get(f"image{side}")) for side in _LENGTHS)
+    return AboutImage(stated, (width, height), [_object(shape) for shape in shapes])
+
+
+def _object(shape: Mapping[str, Any]) -> Object:
+    box = _box(shape)
+    if box is None:
+        return Object("", None)
+    label, group = shape.get("label"), shape.get("group_id")
+    columns = {} if group is None else {"group_id": str(group)}
+    return Object("" if label is None else str(label), box, columns)
 
 
 def _box(shape: Mapping[str, Any]) -> list[float] | None:

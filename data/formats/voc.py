@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
-
-import numpy as np
 
 from artifacts.progress import Progress
-from data.files import distinct_files, shown, subfolders, visible_files
-from data.formats.base import Annotations, Format, SourceOptions, split_named
-from data.formats.beside import ANNOTATIONS, ImagesBeside, split_of_folders
+from data.files import subfolders
+from data.formats.base import (
+    Annotations,
+    Format,
+    SourceOptions,
+    pixels,
+    split_named,
+    split_of_folders,
+)
+from data.formats.beside import ANNOTATIONS, AboutImage, Object, gather
 from data.report import Report
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
+_LENGTHS = ("width", "height")
 _FLAGS = ("truncated", "occluded", "difficult")
 _SETS = ("train", "val", "test")
 
@@ -60,59 +66,44 @@ def read(
         ValueError: no XML file with an object on an image that is there.
     """
     root = Path(data)
-    known = ImagesBeside(root, ["segmentation"])
-    images: list[str] = []
-    names: list[str] = []
-    boxes: list[list[float]] = []
-    flags: list[list[str]] = []
-    sizes: dict[str, tuple[int, int]] = {}
-    for path in progress(_xml_files(root), unit="file", desc="reading VOC"):
-        try:
-            tree = ElementTree.parse(path).getroot()
-        except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
-            report.skip(shown(str(path.relative_to(root))), f"not XML: {error}")
-            continue
-        objects = [item for item in tree if item.tag == "object"]
-        report.count("annotation files without a box", not objects)
-        report.seen += len(objects)
-        image = known.find(path, (tree.findtext("filename") or "").strip())
-        if image is None:
-            report.skip(shown(str(path.relative_to(root))), "its image isn't there")
-            report.drop("boxes on images that aren't there", len(objects))
-            continue
-        size = [_number(tree.find(f"size/{side}")) for side in ("width", "height")]
-        if all(0 < side < 1e6 for side in size):
-            sizes[image] = (int(size[0]), int(size[1]))
-        for item in objects:
-            box = [_number(item.find(f"bndbox/{side}")) for side in _SIDES]
-            images.append(image)
-            names.append(item.findtext("name") or "")
-            boxes.append(box)
-            flags.append([(item.findtext(flag) or "").strip() for flag in _FLAGS])
-    stated = {flag: [row[place] for row in flags] for place, flag in enumerate(_FLAGS)}
-    columns: dict[str, list[Any]] = {
-        flag: [value == "1" if value in ("0", "1") else None for value in values]
-        for flag, values in stated.items()
-        if any(value in ("0", "1") for value in values)
-    }
+    found = gather(
+        root,
+        ".xml",
+        _parse,
+        report,
+        progress=progress,
+        what="boxes",
+        is_mask=["segmentation"],
+    )
     listed = _listed_splits(root)
-    return Annotations(
-        root=root,
-        source=str(root),
-        images=images,
-        names=names,
-        splits=[_split_of(image, listed) for image in images],
-        boxes=np.array(boxes, np.float64).reshape(-1, 4),
-        convention="xyxy",
-        columns=columns,
-        stated_sizes=sizes,
-        correctable=False,
+    return replace(found, splits=[_split_of(image, listed) for image in found.images])
+
+
+def _parse(path: Path) -> AboutImage:
+    try:
+        tree = ElementTree.parse(path).getroot()
+    except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
+        raise ValueError(f"not XML: {error}") from None
+    width, height = (pixels(tree.findtext(f"size/{side}")) for side in _LENGTHS)
+    return AboutImage(
+        (tree.findtext("filename") or "").strip(),
+        (width, height),
+        [
+            Object(
+                item.findtext("name") or "",
+                [_number(item.find(f"bndbox/{side}")) for side in _SIDES],
+                _flags(item),
+            )
+            for item in tree
+            if item.tag == "object"
+        ],
     )
 
 
-def _xml_files(root: Path) -> list[Path]:
-    every = sorted(visible_files(root))
-    return distinct_files(path for path in every if path.suffix.lower() == ".xml")
+def _flags(item: ElementTree.Element) -> dict[str, bool]:
+    """Those that an object states."""
+    stated = {flag: (item.findtext(flag) or "").strip() for flag in _FLAGS}
+    return {flag: text == "1" for flag, text in stated.items() if text in ("0", "1")}
 
 
 def _number(element: ElementTree.Element | None) -> float:

@@ -141,12 +141,14 @@ def _pairs(
                 images[path.relative_to(root).as_posix()] = None
             elif path.suffix == ".txt" and "labels" in folders:
                 labels.add(path)
-    pairs = {image: _label_file(root, image) for image in sorted(images)}
-    found = {image: path for image, path in pairs.items() if path and path.is_file()}
-    report.count("images without a label file", len(pairs) - len(found))
+    found = {
+        image: label_file
+        for image in sorted(images)
+        if (label_file := _label_file(root, image)) and label_file.is_file()
+    }
+    report.count("images without a label file", len(images) - len(found))
     labels = {path for path in labels if path.name != "classes.txt"}
-    lost = labels - {path for path in found.values() if path}
-    report.count("label files without an image", len(lost))
+    report.count("label files without an image", len(labels - set(found.values())))
     if not found:
         masks = any(
             path.suffix.lower() in EXTENSIONS and "labels" in path.parts
@@ -157,8 +159,7 @@ def _pairs(
             f"its images; no image of {str(root)!r} has a label file (.txt)"
             + ("; labels/ holds pictures: masks aren't read" if masks else "")
         )
-    labeled = {image: path for image, path in found.items() if path}
-    return _without_links(root, labeled, config, report)
+    return _without_links(root, found, config, report)
 
 
 def _without_links(

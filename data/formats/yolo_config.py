@@ -13,7 +13,7 @@ import yaml
 from artifacts.files import read_text
 from data.crop_table import plain_name
 from data.files import is_plain, subfolders, visible_files
-from data.formats.base import SPLITS, split_named
+from data.formats.base import SPLITS, split_named, split_of_folders
 from data.images import EXTENSIONS
 from data.report import Report
 
@@ -38,9 +38,7 @@ class Config:
 
     def split_of(self, image: str) -> str:
         """As data.yaml says, otherwise by the folders that lead to an image."""
-        folders = Path(image).parts[:-1]
-        named = next(filter(None, map(split_named, folders)), "")
-        return self.splits.get(image) or named
+        return self.splits.get(image) or split_of_folders(image)
 
 
 def read_config(path: Path, report: Report) -> Config:
@@ -55,20 +53,12 @@ def read_config(path: Path, report: Report) -> Config:
         for pattern in patterns
         for file in sorted(folder.glob(pattern))
     ]
-    stated = {file: _load_yaml(file) for file in dict.fromkeys(every)}
-    named = [file for file, content in stated.items() if content.get("names")]
-    if named:
-        others = {
-            file.parent
-            for file in named
-            if stated[file]["names"] != stated[named[0]]["names"]
-        }
-        if named[0].parent != path and others - {named[0].parent}:
-            raise ValueError(
-                f"data must be one data set; {str(path)!r} holds several, with classes "
-                f"of their own: {', '.join(str(file) for file in named[:3])}"
-            )
-        return _parsed(named[0], stated[named[0]], report)
+    for file in dict.fromkeys(every):
+        content = _load_yaml(file)
+        if content.get("names"):
+            if file.parent != path:
+                _check_only_one(path, file, content["names"])
+            return _parsed(file, content, report)
     below = [inner for folder in folders[1:] for inner in subfolders(folder)]
     for folder in (*folders, *below):
         for name in ("classes.txt", "obj.names"):
@@ -76,6 +66,24 @@ def read_config(path: Path, report: Report) -> Config:
                 lines = read_text(folder / name).splitlines()
                 return Config(dict(enumerate(map(plain_name, lines))))
     return Config({})
+
+
+def _check_only_one(root: Path, first: Path, names: object) -> None:
+    """Refuses a folder of several data sets, with classes of their own."""
+    files = [
+        file
+        for folder in subfolders(root)
+        for file in sorted(folder.glob("*.y*ml"))
+        if folder != first.parent
+    ]
+    stated = {file: _load_yaml(file).get("names") for file in files}
+    others = {file: other for file, other in stated.items() if other}
+    if any(other != names for other in others.values()):
+        few = ", ".join(str(file) for file in [first, *others][:3])
+        raise ValueError(
+            f"data must be one data set; {str(root)!r} holds several, with classes of "
+            f"their own: {few}"
+        )
 
 
 def _load_yaml(path: Path) -> dict[str, Any]:
