@@ -154,15 +154,26 @@ class CropTable:
         )
 
     @classmethod
-    def read(cls, path: str | Path, root: str | Path | None = None) -> CropTable:
-        """Reads `crops.parquet`; `root` replaces the folder stated in the file, for
-        images that have moved.
+    def read(
+        cls, path: str | Path, root: str | Path | None = None, *, check: bool = False
+    ) -> CropTable:
+        """Reads `crops.parquet`.
+
+        Args:
+            path: the file.
+            root: replaces the folder stated in the file, for images that have moved.
+            check: every value, for a file that somebody may have edited; those of runs
+                and embedding sets are known by their hash.
 
         Raises:
             ValueError: the file is no crop table, or is damaged.
         """
         try:
-            rows = _with_types(pq.read_table(path))
+            rows = pq.read_table(path)
+            missing = [name for name in SCHEMA.names if name not in rows.column_names]
+            if missing:
+                raise ValueError(f"missing columns: {', '.join(missing)}")
+            rows = _with_types(rows) if check else rows
             stated = (rows.schema.metadata or {}).get(_ROOT, b"").decode()
         except (pa.ArrowException, OSError, ValueError) as error:
             reason = " ".join(str(error).split())
@@ -308,7 +319,8 @@ class CropTable:
             names.add(posixpath.normpath(example))
         images = self.column("image").astype(str)
         rows = np.flatnonzero(np.isin(images, list(names)))
-        if not len(rows):  # letters may be composed or in parts, by the disk's taste
+        # Letters may be composed or in parts, by the disk's taste.
+        if not len(rows) and not all(map(str.isascii, names)):
             composed = {unicodedata.normalize("NFC", name) for name in names}
             plain = [unicodedata.normalize("NFC", image) for image in images]
             rows = np.flatnonzero(np.isin(plain, list(composed)))
@@ -361,9 +373,6 @@ def _with_types(rows: pa.Table) -> pa.Table:
     Raises:
         ValueError: they aren't of a crop table.
     """
-    missing = [name for name in SCHEMA.names if name not in rows.column_names]
-    if missing:
-        raise ValueError(f"missing columns: {', '.join(missing)}")
     if len(set(rows.column_names)) < len(rows.column_names):
         raise ValueError("its columns must have different names")
     for place, name in enumerate(rows.column_names):

@@ -1029,3 +1029,9 @@ def test_predictions_as_people_write_them(tmp_path):
     ]
     named = with_predictions(table, text(tmp_path / "r.json", json.dumps(results)))
     assert named.column("predicted").tolist() == ["beet", ""]
+
+
+def test_a_link_that_leads_nowhere_stops_nothing(tmp_path):
+    picture(tmp_path / "a.png")
+    (tmp_path / "a.json").symlink_to(tmp_path / "gone.json")
+    assert len(read(tmp_path)[0]) == 1

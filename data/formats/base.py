@@ -17,6 +17,7 @@ from data.formats.writing import Selection
 from data.images import as_on_disk
 from data.report import Report
 
+AUTO = "auto"  # the format by name and layout
 RAW = "CropAndWeed"  # the variant with all label ids of CropAndWeed
 SPLITS = {
     "train": "train",
@@ -58,7 +59,7 @@ class SourceOptions:
         crowds: with coco, whether annotations with iscrowd = 1 are read as objects.
     """
 
-    format: str = "auto"
+    format: str = AUTO
     variant: str = RAW
     keep_unlabeled: bool = True
     boxes: str = ""

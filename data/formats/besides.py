@@ -4,13 +4,12 @@ and masks that would pass for photos.
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.files import subfolders, visible_files
+from data.files import is_file, subfolders
 from data.formats import coco, csv
 from data.formats.yolo_rows import parse
 from data.images import EXTENSIONS
@@ -20,46 +19,51 @@ _ENDINGS = (".json", ".jsonl", ".xml", ".csv", ".tsv", ".txt")
 _HEAD = 65_536  # bytes of a file that are looked at
 
 
-def check_only_photos(root: Path, layout_of: Callable[[str], str]) -> None:
-    """Refuses a folder of whole images that holds annotations which would be passed
-    over, or masks that would pass for photos.
+def check_no_data_set_below(root: Path, layout_of: Callable[[str], str]) -> None:
+    """Refuses a folder of whole images that holds a data set further down.
 
     Args:
         root: the folder.
         layout_of: tells the format of a path.
     """
-    below = list(_two_levels(root))
-    for path in below:
+    for path in _two_levels(root):
         kind = layout_of(str(path))
         if kind != "folder":
             raise ValueError(
                 f"data must be the folder of the data set itself; {str(path)!r} has "
                 f"the layout of {kind}. {_WHOLE}"
             )
+
+
+def check_only_photos(root: Path, files: Sequence[Path]) -> None:
+    """Refuses a folder of whole images that holds annotations which would be passed
+    over, or masks that would pass for photos.
+
+    Args:
+        root: the folder.
+        files: all files below it, in order.
+    """
     stems: dict[Path, dict[str, str]] = {}
-    names: set[str] = set()
-    for path in visible_files(root):
-        if path.suffix.lower() in EXTENSIONS:
-            stems.setdefault(path.parent, {})[path.stem] = path.name
-            names.add(path.name)
+    others: dict[Path, list[Path]] = {}
+    for file in files:
+        if file.suffix.lower() in EXTENSIONS:
+            stems.setdefault(file.parent, {})[file.stem] = file.name
+        elif file.suffix.lower() in _ENDINGS:
+            others.setdefault(file.parent, []).append(file)
     folders = {path.relative_to(root).parts for path in stems}
     photos = _Photos(
         {stem for found in stems.values() for stem in found},
-        names,
+        {name for found in stems.values() for name in found.values()},
         any(not all(map(_NO_CLASS.fullmatch, parts)) for parts in folders),
     )
-    for path in (root, *below):
-        with os.scandir(path) as entries:
-            files = sorted(
-                Path(entry.path)
-                for entry in entries
-                if entry.name.lower().endswith(_ENDINGS) and entry.is_file()
-            )
-        for file in files[:_MANY]:
-            _check_annotation(file, photos)
+    for folder, found in others.items():
+        if len(folder.relative_to(root).parts) <= _LEVELS:
+            for file in filter(is_file, found[:_MANY]):  # links may lead nowhere
+                _check_annotation(file, photos)
     _check_no_masks(stems)
 
 
+_LEVELS = 2  # of folders below the data set's that annotations are looked for in
 _MANY = 50  # files of a folder that are looked at: one is enough to tell
 # What annotations speak of; places, times and cameras are none.
 _WORDS = re.compile(

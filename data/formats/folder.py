@@ -8,12 +8,14 @@ from pathlib import Path
 from artifacts.progress import Progress
 from data.files import distinct_files, shown, visible_files
 from data.formats.base import (
+    AUTO,
     UNLABELED,
     Annotations,
     Format,
     SourceOptions,
     split_named,
 )
+from data.formats.besides import check_only_photos
 from data.formats.writing import (
     Selection,
     distinct_file_names,
@@ -42,6 +44,8 @@ def read(
     """
     root = Path(data)
     every = sorted(visible_files(root))
+    if options.format == AUTO:
+        check_only_photos(root, every)
     found = [path for path in every if path.suffix.lower() in EXTENSIONS]
     _count_others(every, report)
     if not found:

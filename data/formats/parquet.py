@@ -14,8 +14,10 @@ from data.report import Report
 def read(
     data: str, options: SourceOptions, report: Report, progress: Progress
 ) -> CropTable:
-    """Reads a crop table; it was checked when it was made."""
-    table = CropTable.read(data, options.images or None)
+    """Reads a crop table; it was checked when it was made, and may have been edited
+    since.
+    """
+    table = CropTable.read(data, options.images or None, check=True)
     report.seen = len(table)
     return table
 

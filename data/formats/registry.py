@@ -21,8 +21,8 @@ from data.formats import (
     voc,
     yolo,
 )
-from data.formats.base import Format, SourceOptions
-from data.formats.besides import check_only_photos
+from data.formats.base import AUTO, Format, SourceOptions
+from data.formats.besides import check_no_data_set_below
 from data.formats.build import build_table
 from data.report import Report
 
@@ -41,7 +41,6 @@ _ALL = (  # a new format is a file and a line here
 )
 FORMATS: dict[str, Format] = {item.name: item for item in _ALL}
 OLD_NAMES = {old: item.name for item in _ALL for old in item.old_names}
-AUTO = "auto"
 READABLE = (AUTO, *(item.name for item in _ALL if item.read))
 WRITABLE = tuple(item.name for item in _ALL if item.write)
 _DEFAULTS = SourceOptions()
@@ -98,7 +97,7 @@ def read_source(
     _check_options(options, kind, data)
     _check_place(data, kind)
     if auto and kind is folder.FORMAT and Path(data).is_dir():
-        check_only_photos(Path(data), detect_format)
+        check_no_data_set_below(Path(data), detect_format)
     report = Report()
     assert kind.read is not None  # by `READABLE`
     found = kind.read(data, options, report, progress)
