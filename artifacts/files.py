@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import errno
 import hashlib
 import io
@@ -103,17 +104,23 @@ def write_json(path: str | Path, value: Any) -> None:
     """Writes a JSON file atomically, indented, keys in the order given. JSON has no
     word for NaN and infinity: they become null.
     """
-    write_text(path, json.dumps(without_nan(value), indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(json_value(value), indent=2, allow_nan=False) + "\n")
 
 
-def without_nan(value: Any) -> Any:
-    """A JSON value with None for every number that isn't finite."""
+def json_value(value: Any) -> Any:
+    """A value as JSON has it: dataclasses as objects of their fields, None for every
+    number that isn't finite.
+    """
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {
+            one.name: getattr(value, one.name) for one in dataclasses.fields(value)
+        }
     if isinstance(value, Mapping):
-        return {key: without_nan(inner) for key, inner in value.items()}
+        return {key: json_value(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [without_nan(inner) for inner in value]
+        return [json_value(inner) for inner in value]
     return value
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from artifacts.files import write_json
 from artifacts.provenance import provenance
-from curation.estimate import known_audit, predicted_positive
+from curation.estimate import facts_of_audit, known_audit, predicted_positive
 from curation.lists import write_audit
 from curation.pool import Pool
 from curation.session import Session
@@ -175,10 +175,7 @@ def _report_audit(request: AuditRequest, session: Session, saved: SavedProbe) ->
     print(f"  their precision      {precision}, recall {recall}")
     intervals = {"precision": precision, "recall": recall, "size": size, "rate": rate}
     found = {
-        **{name: dataclasses.asdict(one) for name, one in intervals.items()},
-        "of": f"the {estimated} crops from the threshold on that nobody had marked",
-        "confidence": 0.95,
-        "sample": len(result.answers),
+        **facts_of_audit(intervals, estimated, len(result.answers)),
         "where": request.where,
         "embeddings": session.pool.embeddings.meta["sha256"],
     }

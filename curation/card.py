@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import shlex
 from collections.abc import Mapping
@@ -14,7 +13,6 @@ import numpy as np
 from artifacts.provenance import provenance
 from curation.selection import displayed, scale_of
 from data.embeddings import hashes_of
-from probe.estimate import Interval
 from probe.methods import LinearRanker
 from probe.saved_probe import hash_of_marks
 
@@ -36,8 +34,8 @@ class Card:
         transform: of the embeddings.
         threshold: decision value; None where it decided nothing.
         meta: of the embedding set.
-        estimates: of an audit, for this ranking and threshold; None where there is
-            none.
+        estimates: of an audit, for this ranking and threshold, as
+            `curation.estimate.facts_of_audit` gives them; None where there is none.
         seed: of the session.
         session: its name, "" for none.
         title: of the probe, "" for none.
@@ -104,10 +102,7 @@ class Card:
                 "precision": "not estimated: no random sample was marked for this "
                 "ranking and threshold"
             }
-        return {
-            name: dataclasses.asdict(value) if isinstance(value, Interval) else value
-            for name, value in self.estimates.items()
-        }
+        return self.estimates
 
 
 def _counts(marks: Mapping[str, bool]) -> dict[str, int]:

@@ -59,16 +59,30 @@ class Estimate:
         return f"Estimate({', '.join(told)})"
 
     def for_card(self) -> Mapping[str, object] | None:
-        """What a card says; None where the sample is of another ranking."""
+        """What a card says, as JSON; None where the sample is of another ranking."""
         if not self.current or self.precision is None:
             return None
         names = ("precision", "precision_of_taken", "recall", "size", "rate")
-        return {
-            **{name: getattr(self, name) for name in names},
-            "of": f"{self.count} crops from the threshold on that nobody had marked",
-            "confidence": 0.95,
-            "sample": self.drawn,
-        }
+        intervals = {name: getattr(self, name) for name in names}
+        return facts_of_audit(intervals, self.count or 0, self.drawn)
+
+
+def facts_of_audit(
+    intervals: Mapping[str, Interval | None], count: int, sample: int
+) -> Mapping[str, object]:
+    """What cards and probes say of an audit, as JSON.
+
+    Args:
+        intervals: by what they are of.
+        count: unmarked crops from the threshold on.
+        sample: crops that were drawn.
+    """
+    return {
+        **{name: one and dataclasses.asdict(one) for name, one in intervals.items()},
+        "of": f"{count} crops from the threshold on that nobody had marked",
+        "confidence": 0.95,
+        "sample": sample,
+    }
 
 
 def population_of(

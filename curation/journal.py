@@ -229,7 +229,6 @@ class Journal:
         self._lock = threading.RLock()
         self._held = ExitStack()
         self._file: BinaryIO | None = None
-        self._is_closed = False
         if self.folder is not None:
             self._open(self.folder)
         self._by_action = {line.action: line.n for line in self.lines if line.action}
@@ -260,9 +259,7 @@ class Journal:
     def close(self) -> None:
         """Lets another process have it; nothing can be added any more."""
         self._held.close()
-        if self.folder is not None:
-            self._file = None
-            self._is_closed = True
+        self._file = None
 
     def state(self, after: int | None = None) -> State:
         """The state after all lines, or after the first so many. Not to be changed."""
@@ -328,12 +325,12 @@ class Journal:
             return number
 
     def _write(self, line: Line) -> None:
-        if self._is_closed:
+        if self.folder is None:
+            return
+        if self._file is None:
             raise RuntimeError(
                 f"session {self.facts.name!r} is closed, or was opened again since"
             )
-        if self._file is None:
-            return
         place = self._file.tell()
         try:
             self._file.write(line.encoded())

@@ -8,7 +8,7 @@ nothing but its journal: what is marked is what the journal's lines come to.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from curation.selection import choose, decision_of, displayed
 from curation.session_facts import name_uploads, session_facts
 from data.formats.writing import Selection
 from data.predictions import PREDICTED
-from probe.estimate import Interval, draw_audit
+from probe.estimate import draw_audit
 from probe.marks import Marks
 from probe.methods import LinearRanker, learn_from
 from probe.query_strategies import suggest
@@ -614,14 +614,7 @@ class Session:
         has_threshold = learned.kind == "decision" or self.state.threshold is not None
         threshold = self.threshold(learned)
         known = self.estimate(number, threshold).for_card()
-        estimates = {
-            name: asdict(value) if isinstance(value, Interval) else value
-            for name, value in (known or {}).items()
-        }
-        here = {
-            "where": facts.pool,
-            "embeddings": self.pool.embeddings.meta["sha256"],
-        }
+        here = {"where": facts.pool, "embeddings": self.pool.embeddings.meta["sha256"]}
         return SavedProbe(
             self.pool.index.transform,
             learned.ranker,
@@ -632,7 +625,7 @@ class Session:
             dict(self.state.answers),
             {
                 "title": title or f"session {facts.name}",
-                **({"estimates": {**estimates, **here}} if known else {}),
+                **({"estimates": {**known, **here}} if known else {}),
                 "provenance": provenance(self.seed),
             },
         )

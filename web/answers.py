@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from starlette.responses import JSONResponse
 
-from artifacts.files import without_nan
+from artifacts.files import json_value
 from curation.estimate import Estimate
 from curation.selection import decision_of, displayed, scale_of
 from curation.session_facts import SessionFacts
@@ -26,22 +26,10 @@ class Answer(JSONResponse):
 
     def render(self, content: object) -> bytes:
         """The body; what JSON has no word for, such as a date, goes as text."""
-        plain = without_nan(_plain(content))
+        plain = json_value(content)
         text = json.dumps(plain, default=str, ensure_ascii=False, allow_nan=False)
         # A file's name may hold bytes that aren't UTF-8.
         return text.encode(errors="replace")
-
-
-def _plain(value: object) -> object:
-    """Dataclasses as objects, all the way down."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name: _plain(getattr(value, field.name))
-            for field in dataclasses.fields(value)
-        }
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return value
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from artifacts.files import check_writable, exclusive, sha256_of_file, write_json
@@ -137,7 +137,7 @@ def _read_record(path: Path) -> dict[str, Archive]:
 
 
 def _write_record(path: Path, record: Mapping[str, Archive]) -> None:
-    write_json(path, {name: asdict(entry) for name, entry in record.items()})
+    write_json(path, record)
 
 
 def _verify(path: Path, known: Archive, url: str) -> Archive:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def read(
     index = root / "index.json"
     if not index.is_file():
         found = _extract(builder, layout, root, progress)
-        write_json(index, [asdict(example) for example in found])
+        write_json(index, found)
     examples = [_Example.from_json(entry) for entry in json.loads(index.read_text())]
     return _annotations(root, examples, layout, report)
 
