@@ -228,12 +228,27 @@ def mark_by_keys(page, truth, count):
             page.wait_for_function(f"crop => ({FOCUSED}) !== crop", arg=crop)
 
 
+def draw_sample(page):
+    """Draws the random sample, and waits until the grid shows it."""
+    page.get_by_role("button", name="Draw a random sample").click()
+    shown = page.get_by_role("button", name="Random sample", exact=True)
+    expect(shown).to_have_attribute("aria-pressed", "true")
+
+
 def until(condition, seconds=20):
     """Waits for something that the page doesn't show."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def wait_for(page, condition, seconds=20):
+    """Waits for something that happens while the page runs on."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        page.wait_for_timeout(20)
 
 
 def settled(page):
@@ -290,7 +305,7 @@ def test_ten_minutes_from_an_example_to_a_class(server, open_page, truth, tmp_pa
     page.get_by_role("button", name="Best", exact=True).click()
     expect(page.locator("#estimate")).to_contain_text("is not known yet")
 
-    page.get_by_role("button", name="Draw a random sample").click()
+    draw_sample(page)
     expect(page.locator("#estimate")).to_contain_text("0 of 60")
     mark_by_keys(page, truth, 60)
     saved(page)
@@ -413,7 +428,7 @@ def test_a_sample_drawn_at_once_after_a_mark_is_of_the_order_that_is_shown(
     start(page, wished(truth, 4), "at once")
     mark_by_keys(page, truth, 8)
     page.get_by_label("size of the random sample").fill("10")
-    page.get_by_role("button", name="Draw a random sample").click()
+    draw_sample(page)
     expect(page.locator("#estimate")).to_contain_text("0 of 10")
     mark_by_keys(page, truth, 10)
     expect(page.locator("#estimate")).to_contain_text("95 % interval")
@@ -721,7 +736,7 @@ def test_splitting_a_class_and_counting_failures(serve, field_set, tmp_path, ope
     page.get_by_role("button", name="Start from these").click()
     expect(page.locator(".work .cell").first).to_be_visible()
     page.get_by_label("size of the random sample").fill("25")
-    page.get_by_role("button", name="Draw a random sample").click()
+    draw_sample(page)
     expect(page.locator("#estimate")).to_contain_text("0 of 25")
     fails = {str(table.ids[row]): row in wrong for row in range(len(table))}
     mark_by_keys(page, fails, 25)
@@ -795,6 +810,41 @@ def test_markup_in_names_and_labels_stays_text(serve, tmp_path, open_page):
     expect(page.locator(".sessions")).to_contain_text("<script>")
     assert page.evaluate_handle("window.hacked === undefined").json_value()
     assert page.locator("img[src=x]").count() == 0
+
+
+@pytest.mark.timeout(200)
+def test_a_late_answer_does_not_hide_a_newer_mark(server, open_page, truth):
+    page = open_page(server.url)
+    start(page, wished(truth))
+    cells = page.locator(".work .cell")
+    first, second = (cells.nth(place).get_attribute("data-crop") for place in (0, 1))
+    with server.client() as client:
+        session = client.get("/api/sessions").json()[0]["session"]
+        held: list = []
+
+        def hold(route):
+            if held:  # one answer is kept back, as by a slow line
+                return route.continue_()
+            held.append((route, route.fetch()))
+
+        page.route("**/crops?*", hold)
+        mark = {"marks": {second: False}, "by": "another", "action": "one"}
+        client.post(
+            f"/api/sessions/{session}/mark", json=mark | {"ranking": 0, "sort": "best"}
+        ).raise_for_status()
+        wait_for(page, lambda: held)  # another person's mark: the list is asked again
+    cells.nth(0).focus()
+    page.keyboard.press("y")
+    saved(page)
+    route, answer = held[0]
+    route.fulfill(response=answer)
+    # What is old in that answer is left, what is new is shown.
+    expect(page.locator(f'.work .cell[data-crop="{second}"]')).to_have_class(
+        re.compile("no")
+    )
+    expect(page.locator(f'.work .cell[data-crop="{first}"]')).to_have_class(
+        re.compile("yes")
+    )
 
 
 @pytest.mark.timeout(200)

@@ -14,7 +14,7 @@ export class Grid {
    * @param {object} options
    *   label: what the grid is, for screen readers; sizes: sides of thumbnails there are;
    *   marks: whether crops can be marked; onmark(crops, answer), onopen(index), onselect(count);
-   *   pending(id): whether a mark of the crop is on its way, which a refresh must not overwrite;
+   *   isNewer(id, time): see `Pages`;
    *   onpick(crop) and picked(id) instead, where crops are picked one by one.
    */
   constructor(options) {
@@ -23,7 +23,7 @@ export class Grid {
       onload: () => this.resize(),
       onerror: options.onerror,
       middle: () => this.firstLine() * this.columns,
-      pending: options.pending,
+      isNewer: options.isNewer,
     });
     this.choice = new Choice(this);
     this.space = el("div", { class: "space" });

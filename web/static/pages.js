@@ -9,8 +9,8 @@ export class Pages {
   /**
    * @param {object} options
    *   onload(): a page has come, or may be asked for again; onerror(error);
-   *   middle(): the place that is looked at; pending(id): whether a mark of the crop is on its way, which a refresh must not
-   *   overwrite.
+   *   middle(): the place that is looked at; isNewer(id, time): whether the crop was marked after this time, or its mark is on
+   *   its way still: an answer to a question asked then must not overwrite it.
    */
   constructor(options) {
     this.options = options;
@@ -32,18 +32,20 @@ export class Pages {
     return true;
   }
 
-  /** Asks again for the pages that are loaded, in place. Returns whether the list is still the same. */
+  /** Asks again for the pages that are loaded, in place. Returns whether there is something to show. */
   async refresh() {
-    const list = this.list;
+    const { list } = this;
+    const asked = performance.now();
+    const refreshing = (this.refreshing = {});
     await Promise.all([...this.loaded.keys()].map(async (number) => {
       const { crops } = await this.load(number * PAGE, PAGE);
       const known = this.loaded.get(number)?.crops;
-      if (list !== this.list || !known) return;
+      if (list !== this.list || refreshing !== this.refreshing || !known) return; // an older answer that comes last is no news
       crops.forEach((crop, place) => {
-        if (known[place]?.id === crop.id && !this.options.pending?.(crop.id)) Object.assign(known[place], crop);
+        if (known[place]?.id === crop.id && !this.options.isNewer?.(crop.id, asked)) Object.assign(known[place], crop);
       });
     }));
-    return list === this.list;
+    return list === this.list && refreshing === this.refreshing;
   }
 
   /** The crop at a place, once its page has come. */

@@ -29,6 +29,7 @@ export class Session extends EventTarget {
     /** @type {any} what the server said last; see web/answers.py, SessionState */
     this.state = null;
     this.pending = new Map(); // crop id -> marks on their way
+    this.arrived = new Map(); // crop id -> when the server had its last mark
     this.lines = 0; // of the journal, as far as this tab knows what is in them
     /** @type {any} */
     this.grid = null;
@@ -49,6 +50,11 @@ export class Session extends EventTarget {
   get isSampleWhole() {
     const audit = this.state?.audit;
     return Boolean(audit) && audit.answered === audit.drawn;
+  }
+
+  /** Whether a crop was marked after a time, or its mark is on its way. */
+  isNewer(id, time) {
+    return this.pending.has(id) || (this.arrived.get(id) ?? -1) >= time;
   }
 
   // What is shown
@@ -104,8 +110,12 @@ export class Session extends EventTarget {
     announce(changed.length === 1 ? `marked ${words}` : `${changed.length} crops marked ${words}`);
     const body = { marks: Object.fromEntries(changed.map((crop) => [crop.id, answer])), ranking: view.ranking, sort: view.sort };
     const count = (more) => changed.forEach(({ id }) => (pending.get(id) ?? 0) + more ? pending.set(id, (pending.get(id) ?? 0) + more) : pending.delete(id));
+    const settle = () => {
+      count(-1);
+      changed.forEach(({ id }) => this.arrived.set(id, performance.now()));
+    };
     count(1);
-    queue.add(`${this.base}/mark`, body).finally(() => count(-1)).then(({ line, left_out }) => {
+    queue.add(`${this.base}/mark`, body).finally(settle).then(({ line, left_out }) => {
       if (left_out.length) grid.refresh().catch(fail); // a sample was drawn elsewhere meanwhile
       if (line === this.lines + 1) this.lines = line;
       this.later();

@@ -16,7 +16,7 @@ export async function workScreen(pool, name, signal) {
     sizes: pool.sizes,
     marks: true,
     onmark: (crops, answer) => session.mark(crops, answer),
-    pending: (id) => session.pending.has(id),
+    isNewer: (id, time) => session.isNewer(id, time),
     onopen: (index) => openCrop(grid, index),
     onerror: fail,
   }));
