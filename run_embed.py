@@ -7,8 +7,9 @@
 boxes, COCO, YOLO, VOC, LabelMe or CropAndWeed, a Hugging Face set on disk, a
 crops.parquet, or tfds:NAME; docs/formats.md says what of each is read. Boxes become
 crops. The embedding is the network's second-to-last layer. A killed call goes on where
-it stopped. --config takes the rest: endpoint, padding, square, fill, embed_batch,
-boxes, box_size, images, crowds, keep_unlabeled, strategy, tpu.
+it stopped. Vectors that another network made elsewhere come in with --vectors.
+--config takes the rest: endpoint, padding, square, fill, embed_batch, boxes, box_size,
+images, crowds, keep_unlabeled, strategy, tpu; made_by names what made the vectors.
 """
 
 from __future__ import annotations
@@ -21,6 +22,13 @@ from curation.config import EmbedConfig, EmbedRequest
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("data", "", "What to embed; see above.", flag_values=FLAGS)
 flags.DEFINE_string("embeddings", "", "Folder to write.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "vectors",
+    "",
+    "Vectors made elsewhere, instead of embedding: a .npy, .npz, .safetensors or "
+    ".parquet file, row i for row i of data (CSV, Parquet or COCO).",
+    flag_values=FLAGS,
+)
 flags.DEFINE_integer(
     "image_size",
     EmbedConfig.image_size,
@@ -37,9 +45,14 @@ def _embed() -> None:
     for name in ("data", "embeddings"):
         if not getattr(request, name):
             raise ValueError(f"{name} must be given")
-    from curation.embedding import run_embed  # loads TensorFlow
+    if request.vectors:
+        from curation.vectors import import_vectors
 
-    run_embed(request)
+        import_vectors(request)
+    else:
+        from curation.embedding import run_embed  # loads TensorFlow
+
+        run_embed(request)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -159,6 +159,8 @@ class EmbedRequest:
 
     data: str = ""  # folder, .json, .csv, .parquet or tfds:NAME
     embeddings: str = ""  # the folder to write
+    vectors: str = ""  # made elsewhere, a row for each row of data
+    made_by: str = ""  # the network that made them; see EmbeddingSet.from_arrays
     where: str = ""  # only crops that meet this SQL condition
     source: SourceOptions = field(default_factory=SourceOptions)
     config: EmbedConfig = field(default_factory=EmbedConfig)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from artifacts.progress import progress_bar
 from data.crop_table import CropTable
+from data.embeddings import EmbeddingSet
 from data.formats.base import SourceOptions
 from data.formats.registry import read_source
 from data.report import Report
@@ -61,3 +62,15 @@ def read_reported(
         len(report.skipped),
     )
     return table, report
+
+
+def print_next(embeddings: EmbeddingSet, left_out: int) -> None:
+    """Says what there is now, and what to do with it."""
+    folder = embeddings.folder
+    print(
+        f"\n{len(embeddings.table)} crops embedded, {left_out} unreadable ones left "
+        f"out -> {folder}\n"
+        f"Next: python run_search.py --embeddings={folder} "
+        "--query=<crop_id or image path> --sheet=out.png\n"
+        f"  or: python run_page.py --embeddings={folder}   (mark in a browser)"
+    )

@@ -25,9 +25,9 @@ def embed_images(
     """Embeds whole images as if they were crops of the set; [n, D] float32."""
     from curation.encoders import encoder_of
 
+    encoder = encoder or encoder_of(embeddings)
     size, window = embeddings.meta["image_size"], embeddings.window
     crops = [cut(image, (0, 0, *image.size), size, window) for image in images]
-    encoder = encoder or encoder_of(embeddings)
     return encoder.embed(np.stack([np.asarray(crop) for crop in crops]))
 
 

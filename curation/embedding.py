@@ -15,7 +15,7 @@ from artifacts.files import check_writable, exclusive
 from artifacts.progress import progress_bar
 from artifacts.provenance import provenance
 from curation.config import DeviceConfig, EmbedConfig, EmbedRequest
-from curation.crops import read_reported
+from curation.crops import print_next, read_reported
 from curation.encoders import reference, start_encoder
 from data.crop_table import CropTable
 from data.embeddings import EmbeddingSet, EmbeddingWriter, reusable
@@ -174,15 +174,3 @@ def run_embed(request: EmbedRequest) -> None:
         embeddings = _embed(crops, folder, config, strategy)
     left_out = embeddings.meta["skipped"] + len(report.skipped)
     print_next(embeddings, left_out)
-
-
-def print_next(embeddings: EmbeddingSet, left_out: int) -> None:
-    """Says what there is now, and what to do with it."""
-    folder = embeddings.folder
-    print(
-        f"\n{len(embeddings.table)} crops embedded, {left_out} unreadable ones left "
-        f"out -> {folder}\n"
-        f"Next: python run_search.py --embeddings={folder} "
-        "--query=<crop_id or image path> --sheet=out.png\n"
-        f"  or: python run_page.py --embeddings={folder}   (mark in a browser)"
-    )

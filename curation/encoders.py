@@ -76,6 +76,12 @@ def encoder_of(embeddings: EmbeddingSet) -> Encoder:
     Raises:
         ValueError: its weights have changed since, or aren't there.
     """
+    if embeddings.is_from_elsewhere:
+        raise ValueError(
+            f"the vectors of {embeddings.folder} were made elsewhere, so no other "
+            "image can be embedded here: the query must be a crop of the set, by its "
+            "id or its image's path"
+        )
     meta = embeddings.meta
     weights = find_weights(meta, embeddings.folder)
     if weights.startswith(".."):

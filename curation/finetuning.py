@@ -28,8 +28,8 @@ from curation.config import (
     flatten,
     overlay,
 )
-from curation.crops import read_reported
-from curation.embedding import EmbedBatch, embed_into, embedder, print_next, set_up
+from curation.crops import print_next, read_reported
+from curation.embedding import EmbedBatch, embed_into, embedder, set_up
 from curation.encoders import reference, start_encoder
 from data.crop_cache import CropCache
 from data.crop_table import CropTable

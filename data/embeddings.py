@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import hashlib
 import json
 import logging
 import os
@@ -31,12 +32,14 @@ from artifacts.files import (
     write_csv,
     write_json,
 )
+from artifacts.progress import Progress, no_progress
 from data.crop_table import CropTable
 from data.images import CropWindow
 
 EMBEDDINGS, CROPS, META = "embeddings.npy", "crops.parquet", "meta.json"
 SKIPPED, DERIVED = "skipped.csv", ".derived.npz"
 ROWS_PER_PART = 1024
+ELSEWHERE = "elsewhere"  # the encoder of vectors that this project didn't make
 _ROWS_PER_CHECK = 16384
 _log = logging.getLogger(__name__)
 
@@ -113,6 +116,75 @@ class EmbeddingSet:
         table.__dict__["content_hash"] = meta["table_hash"]  # as was verified
         return loaded
 
+    @classmethod
+    def from_arrays(
+        cls,
+        vectors: np.ndarray,
+        crops: CropTable,
+        *,
+        folder: str | Path,
+        rows: np.ndarray | None = None,
+        made_by: str = "",
+        window: CropWindow = CropWindow(),  # noqa: B008, it is frozen
+        facts: Mapping[str, Any] | None = None,
+        progress: Progress = no_progress,
+    ) -> EmbeddingSet:
+        """Makes a set of vectors that were made elsewhere.
+
+        Example:
+            >>> EmbeddingSet.from_arrays(vectors, crops, folder="runs/dino/embeddings")
+
+        Args:
+            vectors: [N, D] numbers. Rows that aren't finite, or all zero, are left out
+                with their crops.
+            crops: the table.
+            rows: of each crop's vector; default: row i belongs to crop i.
+            folder: of the set; one of these crops and vectors is taken as it is, and
+                anything else that lies there is moved aside, to `<folder>.old-N`.
+            made_by: the network's name: probes of one set rank others made by the same.
+                Default: the vectors themselves, so that no other set is.
+            window: which part of an image a box stands for, for pictures of crops.
+            facts: more for meta.json.
+            progress: wraps the iteration over blocks of rows.
+
+        Raises:
+            ValueError: the counts differ, or no row is left.
+        """
+        if vectors.ndim != 2 or (rows is None and len(vectors) != len(crops)):
+            raise ValueError(
+                f"vectors must be [{len(crops)}, width], a row for each crop; got "
+                f"{vectors.shape}"
+            )
+        rows = np.arange(len(crops)) if rows is None else rows
+        values = _hash_of_vectors(vectors, rows)
+        name = f"{ELSEWHERE} {made_by} {vectors.shape[1]}"
+        identity = {
+            "encoder_hash": hashlib.sha256(name.encode()).hexdigest()
+            if made_by
+            else values,
+            "endpoint": "",
+            "image_size": 0,
+            "view": dataclasses.asdict(window),
+            "vectors_hash": values,
+        }
+        if reusable(folder, crops, identity):
+            return cls.load(folder)
+        writer = EmbeddingWriter(folder, crops, vectors.shape[1], identity)
+        blocks = range(writer.next_row, len(crops), ROWS_PER_PART)
+        for start in progress(blocks, unit="block", desc="vectors"):
+            block = _block(vectors, rows, start, ROWS_PER_PART)
+            good = np.isfinite(block).all(axis=1) & (block != 0).any(axis=1)
+            writer.append(block, np.asarray(good))
+        images = crops.column("image")[~writer.valid]
+        reasons = dict.fromkeys(images, "its vector is all zero, or not finite")
+        meta = {"encoder": ELSEWHERE, "made_by": made_by, **(facts or {})}
+        return writer.finish(meta, reasons)
+
+    @property
+    def is_from_elsewhere(self) -> bool:
+        """Whether no encoder of this project made the vectors."""
+        return self.meta.get("encoder") == ELSEWHERE
+
     @property
     def ids(self) -> np.ndarray:
         """Crop ids, [N] str."""
@@ -163,6 +235,19 @@ class EmbeddingSet:
             )
         _check_finite(self.vectors, path)
         _write_derived(self.folder, {})
+
+
+def _block(vectors: np.ndarray, rows: np.ndarray, start: int, size: int) -> np.ndarray:
+    """Some of the rows, [n, D] float32."""
+    return np.asarray(vectors[rows[start : start + size]], np.float32)
+
+
+def _hash_of_vectors(vectors: np.ndarray, rows: np.ndarray) -> str:
+    """SHA-256 of the rows' values as float32."""
+    digest = hashlib.sha256()
+    for start in range(0, len(rows), _ROWS_PER_CHECK):
+        digest.update(_block(vectors, rows, start, _ROWS_PER_CHECK).tobytes())
+    return digest.hexdigest()
 
 
 def hashes_of(meta: Mapping[str, Any]) -> dict[str, str]:
@@ -350,8 +435,8 @@ class EmbeddingWriter:
             # Left there it would say so for ever, also once the images are back.
             shutil.rmtree(self.partial)
             raise ValueError(
-                f"none of the crops could be read below {self.table.root}; nothing to "
-                "embed"
+                f"none of the crops below {self.table.root} has an embedding; "
+                + next(iter((reasons or {}).values()), "no image could be read")
             )
         path = self.partial / EMBEDDINGS
         write_atomically(

@@ -824,8 +824,9 @@ def test_a_late_answer_does_not_hide_a_newer_mark(server, open_page, truth):
 
         def hold(route):
             if held:  # one answer is kept back, as by a slow line
-                return route.continue_()
-            held.append((route, route.fetch()))
+                route.continue_()
+            else:
+                held.append((route, route.fetch()))
 
         page.route("**/crops?*", hold)
         mark = {"marks": {second: False}, "by": "another", "action": "one"}

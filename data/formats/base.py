@@ -31,6 +31,7 @@ SPLITS = {
     "test": "test",
     "testing": "test",
 }
+SOURCE_ROW = "source_row"  # the column that `SourceOptions.numbered` asks for
 UNLABELED = ("unlabelled", "unlabeled")  # folders whose images have no class and split
 
 
@@ -57,6 +58,8 @@ class SourceOptions:
         images: folder of the images, where it can't be told from the path (coco, csv,
             parquet).
         crowds: with coco, whether annotations with iscrowd = 1 are read as objects.
+        numbered: whether the column `source_row` tells which row of the file, as given
+            and counted from 0, a crop comes from (coco, csv, parquet).
     """
 
     format: str = AUTO
@@ -66,6 +69,7 @@ class SourceOptions:
     box_size: str = ""
     images: str = ""
     crowds: bool = False
+    numbered: bool = field(default=False, metadata={"key": None})
 
 
 @dataclass
@@ -82,6 +86,8 @@ class Annotations:
         convention: one of `data.boxes.CONVENTIONS`.
         labels: class number of each; None: the place of its name among the sorted ones.
         columns: the source's own, name -> a value of each object.
+        source_rows: which row of the file, as given, each object is; None where it
+            has none.
         stated_sizes: image -> the width and height that the source states, which the
             file must have.
         correctable: whether the user may state another convention, or another size of
@@ -100,6 +106,7 @@ class Annotations:
     convention: str = "xyxy"
     labels: Sequence[int] | None = None
     columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    source_rows: Sequence[int] | None = None
     stated_sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     correctable: bool = True
     check_sizes: Callable[[Mapping[str, tuple[int, int]]], None] | None = None

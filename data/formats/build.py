@@ -23,7 +23,7 @@ from data.boxes import (
     to_corners,
 )
 from data.crop_table import UNLABELLED, CropTable, plain_name
-from data.formats.base import Annotations
+from data.formats.base import SOURCE_ROW, Annotations
 from data.images import EXTENSIONS, ImageFacts, as_on_disk
 from data.report import Report
 
@@ -36,6 +36,7 @@ def build_table(
     report: Report,
     *,
     box_size: str = "",
+    numbered: bool = False,
     progress: Progress = no_progress,
 ) -> CropTable:
     """Checks annotations against their images and makes the crop table.
@@ -46,6 +47,7 @@ def build_table(
             dropped and the crops.
         box_size: "WIDTHxHEIGHT" of the images that the boxes were drawn on, where the
             files have another size.
+        numbered: whether the column `source_row` is wanted.
         progress: wraps the iteration over images.
 
     Raises:
@@ -72,6 +74,13 @@ def build_table(
     if not kept:
         raise ValueError(_nothing(found, len(distinct), report))
     columns = _columns(found, kept, report)
+    if numbered:
+        if found.source_rows is None:
+            raise ValueError(
+                "data must be one file where its rows are numbered, as vectors from "
+                f"elsewhere need it; got {found.source}"
+            )
+        columns[SOURCE_ROW] = [found.source_rows[row] for row in kept]
     if found.boxes is None:
         return _table_of_whole_images(found, columns, sizes, report)
     corners = _corners(found, kept, sizes, drawn_on)

@@ -99,6 +99,7 @@ class _Image:
 class _Box:
     """An annotation with a box, by the ids of its image and category."""
 
+    place: int  # among all annotations, as the file has them
     id: str
     image: str
     category: str
@@ -144,6 +145,7 @@ def _read_file(path: Path, options: SourceOptions, report: Report) -> Annotation
         convention=options.boxes or "xywh",
         labels=[order[box.category] for box in boxes],
         columns=columns,
+        source_rows=[box.place for box in boxes],
         stated_sizes={one.file: one.size for one in listed if all(one.size)},
     )
 
@@ -195,7 +197,7 @@ def _content(path: Path, report: Report) -> _Content:
         if not isinstance(every, list):
             raise TypeError("annotations must be a list")
         report.seen += len(every)
-        boxes = [box for item in every if (box := _box(item))]
+        boxes = [box for place, item in enumerate(every) if (box := _box(place, item))]
         info = content.get("info") or {}
         root = str(info.get("images_root") or "") if isinstance(info, dict) else ""
     except (
@@ -219,7 +221,7 @@ def _split(stated: object) -> str:
     return split_named(str(stated or "")) or str(stated or "").strip()
 
 
-def _box(item: Mapping[str, Any]) -> _Box | None:
+def _box(place: int, item: Mapping[str, Any]) -> _Box | None:
     try:
         sides = tuple(float(side) for side in item["bbox"])
         image, category = plain_id(item["image_id"]), plain_id(item["category_id"])
@@ -231,7 +233,8 @@ def _box(item: Mapping[str, Any]) -> _Box | None:
     is_crowd = str(item.get("iscrowd", 0)).strip().lower() in ("1", "1.0", "true")
     is_number = isinstance(score, int | float) and not isinstance(score, bool)
     sure = float(str(score)) if is_number else None
-    return _Box(str(item.get("id", "")), image, category, sides, is_crowd, sure)
+    number = str(item.get("id", ""))
+    return _Box(place, number, image, category, sides, is_crowd, sure)
 
 
 def _images_root(
@@ -328,5 +331,5 @@ FORMAT = Format(
     detect=lambda path: (
         is_file_with(".json")(path) or (path.is_dir() and bool(annotation_files(path)))
     ),
-    options=frozenset({"boxes", "box_size", "images", "crowds"}),
+    options=frozenset({"boxes", "box_size", "images", "crowds", "numbered"}),
 )

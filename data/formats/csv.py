@@ -142,8 +142,24 @@ def _parts(root: Path) -> list[Path]:
 
 
 def _read_file(path: Path, options: SourceOptions, report: Report) -> Annotations:
-    rows = read_columns(path)
-    if not next(iter(rows.values())):
+    return annotations_of(read_columns(path), path, options, report)
+
+
+def annotations_of(
+    rows: dict[str, list[str]], path: Path, options: SourceOptions, report: Report
+) -> Annotations:
+    """What columns of text state, by the names that people use.
+
+    Args:
+        rows: column -> texts, "" where they are empty.
+        path: the file that they come from.
+        options: see `SourceOptions`.
+        report: receives what is left out.
+
+    Raises:
+        ValueError: missing columns, or values that aren't numbers.
+    """
+    if not next(iter(rows.values()), None):
         raise NoImagesError(f"data must hold boxes; {path} has a header and no row")
     by_name = {name.strip().lower(): name for name in rows}
     image_column = next((by_name[name] for name in _IMAGE if name in by_name), None)
@@ -178,6 +194,7 @@ def _read_file(path: Path, options: SourceOptions, report: Report) -> Annotation
         boxes=_boxes(path, [rows[name] for name in box_columns]) if kind else None,
         convention=options.boxes or kind,
         columns=_metadata(rows, by_name, {image_column, label_column, *box_columns}),
+        source_rows=named,
         stated_sizes=_stated_sizes(images, rows, by_name, set(box_columns)),
     )
 
@@ -394,5 +411,5 @@ FORMAT = Format(
     detect=lambda path: (
         is_file_with(".csv")(path) or (path.is_dir() and bool(_parts(path)))
     ),
-    options=frozenset({"boxes", "box_size", "images"}),
+    options=frozenset({"boxes", "box_size", "images", "numbered"}),
 )

@@ -104,7 +104,13 @@ def read_source(
     if isinstance(found, CropTable):
         return found, report
     return (
-        build_table(found, report, box_size=options.box_size, progress=progress),
+        build_table(
+            found,
+            report,
+            box_size=options.box_size,
+            numbered=options.numbered,
+            progress=progress,
+        ),
         report,
     )
 
@@ -115,6 +121,12 @@ def _check_options(options: SourceOptions, kind: Format, data: str) -> None:
         changed = getattr(options, name) != getattr(_DEFAULTS, name)
         if name != "format" and changed and name not in kind.options:
             apply = ", ".join(form.name for form in _ALL if name in form.options)
+            if name == "numbered":
+                raise ValueError(
+                    f"vectors belong to the rows of a file ({apply}); {data!r} is read "
+                    f"as {kind.name}. A CSV with the column image will do: one line a "
+                    "vector, in their order"
+                )
             raise ValueError(
                 f"{name} applies to {apply}; {data!r} is read as {kind.name}"
             )

@@ -1,0 +1,298 @@
+"""Vectors made elsewhere: whichever file they come in, they belong to the same rows."""
+
+import json
+
+import ml_dtypes
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import save_file
+from starlette.testclient import TestClient
+
+from benchmarks import elsewhere
+from curation.pool import Pool
+from curation.session import Session
+from data.crop_table import CropTable
+from data.embeddings import EmbeddingSet
+from data.vectors import read_vectors
+from data.where import rows_where
+from tests.conftest import WISH, call, failure, noisy, set_of
+from web.app import Page, make_app
+from web.overview import Overview
+from web.photos import Photos
+from web.sessions import Sessions
+
+TOKEN = "secret-token"
+
+
+@pytest.fixture(scope="module")
+def files(field_set, tmp_path_factory):
+    return elsewhere.write_elsewhere(field_set, tmp_path_factory.mktemp("elsewhere"))
+
+
+@pytest.fixture(scope="module")
+def wish(field_set, files):
+    """A query and marks, by crop id."""
+    table = EmbeddingSet.load(field_set).table
+    truth = rows_where(table, WISH)
+    yes, no = np.flatnonzero(truth), np.flatnonzero(~truth)
+    marks = [(name, 1) for name in table.ids[yes[1:9]]]
+    marks += [(name, 0) for name in table.ids[no[:8]]]
+    path = files / "marks.csv"
+    pd.DataFrame(marks, columns=["crop_id", "relevant"]).to_csv(path, index=False)
+    return str(table.ids[yes[0]]), path
+
+
+@pytest.fixture(scope="module")
+def own(field_set, files, wish):
+    return elsewhere.results(field_set, files / "own", *wish)
+
+
+@pytest.mark.parametrize(
+    ("kind", "file"),
+    [("npy", "csv"), ("npz", "coco"), ("safetensors", "parquet"), ("parquet", "csv")],
+)
+def test_search_marks_audit_and_export_are_those_of_the_own_set(
+    kind, file, field_set, files, wish, own, tmp_path
+):
+    taken = elsewhere.take_in(
+        files, kind, file, EmbeddingSet.load(field_set).table.root, tmp_path / "set"
+    )
+    mine, other = EmbeddingSet.load(field_set), EmbeddingSet.load(taken)
+    assert other.ids.tolist() == mine.ids.tolist()
+    np.testing.assert_array_equal(other.vectors, mine.vectors)
+    found = elsewhere.results(taken, tmp_path / "results", *wish)
+    assert found.keys() == own.keys()
+    for name, lines in own.items():
+        assert lines, name
+        assert found[name] == lines, name
+
+
+def test_the_page_shows_the_same(field_set, files, wish, tmp_path):
+    taken = elsewhere.take_in(
+        files, "npy", "csv", EmbeddingSet.load(field_set).table.root, tmp_path / "set"
+    )
+    shown = []
+    for number, folder in enumerate((field_set, taken)):
+        place = tmp_path / str(number)
+        pool = Overview(Pool(EmbeddingSet.load(folder)), place / "cache")
+        page = Page(
+            pool, Sessions(pool, place), Photos(pool.table, place / "cache" / "thumbs")
+        )
+        body = {"name": "t", "use": "collect", "pool": "", "class_name": "beet"}
+        address = "http://127.0.0.1:8765"
+        with TestClient(make_app(page, TOKEN), base_url=address) as client:
+            client.get("/", params={"token": TOKEN})
+            body |= {"crops": [wish[0]], "uploads": []}
+            name = client.post("/api/sessions", json=body).json()["session"]
+            client.get(f"/api/sessions/{name}")
+            given = {"ranking": 0, "start": 0, "count": 200}
+            crops = client.get(f"/api/sessions/{name}/crops", params=given).json()
+            shown.append([(crop["id"], crop["score"]) for crop in crops["crops"]])
+            picture = client.get(f"/thumb/{crops['crops'][0]['id']}/96")
+            assert picture.headers["content-type"].startswith("image/")
+    assert len(shown[0]) == 200
+    assert shown[0] == shown[1]
+
+
+def test_other_counts_are_refused(field_set, files, tmp_path):
+    whole = np.load(files / "vectors.npy")
+    np.save(tmp_path / "short.npy", whole[:-1])
+    message = failure(
+        "run_embed.py",
+        f"--data={files / 'crops.csv'}",
+        f"--vectors={tmp_path / 'short.npy'}",
+        f"--embeddings={tmp_path / 'set'}",
+        "--config="
+        + json.dumps({"images": str(EmbeddingSet.load(field_set).table.root)}),
+    )
+    assert f"a row for each of the {len(whole):,} rows" in message
+    assert f"short.npy has {len(whole) - 1:,}" in message
+    assert not (tmp_path / "set").exists()
+
+
+def test_a_folder_has_no_rows(photos, tmp_path):
+    np.save(tmp_path / "v.npy", np.ones((36, 4)))
+    message = failure(
+        "run_embed.py",
+        f"--data={photos}",
+        f"--vectors={tmp_path / 'v.npy'}",
+        f"--embeddings={tmp_path / 'set'}",
+    )
+    assert "A CSV with the column image will do" in message
+
+
+def whole_images(photos, tmp_path, vectors, **options):
+    """A set of three of the photos, by a CSV without boxes."""
+    names = ["red/03.png", "blue/01.png", "green/02.png"]
+    table = pd.DataFrame({"image": names, "label": ["r", "b", "g"]})
+    table.to_csv(tmp_path / "list.csv", index=False)
+    np.save(tmp_path / "v.npy", vectors)
+    done = call(
+        "run_embed.py",
+        f"--data={tmp_path / 'list.csv'}",
+        f"--vectors={tmp_path / 'v.npy'}",
+        f"--embeddings={tmp_path / 'set'}",
+        "--config=" + json.dumps({"images": str(photos), **options}),
+    )
+    return done, EmbeddingSet.load(tmp_path / "set")
+
+
+def test_whole_images_come_with_a_class(photos, tmp_path):
+    vectors = np.array([[3, 0], [1, 0], [2, 0]], np.int16)
+    _, found = whole_images(photos, tmp_path, vectors)
+    assert found.table.column("label_name").tolist() == ["b", "g", "r"]
+    assert found.vectors.tolist() == [[1, 0], [2, 0], [3, 0]]
+    assert found.table.column("source_row").tolist() == [1, 2, 0]
+
+
+def test_vectors_that_are_none_are_left_out_and_named(photos, tmp_path):
+    vectors = np.array([[3, 0], [np.nan, 0], [0, 0]])
+    done, found = whole_images(photos, tmp_path, vectors)
+    assert found.vectors.tolist() == [[3, 0]]
+    assert "2 unreadable ones left out" in done.stdout
+    skipped = pd.read_csv(tmp_path / "set" / "skipped.csv")
+    assert skipped["image"].tolist() == ["blue/01.png", "green/02.png"]
+    assert set(skipped["reason"]) == {"its vector is all zero, or not finite"}
+
+
+def test_a_query_from_outside_gets_a_clear_message(photos, tmp_path):
+    whole_images(photos, tmp_path, np.eye(3))
+    noisy((9, 9, 9), (40, 40), 1).save(tmp_path / "other.png")
+    message = failure(
+        "run_search.py",
+        f"--embeddings={tmp_path / 'set'}",
+        f"--query={tmp_path / 'other.png'}",
+    )
+    assert "made elsewhere" in message
+    assert "must be a crop of the set" in message
+
+
+def test_sets_made_by_the_same_share_their_probes(tmp_path):
+    crops = set_of(np.ones((40, 2))).table
+    rng = np.random.default_rng(0)
+
+    def make(name, **options):
+        vectors = rng.normal(size=(40, 4))
+        folder = tmp_path / name
+        return EmbeddingSet.from_arrays(vectors, crops, folder=folder, **options)
+
+    first, second = make("a", made_by="dinov2"), make("b", made_by="dinov2")
+    assert first.meta["encoder_hash"] == second.meta["encoder_hash"]
+    assert first.meta["sha256"] != second.meta["sha256"]
+    names = {make("c").meta["encoder_hash"], make("d").meta["encoder_hash"]}
+    assert len(names | {make("e", made_by="clip").meta["encoder_hash"]}) == 3
+    ranking = Session(Pool(first), query=first.ids[0]).rank()
+    assert len(ranking) == 39
+
+
+def test_the_same_again_is_taken_as_it_is_and_another_moved_aside(tmp_path):
+    crops = set_of(np.ones((5, 2))).table
+    vectors = np.arange(10.0).reshape(5, 2)
+    folder = tmp_path / "set"
+    first = EmbeddingSet.from_arrays(vectors, crops, folder=folder)
+    again = EmbeddingSet.from_arrays(vectors, crops, folder=folder)
+    assert again.meta["sha256"] == first.meta["sha256"]
+    assert not list(tmp_path.glob("set.old*"))
+    EmbeddingSet.from_arrays(vectors + 1, crops, folder=folder)
+    assert len(list(tmp_path.glob("set.old*"))) == 1
+
+
+def test_rows_of_arrays_must_match(tmp_path):
+    with pytest.raises(ValueError, match=r"\[3, width\].*got \(2, 2\)"):
+        EmbeddingSet.from_arrays(
+            np.ones((2, 2)), set_of(np.ones((3, 2))).table, folder=tmp_path / "set"
+        )
+
+
+EXPECTED = np.arange(12, dtype=np.float32).reshape(4, 3)
+
+
+def test_every_kind_of_file_is_read(tmp_path):
+    np.save(tmp_path / "v.npy", EXPECTED.astype(np.float16))
+    np.savez(tmp_path / "v.npz", a=EXPECTED.astype(np.float64), ids=np.arange(4))
+    save_file({"a": EXPECTED.astype(ml_dtypes.bfloat16)}, tmp_path / "v.safetensors")
+    frame = pd.DataFrame({"box": [[0, 0, 9, 9]] * 4, "e": list(np.tile(EXPECTED, 2))})
+    frame.to_parquet(tmp_path / "v.parquet")
+    for ending in ("npy", "npz", "safetensors"):
+        found = np.asarray(read_vectors(tmp_path / f"v.{ending}"), np.float32)
+        np.testing.assert_array_equal(found, EXPECTED)
+    found = read_vectors(tmp_path / "v.parquet")
+    np.testing.assert_array_equal(found, np.tile(EXPECTED, 2))
+    assert read_vectors(f"{tmp_path / 'v.parquet'}:box").tolist() == [[0, 0, 9, 9]] * 4
+
+
+def test_a_name_chooses_among_several(tmp_path):
+    np.savez(tmp_path / "v.npz", a=EXPECTED, b=EXPECTED + 1)
+    with pytest.raises(ValueError, match=r"must name one of a, b, as .*v.npz:a"):
+        read_vectors(tmp_path / "v.npz")
+    np.testing.assert_array_equal(read_vectors(f"{tmp_path / 'v.npz'}:b"), EXPECTED + 1)
+    with pytest.raises(ValueError, match=r"no array 'c'.*holds a, b"):
+        read_vectors(f"{tmp_path / 'v.npz'}:c")
+
+
+def test_rows_of_parquet_without_a_vector_keep_their_place(tmp_path):
+    rows = [[1.0, 2.0], None, [3.0, 4.0]]
+    pd.DataFrame({"e": rows}).to_parquet(tmp_path / "v.parquet")
+    found = read_vectors(tmp_path / "v.parquet")
+    np.testing.assert_array_equal(found, [[1, 2], [np.nan, np.nan], [3, 4]])
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "message"),
+    [
+        ("v.pt", lambda path: path.touch(), r"np\.save\('vectors\.npy'"),
+        ("v.csv", lambda path: path.touch(), "must be one of .npy, .npz"),
+        ("none.npy", lambda path: None, "does not exist"),
+        ("v.npy", lambda path: np.save(path, np.ones(3)), r"holds float64 \(3,\)"),
+        (
+            "v.npy",
+            lambda path: np.save(path, np.array([["a"], ["b"]])),
+            r"must be numbers",
+        ),
+        (
+            "v.npy",
+            lambda path: np.save(path, np.array([{}, None]), allow_pickle=True),
+            "must be a whole .npy file",
+        ),
+        ("v.npy", lambda path: path.write_bytes(b"no"), "must be a whole .npy file"),
+        ("v.npz", lambda path: path.write_bytes(b"no"), "must be a whole .npz file"),
+        ("v.safetensors", lambda path: path.write_bytes(b"no"), "must be a whole"),
+        ("v.parquet", lambda path: path.write_bytes(b"no"), "must be a whole"),
+        (
+            "v.parquet",
+            lambda path: pd.DataFrame({"e": [[1.0], [1.0, 2.0]]}).to_parquet(path),
+            "numbers \\[rows, width\\]; .* holds nothing",
+        ),
+    ],
+)
+def test_what_holds_no_vectors_is_refused(tmp_path, name, write, message):
+    write(tmp_path / name)
+    with pytest.raises(ValueError, match=message):
+        read_vectors(tmp_path / name)
+
+
+def test_parquet_of_pandas_is_read_as_a_csv_is(photos, tmp_path):
+    frame = pd.DataFrame(
+        {
+            "file_name": ["red/03.png", "blue/01.png"],
+            "bbox": [[1, 2, 10, 12], [0, 0, 40, 32]],
+            "class": pd.Categorical(["007", "beet"]),
+            "day": [3, 4],
+            "embedding": [np.ones(8), np.ones(8)],
+        },
+        index=[7, 9],
+    )
+    frame.to_parquet(tmp_path / "boxes.parquet")
+    call(
+        "run_embed.py",
+        f"--data={tmp_path / 'boxes.parquet'}",
+        f"--vectors={tmp_path / 'boxes.parquet'}:embedding",
+        f"--embeddings={tmp_path / 'set'}",
+        "--config=" + json.dumps({"images": str(photos)}),
+    )
+    table = CropTable.read(tmp_path / "set" / "crops.parquet")
+    assert table.column("label_name").tolist() == ["beet", "007"]
+    assert table.boxes.tolist() == [[0, 0, 40, 32], [1, 2, 11, 14]]
+    assert table.column("day").tolist() == [4, 3]
+    assert "embedding" not in table.rows.column_names
