@@ -97,6 +97,20 @@ def define_source_and_encoder(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_string(
+        "tiles",
+        "",
+        "Cut photos without boxes into tiles of so many pixels, such as 512, or 512,64 "
+        "for an overlap.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "recording",
+        "",
+        "What was recorded together, so that splits don't part it: folder, date (EXIF) "
+        "or a column.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
         "encoder",
         EncoderConfig().name,
         "Network: efficientnet_lite0 (works offline), resnet50, a SimCLR ResNet such "

@@ -105,10 +105,8 @@ def results(embeddings: Path, folder: Path, query: str, marks: Path) -> dict[str
     _call(run_evaluate, given, f"--probe={probe}", f"--audit={audit}", "--size=60")
     drawn = _read(audit, "crop_id")
     wanted = {row[0] for row in _read(marks, "crop_id", "relevant") if row[1] == "1"}
-    lines = [
-        ["crop_id", "relevant"],
-        *([name, int(name in wanted)] for (name,) in drawn),
-    ]
+    lines: list[list[Any]] = [["crop_id", "relevant"]]
+    lines += [[name, int(name in wanted)] for (name,) in drawn]
     with open(audit, "w", newline="") as file:
         csv.writer(file).writerows(lines)
     said = _call(

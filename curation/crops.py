@@ -22,6 +22,8 @@ def read_crops(
     format: str = "auto",
     where: str | None = None,
     images: str | Path = "",
+    tiles: str = "",
+    recording: str = "",
 ) -> CropTable:
     """Reads any source as a crop table; what is left out or mended is logged.
 
@@ -34,11 +36,18 @@ def read_crops(
             cropandweed, yolo, voc, labelme, huggingface or tfds.
         where: only crops that meet this SQL condition on the table's columns.
         images: folder of the images, where it can't be told from the path (coco, csv).
+        tiles: cuts photos without boxes: side and overlap in pixels, such as "512,64".
+        recording: what was recorded together: "folder", "date" or a column.
 
     Raises:
         ValueError: the source can't be read as its format, or no crop is left.
     """
-    options = SourceOptions(format=format, images=str(images) if images else "")
+    options = SourceOptions(
+        format=format,
+        images=str(images) if images else "",
+        tiles=tiles,
+        recording=recording,
+    )
     return read_reported(str(source), options, where or "")[0]
 
 

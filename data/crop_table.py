@@ -44,6 +44,11 @@ SCHEMA = pa.schema(
     ]
 )
 OLD_ID = "crop_id_v1"  # the id that version 0.5.0 gave
+# Columns that say what was found in the photos: when and where they were taken (ISO
+# 8601; degrees), and the crop, if another one, that shows the same.
+EXIF_TIME, LATITUDE, LONGITUDE = "exif_time", "exif_latitude", "exif_longitude"
+DUPLICATE_OF = "duplicate_of"
+FROM_PHOTOS = (EXIF_TIME, LATITUDE, LONGITUDE, DUPLICATE_OF)
 _ROOT = b"root"
 _POINT = re.compile(r"(.+)@(\d+),(\d+)")
 
@@ -354,12 +359,13 @@ class CropTable:
     @cached_property
     def content_hash(self) -> str:
         """SHA-256 of names and values of all columns, independent of the file format
-        and the root. The ids are those of version 0.5.0, so that its files keep theirs.
+        and the root. The ids are those of version 0.5.0, and what later versions find
+        in photos doesn't count, so that earlier files keep theirs.
         """
         digest = hashlib.sha256()
         names = self.rows.column_names
         for name in names:
-            if name == OLD_ID:
+            if name == OLD_ID or name in FROM_PHOTOS:
                 continue
             source = OLD_ID if name == "crop_id" and OLD_ID in names else name
             values = self.rows.column(source).to_pylist()

@@ -6,16 +6,17 @@ from __future__ import annotations
 
 import functools
 import io
+import re
 import struct
 import unicodedata
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError, features
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError, features
 
 from artifacts.files import write_atomically
 from data.files import is_file, is_plain
@@ -44,6 +45,8 @@ else:
 MAX_PIXELS = 200_000_000  # beyond, a file of a few kilobytes could ask for gigabytes
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 _EXIF_ORIENTATION = 0x0112
+_TAKEN, _DIGITIZED = 0x9003, 0x9004  # EXIF tags
+_EXIF_TIME = re.compile(r"(\d{4}):(\d{2}):(\d{2})(?: (\d{2}:\d{2}:\d{2}))?")
 _UPRIGHT = {  # EXIF orientation -> what turns it upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -115,12 +118,17 @@ class ImageFacts:
         width, height: of the upright image, in pixels.
         turned: whether its EXIF orientation exchanges the two.
         notes: what is shown otherwise than it is stored.
+        taken: when it was taken by its EXIF, ISO 8601 without a zone; "" if unknown.
+        position: latitude and longitude in degrees by its EXIF, north and east being
+            positive.
     """
 
     width: int
     height: int
     turned: bool = False
     notes: tuple[str, ...] = ()
+    taken: str = ""
+    position: tuple[float, float] | None = None
 
 
 def _open(path: str | Path | BinaryIO) -> Image.Image:
@@ -184,11 +192,12 @@ def inspect_image(path: str | Path) -> ImageFacts:
             turned = _orientation(image) in _TURNED
             width, height = image.size
             notes = tuple(_notes(image, is_deep))
+            taken, position = _taken(image), _position(image)
         except _DECODE_ERRORS as error:
             raise ImageError(path, _reason(error)) from None
     if turned:
         width, height = height, width
-    return ImageFacts(width, height, turned, notes)
+    return ImageFacts(width, height, turned, notes, taken, position)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -206,6 +215,43 @@ def _orientation(image: Image.Image) -> int:
             raise  # it keeps EXIF after the pixels: a short file is noticed here
         return 1
     return stated if isinstance(stated, int) and stated in _UPRIGHT else 1
+
+
+def _tags(image: Image.Image, group: int) -> dict[int, Any]:
+    """EXIF tags of a group, none where they can't be told."""
+    try:
+        return dict(image.getexif().get_ifd(group))
+    except (*_DECODE_ERRORS, AttributeError):
+        return {}
+
+
+def _taken(image: Image.Image) -> str:
+    tags = _tags(image, ExifTags.IFD.Exif)
+    stated = (tags.get(tag) for tag in (_TAKEN, _DIGITIZED))
+    for value in stated:
+        match = _EXIF_TIME.match(str(value or ""))
+        if match and match[1] != "0000":
+            year, month, day, time = match.groups()
+            return f"{year}-{month}-{day}" + (f"T{time}" if time else "")
+    return ""
+
+
+def _position(image: Image.Image) -> tuple[float, float] | None:
+    tags = _tags(image, ExifTags.IFD.GPSInfo)
+    try:
+        latitude, longitude = (
+            sum(float(part) / 60**place for place, part in enumerate(tags[number]))
+            for number in (ExifTags.GPS.GPSLatitude, ExifTags.GPS.GPSLongitude)
+        )
+    except (LookupError, TypeError, ValueError, ArithmeticError):
+        return None
+    if str(tags.get(ExifTags.GPS.GPSLatitudeRef, "N")).strip("\0 ").upper() == "S":
+        latitude = -latitude
+    if str(tags.get(ExifTags.GPS.GPSLongitudeRef, "E")).strip("\0 ").upper() == "W":
+        longitude = -longitude
+    # Cameras without a fix write zeros, or what isn't a number.
+    is_fix = abs(latitude) <= 90 and abs(longitude) <= 180 and (latitude or longitude)
+    return (round(latitude, 7), round(longitude, 7)) if is_fix else None
 
 
 def _notes(image: Image.Image, is_deep: bool) -> Iterator[str]:

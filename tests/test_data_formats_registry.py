@@ -66,12 +66,12 @@ def test_a_crop_table_is_a_source(sources, tmp_path):
         (
             "yolo",
             SourceOptions(box_size="10x10"),
-            "box_size applies to csv, coco, voc, labelme; .* is read as yolo",
+            "box_size applies to csv, parquet, coco, voc, labelme; .* is read as yolo",
         ),
         (
             "cropandweed",
             SourceOptions(boxes="xywh"),
-            "boxes applies to csv, coco, yolo",
+            "boxes applies to csv, parquet, coco, yolo",
         ),
         ("csv", SourceOptions(box_size="big"), "box_size must be WIDTHxHEIGHT"),
         (

@@ -58,6 +58,10 @@ class SourceOptions:
         images: folder of the images, where it can't be told from the path (coco, csv,
             parquet).
         crowds: with coco, whether annotations with iscrowd = 1 are read as objects.
+        tiles: cuts photos without boxes into tiles: side and overlap in pixels, such as
+            "512" or "512,64"; see `data.tiles`.
+        recording: what crops were recorded together: "folder", "date" or a column; see
+            `data.recordings`. Default: what the source says, or the file's name.
         numbered: whether the column `source_row` tells which row of the file, as given
             and counted from 0, a crop comes from (coco, csv, parquet).
     """
@@ -69,6 +73,8 @@ class SourceOptions:
     box_size: str = ""
     images: str = ""
     crowds: bool = False
+    tiles: str = ""
+    recording: str = ""
     numbered: bool = field(default=False, metadata={"key": None})
 
 

@@ -22,11 +22,19 @@ from data.boxes import (
     table_of_boxes,
     to_corners,
 )
-from data.crop_table import UNLABELLED, CropTable, plain_name
-from data.formats.base import SOURCE_ROW, Annotations
+from data.crop_table import (
+    EXIF_TIME,
+    LATITUDE,
+    LONGITUDE,
+    UNLABELLED,
+    CropTable,
+    plain_name,
+)
+from data.formats.base import SOURCE_ROW, Annotations, SourceOptions
 from data.images import EXTENSIONS, ImageFacts, as_on_disk
 from data.report import Report
 
+_DEFAULTS = SourceOptions()
 Sizes = Mapping[str, tuple[int, int]]
 _FIT = 0.99  # share of boxes that must fit before it is said, or taken, that they do
 
@@ -35,8 +43,7 @@ def build_table(
     found: Annotations,
     report: Report,
     *,
-    box_size: str = "",
-    numbered: bool = False,
+    options: SourceOptions = _DEFAULTS,
     progress: Progress = no_progress,
 ) -> CropTable:
     """Checks annotations against their images and makes the crop table.
@@ -45,9 +52,7 @@ def build_table(
         found: what the source states.
         report: receives what is left out or mended; afterwards what it saw is what it
             dropped and the crops.
-        box_size: "WIDTHxHEIGHT" of the images that the boxes were drawn on, where the
-            files have another size.
-        numbered: whether the column `source_row` is wanted.
+        options: what is wanted of them; see `SourceOptions`.
         progress: wraps the iteration over images.
 
     Raises:
@@ -55,8 +60,8 @@ def build_table(
             images of another size than the source states.
     """
     report.seen = report.seen or report.dropped + len(found.images)
-    found = _called_as_on_disk(found)
-    drawn_on = _parse_size(box_size)
+    found = called_as_on_disk(found)
+    drawn_on = _parse_size(options.box_size)
     distinct = list(dict.fromkeys(found.images))
     facts = inspect_images(found.root, distinct, report, progress)
     sizes = {image: (one.width, one.height) for image, one in facts.items()}
@@ -74,13 +79,9 @@ def build_table(
     if not kept:
         raise ValueError(_nothing(found, len(distinct), report))
     columns = _columns(found, kept, report)
-    if numbered:
-        if found.source_rows is None:
-            raise ValueError(
-                "data must be one file where its rows are numbered, as vectors from "
-                f"elsewhere need it; got {found.source}"
-            )
-        columns[SOURCE_ROW] = [found.source_rows[row] for row in kept]
+    columns |= _from_photos(columns["image"], facts)
+    if options.numbered:
+        columns[SOURCE_ROW] = _source_rows(found, kept)
     if found.boxes is None:
         return _table_of_whole_images(found, columns, sizes, report)
     corners = _corners(found, kept, sizes, drawn_on)
@@ -89,7 +90,7 @@ def build_table(
     return table_of_boxes(found.root, corners, columns, sizes, report)
 
 
-def _called_as_on_disk(found: Annotations) -> Annotations:
+def called_as_on_disk(found: Annotations) -> Annotations:
     """The same, with images called as their files are; see `data.images.as_on_disk`."""
     other: dict[str, str] = {}
     for image in set(found.images):
@@ -155,6 +156,29 @@ def _columns(
             for name, values in found.columns.items()
         },
     }
+
+
+def _source_rows(found: Annotations, kept: list[int]) -> list[int]:
+    if found.source_rows is None:
+        raise ValueError(
+            "data must be one file where its rows are numbered, as vectors from "
+            f"elsewhere need it; got {found.source}"
+        )
+    return [found.source_rows[row] for row in kept]
+
+
+def _from_photos(
+    images: list[str], facts: Mapping[str, ImageFacts]
+) -> dict[str, list[Any]]:
+    """What the photos' EXIF says, where any of them has it."""
+    found: dict[str, list[Any]] = {}
+    if any(facts[image].taken for image in facts):
+        found[EXIF_TIME] = [facts[image].taken for image in images]
+    if any(facts[image].position for image in facts):
+        places = [facts[image].position or (None, None) for image in images]
+        found[LATITUDE] = [latitude for latitude, _ in places]
+        found[LONGITUDE] = [longitude for _, longitude in places]
+    return found
 
 
 def _table_of_whole_images(

@@ -24,6 +24,8 @@ from data.formats import (
 from data.formats.base import AUTO, Format, SourceOptions
 from data.formats.besides import check_no_data_set_below
 from data.formats.build import build_table
+from data.formats.tiled import tiled
+from data.recordings import with_recordings
 from data.report import Report
 
 _ALL = (  # a new format is a file and a line here
@@ -44,6 +46,7 @@ OLD_NAMES = {old: item.name for item in _ALL for old in item.old_names}
 READABLE = (AUTO, *(item.name for item in _ALL if item.read))
 WRITABLE = tuple(item.name for item in _ALL if item.write)
 _DEFAULTS = SourceOptions()
+_EVERYWHERE = ("format", "tiles", "recording")  # options of all formats
 
 
 def named(name: str) -> Format:
@@ -102,24 +105,28 @@ def read_source(
     assert kind.read is not None  # by `READABLE`
     found = kind.read(data, options, report, progress)
     if isinstance(found, CropTable):
-        return found, report
-    return (
-        build_table(
-            found,
+        if options.tiles:
+            raise ValueError(f"tiles are for photos without boxes; {data} has boxes")
+        table = found
+    else:
+        if options.tiles:
+            found = tiled(found, options.tiles, report, progress)
+        table = build_table(found, report, options=options, progress=progress)
+    if options.recording:
+        table = with_recordings(
+            table,
+            options.recording,
             report,
-            box_size=options.box_size,
-            numbered=options.numbered,
-            progress=progress,
-        ),
-        report,
-    )
+            folders_are_classes=kind is folder.FORMAT,
+        )
+    return table, report
 
 
 def _check_options(options: SourceOptions, kind: Format, data: str) -> None:
     for item in fields(SourceOptions):
         name = item.name
         changed = getattr(options, name) != getattr(_DEFAULTS, name)
-        if name != "format" and changed and name not in kind.options:
+        if name not in (*_EVERYWHERE, *kind.options) and changed:
             apply = ", ".join(form.name for form in _ALL if name in form.options)
             if name == "numbered":
                 raise ValueError(
