@@ -986,7 +986,7 @@ def test_a_set_that_could_not_be_read_is_read_when_its_photos_are_back(tmp_path)
         writer = EmbeddingWriter(tmp_path / "set", table, 2, {"encoder_hash": "e"})
         writer.append(np.zeros((1, 2), np.float32), np.zeros(1, bool))
         with pytest.raises(
-            ValueError, match="none of the crops below .* no image could be read"
+            ValueError, match=r"none of the crops below .* no image could be read"
         ):
             writer.finish({})
     assert not list(tmp_path.glob("set*"))
