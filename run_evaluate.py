@@ -31,6 +31,12 @@ flags.DEFINE_bool(
     "Every labeled crop as a query, macro over classes.",
     flag_values=FLAGS,
 )
+flags.DEFINE_bool(
+    "hide_duplicates",
+    False,
+    "Retrieval without what shows the same as an earlier crop.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_string(
     "split", _DEFAULT.split, "Retrieval within this split alone.", flag_values=FLAGS
 )

@@ -65,6 +65,12 @@ flags.DEFINE_enum(
     "What to mark next.",
     flag_values=FLAGS,
 )
+flags.DEFINE_bool(
+    "hide_duplicates",
+    False,
+    "Leave out what shows the same as an earlier crop, or as the query.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_string(
     "compare",
     "",

@@ -129,7 +129,7 @@ def watch_memory(table: CropTable, count: int) -> None:
         f"peak memory so far, while embedding {len(many):,} crops of "
         f"{len(np.unique(many.column('image'))):,} images:"
     )
-    for _, valid in embed_crops(
+    for _, valid, _ in embed_crops(
         many, encoder.embed, 32, 256, unreadable=Unreadable(), view=VIEW
     ):
         done += len(valid)

@@ -64,7 +64,7 @@ def main(argv: list[str]) -> None:
             unreadable=Unreadable(),
             view=CropWindow(),
         )
-        rows = sum(len(valid) for _, valid in batches)
+        rows = sum(len(valid) for _, valid, _ in batches)
         return rows / (time.perf_counter() - start)
 
     bare(), whole()  # the first calls trace and warm the file cache

@@ -69,6 +69,7 @@ class EmbedConfig:
         image_size: side of the crops in pixels, at least 32.
         window: which part of the image a box stands for.
         embed_batch: crops per step.
+        find_duplicates: whether it is looked for crops that show the same.
         device: what to compute on.
         seed: of random weights.
 
@@ -80,6 +81,7 @@ class EmbedConfig:
     image_size: int = 96  # side of the crops in pixels
     window: CropWindow = field(default_factory=CropWindow)
     embed_batch: int = 64  # crops per step
+    find_duplicates: bool = True  # whether it is looked for crops that show the same
     device: DeviceConfig = field(default_factory=DeviceConfig)
     seed: int = 0  # of random weights
 
@@ -103,6 +105,8 @@ class FinetuneConfig:
         training: epochs, batch, optimizer, learning rate; see `TrainerConfig`.
         window: which part of the image a box stands for.
         embed_size, embed_batch: side of the crops, and crops per step, when embedding.
+        find_duplicates: whether it is looked for crops that show the same; where splits
+            are made, those go into one.
         label_fraction: share of the labels to train on.
         recording_batches: see below.
         train_split: what to train on.
@@ -121,6 +125,7 @@ class FinetuneConfig:
     window: CropWindow = field(default_factory=CropWindow)
     embed_size: int = 0  # side of the crops when embedding; 0 is image_size
     embed_batch: int = 64  # crops per step when embedding
+    find_duplicates: bool = True  # see below
     # Supervised and linear: share of the labels to train on, drawn class by class.
     label_fraction: float = 1.0
     # Contrastive: fill a batch from few recording sessions, so that soil and light tell
@@ -148,6 +153,7 @@ class FinetuneConfig:
             self.embed_size or self.learning.augment.image_size,
             self.window,
             self.embed_batch,
+            self.find_duplicates,
             self.device,
             self.seed,
         )

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import numpy as np
+
 from artifacts.progress import progress_bar
 from data.crop_table import CropTable
-from data.embeddings import EmbeddingSet
+from data.duplicates import group_of, leaks
+from data.embeddings import DUPLICATES, EmbeddingSet
 from data.formats.base import SourceOptions
 from data.formats.registry import read_source
 from data.report import Report
@@ -73,9 +76,35 @@ def read_reported(
     return table, report
 
 
+def duplicates_in_words(table: CropTable) -> list[str]:
+    """What is to be said of crops that show the same, a line each."""
+    group = group_of(table)
+    if group is None:
+        return []
+    count = int((group != np.arange(len(group))).sum())
+    if not count:
+        return ["no two crops show the same"]
+    lines = [
+        f"{count:,} of {len(table):,} crops show the same as another one; "
+        "--hide_duplicates leaves them out of lists"
+    ]
+    pairs = leaks(table)
+    if pairs:
+        (row, first), splits = pairs[0], table.column("split")
+        lines.append(
+            f"{len(pairs):,} of them leak from one split into another, which makes "
+            f"measures of that split too good: {table.column('image')[row]} "
+            f"({splits[row]}) shows the same as {table.column('image')[first]} "
+            f"({splits[first]})"
+        )
+    return lines
+
+
 def print_next(embeddings: EmbeddingSet, left_out: int) -> None:
     """Says what there is now, and what to do with it."""
     folder = embeddings.folder
+    for line in duplicates_in_words(embeddings.table):
+        print(line + (f" ({folder / DUPLICATES})" if "another one" in line else ""))
     print(
         f"\n{len(embeddings.table)} crops embedded, {left_out} unreadable ones left "
         f"out -> {folder}\n"

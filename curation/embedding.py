@@ -17,7 +17,8 @@ from artifacts.provenance import provenance
 from curation.config import DeviceConfig, EmbedConfig, EmbedRequest
 from curation.crops import print_next, read_reported
 from curation.encoders import reference, start_encoder
-from data.crop_table import CropTable
+from data.crop_table import DUPLICATE_OF, CropTable
+from data.duplicates import looks_of
 from data.embeddings import EmbeddingSet, EmbeddingWriter, reusable
 from data.images import ImageError, read_image
 from data.pipeline import Unreadable, embed_crops
@@ -141,8 +142,9 @@ def embed_into(
             start=writer.next_row,
             view=config.window,
         )
-        for vectors, valid in batches:
-            writer.append(vectors, valid)
+        looks = config.find_duplicates and DUPLICATE_OF not in crops.rows.column_names
+        for vectors, valid, pixels in batches:
+            writer.append(vectors, valid, looks_of(pixels) if looks else None)
             bar.update(len(valid))
     for image in np.unique(crops.column("image")[~writer.valid]):
         if image not in unreadable.reasons:  # found by a process that was killed since
@@ -153,7 +155,7 @@ def embed_into(
     if keep:
         encoder.save(writer.partial)
     meta = {**facts, "provenance": provenance(config.seed)}
-    return writer.finish(meta, unreadable.reasons)
+    return writer.finish(meta, unreadable.reasons, progress_bar)
 
 
 def run_embed(request: EmbedRequest) -> None:

@@ -14,6 +14,7 @@ from curation.report import Target, list_of, print_confusions, print_list, sheet
 from curation.searching import choose_k
 from curation.session import Session
 from curation.simulation import Round, SimulatedAnnotator, simulate
+from data.duplicates import first_of_each
 from data.embeddings import EmbeddingSet
 from data.splits import split_mask
 from data.where import rows_where
@@ -41,6 +42,7 @@ class EvaluateRequest:
     audit: str = ""
     size: int = 100
     target_precision: float = 0.95
+    hide_duplicates: bool = False  # what shows the same as an earlier crop
     predictions: str = ""
     transform: str = ""  # of the embeddings; default: l2 for retrieval, else center
     method: str = "auto"
@@ -132,6 +134,8 @@ def evaluate_retrieval(request: EvaluateRequest, embeddings: EmbeddingSet) -> No
     inside = split_mask(table, request.split)
     if request.where:
         inside &= rows_where(table, request.where)
+    if request.hide_duplicates:
+        inside = first_of_each(table, inside)
     labels = table.column("label_name")[inside]
     k = max(1, min(50, len(labels) - 1)) if request.k is None else request.k
     pool = Pool(embeddings, transform=request.transform or "l2")

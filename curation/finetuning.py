@@ -28,11 +28,12 @@ from curation.config import (
     flatten,
     overlay,
 )
-from curation.crops import print_next, read_reported
+from curation.crops import duplicates_in_words, print_next, read_reported
 from curation.embedding import EmbedBatch, embed_into, embedder, set_up
 from curation.encoders import reference, start_encoder
 from data.crop_cache import CropCache
-from data.crop_table import CropTable
+from data.crop_table import DUPLICATE_OF, CropTable
+from data.duplicates import find_duplicates, read_looks, with_duplicates
 from data.embeddings import EmbeddingSet, read_skipped
 from data.pipeline import SOURCE_SCALE, Unreadable, embed_readable, training_batches
 from data.splits import labelled_fraction, split_mask
@@ -93,14 +94,37 @@ def finetune(
         RuntimeError: another process holds it, or training diverged.
     """
     strategy = set_up(config.device, config.seed)  # before anything else of TensorFlow
+    check_writable(Path(run_dir), "run_dir")
+    crops = _looked_at(crops, config, Path(run_dir))
     run = _Run(crops, config, Path(run_dir), strategy, dict(skipped or {}))
-    check_writable(run.folder, "run_dir")
     worker = worker_of(strategy)[0]
     if worker:
         return run.assist(worker)
     with exclusive(run.folder, "run_dir"):
         check_same_run(run.folder, crops, config)
         return run.whole(dict(settings or {}))
+
+
+def _looked_at(crops: CropTable, config: FinetuneConfig, run_dir: Path) -> CropTable:
+    """The crops with which of them show the same, before any split is made; a run that
+    an earlier version began without looking goes on so.
+    """
+    known = DUPLICATE_OF in crops.rows.column_names
+    if known or not (config.find_duplicates and config.training.epochs):
+        return crops
+    stated = run_dir / "crops.parquet"
+    if stated.is_file():
+        began = CropTable.read(stated)
+        same = began.ids.tolist() == crops.ids.tolist()
+        if not same or DUPLICATE_OF not in began.rows.column_names:
+            return crops
+        column = began.rows.column(DUPLICATE_OF)
+        return CropTable(crops.root, crops.rows.append_column(DUPLICATE_OF, column))
+    looks = read_looks(crops, config.window, progress_bar)
+    found = with_duplicates(crops, find_duplicates(looks, progress_bar))
+    for line in duplicates_in_words(found):
+        _log.info("%s", line)
+    return found
 
 
 class _Run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 from artifacts.files import check_writable
 from artifacts.progress import progress_bar
 from curation.lru_cache import LruCache
+from data.duplicates import first_of_each, group_of
 from data.embeddings import EmbeddingSet
 from data.predictions import with_predictions
 from data.where import rows_where
@@ -37,6 +39,8 @@ class Pool:
             fitted already.
         milvus: search in Milvus instead: a .db path (embedded) or a URI.
         build_cascade: whether a large set gets its index on disk if it has none yet.
+        hide_duplicates: whether crops that show the same as an earlier one are left
+            out.
 
     Attributes:
         embeddings, table: as given.
@@ -50,7 +54,9 @@ class Pool:
         transform: str | Transform = TRANSFORM,
         milvus: str = "",
         build_cascade: bool = False,
+        hide_duplicates: bool = False,
     ):
+        self.hide_duplicates = hide_duplicates
         self.embeddings, self.table = embeddings, embeddings.table
         if isinstance(transform, str):
             transform = fit_transform(transform, embeddings)
@@ -77,19 +83,33 @@ class Pool:
         return self.table.rows_of(ids).tolist()
 
     def mask(self, condition: str, *, allow_empty: bool = False) -> np.ndarray:
-        """Crops that meet an SQL condition, all for ""; [N] bool.
+        """Crops that meet an SQL condition, all for "", less hidden ones; [N] bool.
 
         Raises:
             ValueError: it isn't SQL, or no crop meets it (unless that is allowed).
         """
-        if not condition.strip():
+        if not (condition.strip() or self.hide_duplicates):
             return np.ones(len(self), bool)
-        found = self._masks.get(
-            condition, lambda: rows_where(self.table, condition, or_none=True)
-        )
+        found = self._masks.get(condition, lambda: self._shown(condition))
         if not allow_empty and not found.any():
             rows_where(self.table, condition)  # raises, with its reason
         return found
+
+    def _shown(self, condition: str) -> np.ndarray:
+        found = np.ones(len(self), bool)
+        if condition.strip():
+            found = rows_where(self.table, condition, or_none=True)
+        return first_of_each(self.table, found) if self.hide_duplicates else found
+
+    def showing_the_same(self, rows: Sequence[int]) -> np.ndarray:
+        """Rows that show the same as any of these, where duplicates are hidden;
+        otherwise these alone.
+        """
+        group = group_of(self.table) if self.hide_duplicates else None
+        wanted = np.array(rows, np.int64)
+        return (
+            wanted if group is None else np.flatnonzero(np.isin(group, group[wanted]))
+        )
 
     def hash_of(self, condition: str) -> str:
         """SHA-256 of which crops meet a condition: it tells whether predictions, or the

@@ -65,6 +65,7 @@ class SearchRequest:
     transform: str = TRANSFORM  # of the embeddings: l2, center or whiten
     method: str = "auto"  # from marks to a ranking
     ascending: bool = False  # the worst first
+    hide_duplicates: bool = False  # what shows the same as an earlier crop
     milvus: str = ""  # search in Milvus: a .db path or a URI
     seed: int = 0
 
@@ -118,6 +119,7 @@ def run_search(request: SearchRequest) -> None:
         transform=request.transform,
         milvus=request.milvus,
         build_cascade=True,
+        hide_duplicates=request.hide_duplicates,
     )
     if request.predictions:
         print_confusions(pool)
@@ -244,6 +246,7 @@ def _search_by_probe(request: SearchRequest, embeddings: EmbeddingSet) -> None:
         transform=saved.transform,
         milvus=request.milvus,
         build_cascade=True,
+        hide_duplicates=request.hide_duplicates,
     )
     session = Session(
         pool,

@@ -161,7 +161,7 @@ class Session:
                 "its condition means other crops"
             )
         self.searched = self.members.copy()
-        self.searched[self.query.rows] = False
+        self.searched[pool.showing_the_same(self.query.rows)] = False
         self.seed = facts.seed
         # Of an earlier audit, as the probe keeps them.
         self.prior_answers: dict[int, bool] = {}

@@ -12,6 +12,7 @@ from artifacts.progress import progress_bar
 from artifacts.provenance import provenance
 from curation.config import EmbedRequest
 from curation.crops import print_next, read_reported
+from data.duplicates import find_duplicates, read_looks, with_duplicates
 from data.embeddings import EmbeddingSet
 from data.formats.base import SOURCE_ROW
 from data.vectors import read_vectors
@@ -36,6 +37,9 @@ def import_vectors(request: EmbedRequest) -> None:
                 f"{request.data}, in their order, those left out among them; "
                 f"{request.vectors} has {len(vectors):,}"
             )
+        if config.find_duplicates:
+            looks = read_looks(crops, config.window, progress_bar)
+            crops = with_duplicates(crops, find_duplicates(looks, progress_bar))
         embeddings = EmbeddingSet.from_arrays(
             vectors,
             crops,

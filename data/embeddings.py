@@ -33,11 +33,13 @@ from artifacts.files import (
     write_json,
 )
 from artifacts.progress import Progress, no_progress
-from data.crop_table import CropTable
+from data.crop_table import DUPLICATE_OF, CropTable
+from data.duplicates import SIDE, Looks, find_duplicates, group_of, with_duplicates
 from data.images import CropWindow
 
 EMBEDDINGS, CROPS, META = "embeddings.npy", "crops.parquet", "meta.json"
 SKIPPED, DERIVED = "skipped.csv", ".derived.npz"
+DUPLICATES, _THUMBNAILS = "duplicates.csv", "thumbnails.npy"
 ROWS_PER_PART = 1024
 ELSEWHERE = "elsewhere"  # the encoder of vectors that this project didn't make
 _ROWS_PER_CHECK = 16384
@@ -341,7 +343,9 @@ class EmbeddingWriter:
         self.identity = {**identity, "table_hash": table.content_hash}
         self.rows_per_part = rows_per_part
         self.partial = self.folder.with_name(self.folder.name + ".partial")
-        check_writable(self.partial, "embeddings", 2 * len(table) * width * 4)
+        # Parts and the whole, with thumbnails until it is known which show the same.
+        needed = 2 * len(table) * (width * 4 + SIDE * SIDE * 3)
+        check_writable(self.partial, "embeddings", needed)
         stated = self.partial / "identity.json"
         if stated.is_file() and json.loads(stated.read_text()) != self.identity:
             shutil.rmtree(
@@ -353,6 +357,7 @@ class EmbeddingWriter:
         self._parts = [_read_part(path, "valid") for path in self._part_paths()]
         self._vectors: list[np.ndarray] = []
         self._valid: list[np.ndarray] = []
+        self._looks: list[Looks] = []
         self._pending = 0
 
     def _part_paths(self) -> list[Path]:
@@ -368,13 +373,17 @@ class EmbeddingWriter:
         """Which of the rows so far could be read, [next_row] bool."""
         return np.concatenate([*self._parts, *self._valid, np.array([], bool)])
 
-    def append(self, vectors: np.ndarray, valid: np.ndarray) -> None:
+    def append(
+        self, vectors: np.ndarray, valid: np.ndarray, looks: Looks | None = None
+    ) -> None:
         """Adds the next rows.
 
         Args:
             vectors: [n, D] float32, one row a crop, whatever for invalid ones.
             valid: [n] bool, False for crops that couldn't be read; they are left out of
                 the finished set.
+            looks: of the n crops, by which the finished set tells which show the same;
+                of all of them or none.
 
         Raises:
             ValueError: a valid row isn't finite, the width is wrong, or there are more
@@ -399,6 +408,8 @@ class EmbeddingWriter:
             )
         self._vectors.append(vectors.astype(np.float32, copy=False))
         self._valid.append(valid)
+        if looks is not None:
+            self._looks.append(looks)
         self._pending += len(valid)
         if self._pending >= self.rows_per_part:
             self.flush()
@@ -409,20 +420,29 @@ class EmbeddingWriter:
             return
         valid, vectors = np.concatenate(self._valid), np.concatenate(self._vectors)
         path = self.partial / f"part-{len(self._parts):06d}.npz"
-        write_atomically(
-            path, lambda file: np.savez(file, valid=valid, vectors=vectors[valid])
-        )
+        arrays = {"valid": valid, "vectors": vectors[valid]}
+        if self._looks:
+            arrays["thumbnails"], arrays["hashes"] = (
+                np.concatenate([getattr(looks, name) for looks in self._looks])[valid]
+                for name in ("thumbnails", "hashes")
+            )
+        write_atomically(path, lambda file: np.savez(file, **arrays))
         self._parts.append(valid)
         self._vectors, self._valid, self._pending = [], [], 0
+        self._looks = []
 
     def finish(
-        self, meta: Mapping[str, Any], reasons: Mapping[str, str] | None = None
+        self,
+        meta: Mapping[str, Any],
+        reasons: Mapping[str, str] | None = None,
+        progress: Progress = no_progress,
     ) -> EmbeddingSet:
         """Joins the parts, verifies the row count and renames the set into place.
 
         Args:
             meta: anything else for meta.json (encoder, provenance).
             reasons: image -> why it couldn't be read, for skipped.csv.
+            progress: wraps the search for crops that show the same.
         """
         self.flush()
         if self.next_row != len(self.table):
@@ -440,10 +460,14 @@ class EmbeddingWriter:
             )
         path = self.partial / EMBEDDINGS
         write_atomically(
-            path, lambda file: self._join((int(valid.sum()), self.width), file)
+            path,
+            lambda file: self._join(
+                "vectors", "<f4", (int(valid.sum()), self.width), file
+            ),
         )
-        kept = self.table.take(valid)
+        kept = self._with_duplicates(self.table.take(valid), progress)
         kept.write(self.partial / CROPS)
+        write_duplicates(self.partial / DUPLICATES, kept)
         _write_skipped(self.partial / SKIPPED, self.table.take(~valid), reasons or {})
         facts = {
             **self.identity,
@@ -463,24 +487,64 @@ class EmbeddingWriter:
         for leftover in [
             *self.folder.glob("part-*.npz"),
             self.folder / "identity.json",
+            self.folder / _THUMBNAILS,
         ]:
-            leftover.unlink()
+            leftover.unlink(missing_ok=True)
         return EmbeddingSet.load(self.folder)
 
-    def _join(self, shape: tuple[int, int], file: BinaryIO) -> None:
-        """Writes the parts as one .npy file. By plain writes: through a memory map a
-        full disk would end the process.
+    def _with_duplicates(self, kept: CropTable, progress: Progress) -> CropTable:
+        """The table with which crops show the same, as far as all were looked at."""
+        parts = self._part_paths()
+        if DUPLICATE_OF in kept.rows.column_names or not parts:
+            return kept
+        try:
+            hashes = np.concatenate([_read_part(path, "hashes") for path in parts])
+        except KeyError:  # of a version, or by a call, that didn't look
+            return kept
+        path = self.partial / _THUMBNAILS
+        shape = (len(hashes), SIDE, SIDE, 3)
+        write_atomically(
+            path, lambda file: self._join("thumbnails", "|u1", shape, file)
+        )
+        thumbnails = np.load(path, mmap_mode="r", allow_pickle=False)
+        return with_duplicates(
+            kept, find_duplicates(Looks(thumbnails, hashes), progress)
+        )
+
+    def _join(
+        self, name: str, dtype: str, shape: tuple[int, ...], file: BinaryIO
+    ) -> None:
+        """Writes an array of all parts as one .npy file. By plain writes: through a
+        memory map a full disk would end the process.
         """
         np.lib.format.write_array_header_1_0(
-            file, {"descr": "<f4", "fortran_order": False, "shape": shape}
+            file, {"descr": dtype, "fortran_order": False, "shape": shape}
         )
         for part in self._part_paths():
-            file.write(_read_part(part, "vectors").astype("<f4", copy=False).tobytes())
+            file.write(_read_part(part, name).astype(dtype, copy=False).tobytes())
 
 
 def _read_part(path: Path, name: str) -> np.ndarray:
     with np.load(path, allow_pickle=False) as part:
         return part[name]
+
+
+def write_duplicates(path: Path, table: CropTable) -> None:
+    """Writes which crops show the same as another one, and the splits of both."""
+    group = group_of(table)
+    if group is None:
+        return
+    names = ("crop_id", "image", "split")
+    lines = [[*names, "duplicate_of", "image_of", "split_of"]]
+    for row in np.flatnonzero(group != np.arange(len(group))):
+        lines.append(
+            [
+                str(table.column(name)[one])
+                for one in (row, group[row])
+                for name in names
+            ]
+        )
+    write_csv(path, lines)
 
 
 def _write_skipped(path: Path, table: CropTable, reasons: Mapping[str, str]) -> None:

@@ -234,7 +234,7 @@ def embed_crops(
     unreadable: Unreadable,
     start: int = 0,
     view: CropWindow = STRETCHED,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Embeds crops in table order.
 
     Args:
@@ -243,12 +243,13 @@ def embed_crops(
         table, image_size, batch_size, unreadable, start, view: see `embedding_batches`.
 
     Yields:
-        (vectors, valid) a batch: float32 [batch, width] and bool [batch].
+        (vectors, valid, crops) a batch: float32 [batch, width], bool [batch] and the
+        crops themselves, uint8 [batch, image_size, image_size, 3].
     """
     for crops, valid in embedding_batches(
         table, image_size, batch_size, unreadable, start=start, view=view
     ):
-        yield embed(crops), valid.numpy()
+        yield embed(crops), valid.numpy(), crops.numpy()
 
 
 def embed_readable(*arguments, **options) -> tuple[np.ndarray, np.ndarray]:
@@ -261,8 +262,9 @@ def embed_readable(*arguments, **options) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         float32 [readable, width] and bool [N].
     """
-    vectors, valid = (
-        np.concatenate(part)
-        for part in zip(*embed_crops(*arguments, **options), strict=True)
-    )
-    return vectors[valid], valid
+    batches = [
+        (vectors[valid], valid)
+        for vectors, valid, _ in embed_crops(*arguments, **options)
+    ]
+    vectors, valid = (np.concatenate(part) for part in zip(*batches, strict=True))
+    return vectors, valid

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from data.crop_table import CropTable
+from data.duplicates import group_of
 
 HELD_OUT_SHARE = 0.15
 
@@ -20,7 +23,8 @@ def split_mask(table: CropTable, split: str, argument: str = "split") -> np.ndar
             splits, "train" and "validation" are made from it: 15 % are held out,
             decided by a hash of the recording session (of the image where the session
             is unknown), so that frames of one session never lie on both sides and a
-            growing source keeps its splits.
+            growing source keeps its splits. Sessions of which crops show the same go
+            together.
         argument: the name to use in errors.
 
     Returns:
@@ -29,16 +33,10 @@ def split_mask(table: CropTable, split: str, argument: str = "split") -> np.ndar
     splits = table.column("split")
     if split == "all":
         return np.ones(len(table), bool)
-    if not any(splits):
-        held_out = np.array(
-            [
-                _held_out(*row)
-                for row in zip(
-                    table.column("session"), table.column("image"), strict=True
-                )
-            ]
-        )
-        splits = np.where(held_out, "validation", "train")
+    if makes_splits(table):
+        keys = _keys(table)
+        held_out = {key for key in set(keys) if _held_out(key)}
+        splits = np.where([key in held_out for key in keys], "validation", "train")
     mask = splits == split
     if not mask.any():
         raise ValueError(
@@ -73,6 +71,29 @@ def labelled_fraction(table: CropTable, fraction: float, seed: int) -> np.ndarra
     return chosen
 
 
-def _held_out(session: str, image: str) -> bool:
-    digest = hashlib.sha256((session or image).encode()).digest()
+def makes_splits(table: CropTable) -> bool:
+    """Whether `split_mask` has to make splits of its own."""
+    return not any(table.column("split"))
+
+
+def _keys(table: CropTable) -> list[str]:
+    """What decides the split of each crop: its session or image; of those that crops
+    which show the same join, the first by name.
+    """
+    columns = (table.column("session"), table.column("image"))
+    own = [session or image for session, image in zip(*columns, strict=True)]
+    group = group_of(table)
+    if group is None:
+        return own
+    names, place = np.unique(np.array(own, object).astype(str), return_inverse=True)
+    links = coo_array(
+        (np.ones(len(own), bool), (place, place[group])), (len(names), len(names))
+    )
+    _, component = connected_components(links, directed=False)
+    _, first = np.unique(component, return_index=True)
+    return names[first[component[place]]].tolist()
+
+
+def _held_out(key: str) -> bool:
+    digest = hashlib.sha256(key.encode()).digest()
     return int.from_bytes(digest[:4], "big") < HELD_OUT_SHARE * 2**32

@@ -80,6 +80,7 @@ def build_table(
         raise ValueError(_nothing(found, len(distinct), report))
     columns = _columns(found, kept, report)
     columns |= _from_photos(columns["image"], facts)
+    _count_leaks(columns, report)
     if options.numbered:
         columns[SOURCE_ROW] = _source_rows(found, kept)
     if found.boxes is None:
@@ -156,6 +157,22 @@ def _columns(
             for name, values in found.columns.items()
         },
     }
+
+
+def _count_leaks(columns: dict[str, list[Any]], report: Report) -> None:
+    """Counts images that are listed in more than one split."""
+    splits: dict[str, str] = {}
+    torn = {
+        image
+        for image, split in zip(columns["image"], columns["split"], strict=True)
+        if split and splits.setdefault(image, split) != split
+    }
+    if torn:
+        report.count(
+            "images are listed in several splits, which leaks from one to another, "
+            f"such as {min(torn)}",
+            len(torn),
+        )
 
 
 def _source_rows(found: Annotations, kept: list[int]) -> list[int]:
