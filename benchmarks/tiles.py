@@ -8,7 +8,7 @@ One tile with the wished plant in its middle is the query; a simulated annotator
 lies in it. The class is exported as boxes on the photos (COCO) and read back. A plant
 is found if its middle lies in one of those boxes; a box is right if the middle of a
 wished plant lies in it. Beside it the same for the query alone, as many boxes. Several
-queries; intervals are over queries (bootstrap). The true boxes are used for truth alone.
+queries; intervals are over queries (bootstrap). True boxes are used for truth alone.
 """
 
 from __future__ import annotations
