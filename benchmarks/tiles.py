@@ -7,7 +7,8 @@ One tile with the wished plant in its middle is the query; a simulated annotator
 7 x 20 tiles, relevant if the middle of a wished plant (a sugar beet with 4 to 6 leaves)
 lies in it. The class is exported as boxes on the photos (COCO) and read back. A plant
 is found if its middle lies in one of those boxes; a box is right if the middle of a
-wished plant lies in it. Beside it the same for the query alone, as many boxes. Several
+wished plant lies in it. Beside it the same for the query alone, as many boxes, and for
+the first of the re-ranked list, as many as there are tiles that are right. Several
 queries; intervals are over queries (bootstrap). True boxes are used for truth alone.
 """
 
@@ -146,9 +147,13 @@ def main(argv: list[str]) -> None:
             figures.setdefault(f"{name}: plants found", []).append(share)
             figures.setdefault(f"{name}: boxes right", []).append(right)
         figures.setdefault("boxes", []).append(count)
+        as_many = by_photo(table, session.rank().rows[: int(relevant.sum())])
+        share, right = quality(as_many, plants)
+        figures.setdefault("as many as are right: plants found", []).append(share)
+        figures.setdefault("as many as are right: boxes right", []).append(right)
     print(f"\n{len(queries)} queries, {FLAGS.rounds * FLAGS.per_round} marks each")
     for name, values in figures.items():
-        print(f"{name:28s} {mean_and_interval(values)}")
+        print(f"{name:36s} {mean_and_interval(values)}")
 
 
 if __name__ == "__main__":
