@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import scipy.fft
+import scipy.ndimage
 from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -50,7 +51,8 @@ class Looks:
     """How crops look.
 
     Attributes:
-        thumbnails: [N, 32, 32, 3] uint8.
+        thumbnails: [N, 32, 32, 3] uint8, blurred so that shifts by parts of a pixel
+            don't matter.
         hashes: [N] uint64, of all pixels.
     """
 
@@ -78,13 +80,14 @@ class Duplicates:
 
 def looks_of(crops: np.ndarray) -> Looks:
     """Thumbnails and hashes of crops, [n, height, width, 3] uint8, of any size."""
-    thumbnails = np.empty((len(crops), SIDE, SIDE, 3), np.uint8)
+    thumbnails = np.empty((len(crops), SIDE, SIDE, 3), np.float32)
     hashes = []
     for row, crop in enumerate(crops):
         small = Image.fromarray(crop).resize((SIDE, SIDE), Image.Resampling.BOX)
         thumbnails[row] = np.asarray(small)
         hashes.append(hashlib.blake2b(crop.tobytes(), digest_size=8).digest())
-    return Looks(thumbnails, np.frombuffer(b"".join(hashes), np.uint64))
+    blurred = _blurred(thumbnails).round().astype(np.uint8)
+    return Looks(blurred, np.frombuffer(b"".join(hashes), np.uint64))
 
 
 def read_looks(
@@ -233,7 +236,7 @@ def likeness(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     Returns:
         [n] float32 in [-1, 1]; -1 where fewer than 4 parts show anything.
     """
-    first, second = _smooth(left), _smooth(right)
+    first, second = left.astype(np.float32), right.astype(np.float32)
     mirrored = second[:, :, ::-1]
     is_mirrored = _product(first, mirrored) > _product(first, second)
     second = np.where(is_mirrored[:, None, None, None], mirrored, second)
@@ -275,37 +278,26 @@ def _parts(pictures: np.ndarray) -> np.ndarray:
     return parts.reshape(count, height * width, -1)
 
 
-def _smooth(thumbnails: np.ndarray) -> np.ndarray:
-    """Float32, blurred twice by (1, 2, 1) / 4 each way, so that shifts by parts of a
-    pixel don't matter.
-    """
-    found = thumbnails.astype(np.float32)
-    for axis in (1, 2, 1, 2):
-        last = found.shape[axis]
-        padded = np.concatenate(
-            [found.take([0], axis), found, found.take([-1], axis)], axis
-        )
-        before, after = (
-            padded.take(range(start, start + last), axis) for start in (0, 2)
-        )
-        found = (before + 2 * found + after) / 4
-    return found
+def _blurred(pictures: np.ndarray) -> np.ndarray:
+    """By (1, 2, 1) / 4 twice each way, [n, height, width, 3] float32."""
+    kernel = np.array([1, 4, 6, 4, 1], np.float32) / 16  # twice in one
+    for axis in (1, 2):
+        pictures = scipy.ndimage.convolve1d(pictures, kernel, axis, mode="nearest")
+    return pictures
 
 
 def _best_shift(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The shift, down and across, at which two correlate best, by a Fourier transform
-    with edges faded out.
+    """The shift, down and across, at which two correlate best in gray, by a Fourier
+    transform with edges faded out.
     """
     fade = np.hanning(SIDE + 2)[1:-1].astype(np.float32)
-    window = (fade[:, None] * fade)[..., None]
+    window = fade[:, None] * fade
+    grays = (one.mean(axis=3) for one in (left, right))
     spectra = [
-        scipy.fft.rfft2(
-            window * (one - one.mean(axis=(1, 2), keepdims=True)), axes=(1, 2)
-        )
-        for one in (left, right)
+        scipy.fft.rfft2(window * (one - one.mean(axis=(1, 2), keepdims=True)))
+        for one in grays
     ]
-    product = (spectra[0] * spectra[1].conj()).sum(axis=-1)
-    surface = scipy.fft.irfft2(product, (SIDE, SIDE), axes=(1, 2))
+    surface = scipy.fft.irfft2(spectra[0] * spectra[1].conj(), (SIDE, SIDE))
     shifts = np.arange(-_SHIFT, _SHIFT + 1)
     near = surface[:, shifts][:, :, shifts].reshape(len(left), -1)
     down, across = np.divmod(near.argmax(axis=1), len(shifts))
