@@ -146,13 +146,18 @@ def test_cells_find_what_comparing_all_finds(monkeypatch):
     assert set(in_cells.rows) <= set(exact.rows)
 
 
-def test_thumbnails_are_means_and_hashes_tell_a_single_value():
+def test_thumbnails_are_blurred_means_and_hashes_tell_a_single_value():
     crops = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), np.uint8)
     crops[1] = crops[0]
     crops[1, 95, 95, 2] ^= 1
     found = looks_of(crops)
     means = crops.reshape(2, 32, 3, 32, 3, 3).mean(axis=(2, 4))
-    assert np.abs(found.thumbnails - means).max() <= 1
+    # (1, 2, 1) / 4 twice is (1, 4, 6, 4, 1) / 16, each way.
+    weights = np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1])[..., None] / 256
+    for row, column in ((2, 2), (16, 7), (29, 29)):
+        near = means[:, row - 2 : row + 3, column - 2 : column + 3]
+        expected = (near * weights).sum(axis=(1, 2))
+        assert found.thumbnails[:, row, column] == pytest.approx(expected, abs=1.1)
     assert found.hashes[0] != found.hashes[1]
     assert looks_of(crops[:1]).hashes[0] == found.hashes[0]
 
