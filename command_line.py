@@ -106,8 +106,8 @@ def define_source_and_encoder(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "recording",
         "",
-        "What was recorded together, so that splits don't part it: folder, date (EXIF) "
-        "or a column.",
+        "What was recorded together, so that splits don't part it: folder, date "
+        "(EXIF), a column, or several with commas between.",
         flag_values=values,
     )
     flags.DEFINE_string(

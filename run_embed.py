@@ -45,6 +45,8 @@ def _embed() -> None:
     for name in ("data", "embeddings"):
         if not getattr(request, name):
             raise ValueError(f"{name} must be given")
+    if request.made_by and not request.vectors:
+        raise ValueError("made_by names what made vectors, and needs them")
     if request.vectors:
         from curation.vectors import import_vectors
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from artifacts.progress import progress_bar
 from data.crop_table import CropTable
-from data.duplicates import group_of, leaks
+from data.duplicates import group_of, leaks, repaired
 from data.embeddings import DUPLICATES, EmbeddingSet
 from data.formats.base import SourceOptions
 from data.formats.registry import read_source
@@ -62,7 +62,7 @@ def read_reported(
     if where:
         chosen = rows_where(table, where)
         report.count("crops that --where leaves out", int((~chosen).sum()))
-        table = table.take(chosen)
+        table = repaired(table.take(chosen))
     for item in report.skipped:
         _log.warning("skipped %s: %s", item.image, item.reason)
     for line in report.lines():

@@ -137,7 +137,11 @@ def evaluate_retrieval(request: EvaluateRequest, embeddings: EmbeddingSet) -> No
     if request.hide_duplicates:
         inside = first_of_each(table, inside)
     labels = table.column("label_name")[inside]
-    k = max(1, min(50, len(labels) - 1)) if request.k is None else request.k
+    if len(labels) < 2:
+        raise ValueError(
+            f"retrieval needs at least two crops to find one another; got {len(labels)}"
+        )
+    k = min(50, len(labels) - 1) if request.k is None else request.k
     pool = Pool(embeddings, transform=request.transform or "l2")
     qualities = retrieval_quality(
         embeddings.vectors[inside],

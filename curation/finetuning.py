@@ -52,6 +52,8 @@ EVALUATION_K = 20
 # What may differ when a run is resumed, since it doesn't change what is computed. Where
 # the images lie is among it: the crop table's hash says whether they are the same.
 _FREE = ("checkpoint_minutes", "tpu", "embed_batch")
+# Settings that choose crops.
+_OF_CROPS = ("where", "variant", "tiles", "recording", "boxes", "box_size")
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def finetune(
     if worker:
         return run.assist(worker)
     with exclusive(run.folder, "run_dir"):
-        check_same_run(run.folder, crops, config)
+        check_same_run(run.folder, crops, config, settings)
         return run.whole(dict(settings or {}))
 
 
@@ -356,9 +358,11 @@ def evaluation_crops(crops: CropTable, split: str) -> CropTable | None:
     """
     try:
         chosen = crops.take(split_mask(crops, split, "eval_split"))
-    except ValueError:
+    except ValueError as error:
         if split != FinetuneConfig.eval_split:
             raise
+        if len(crops.classes) >= 2:
+            _log.warning("no retrieval is measured: %s", error)
         return None
     enough = len(chosen.classes) >= 2 and len(chosen) > EVALUATION_K
     return chosen if enough else None
@@ -431,7 +435,12 @@ def identity_of_run(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def check_same_run(run_dir: Path, crops: CropTable, config: FinetuneConfig) -> None:
+def check_same_run(
+    run_dir: Path,
+    crops: CropTable,
+    config: FinetuneConfig,
+    settings: Mapping[str, Any] | None = None,
+) -> None:
     """Refuses to continue a run with other settings or crops, which would mix two
     experiments in one folder.
     """
@@ -460,6 +469,19 @@ def check_same_run(run_dir: Path, crops: CropTable, config: FinetuneConfig) -> N
     began = CropTable.read(stated_crops)
     # A reader may have learned to read another column since.
     if began.content_hash != crops.with_columns(began.rows.column_names).content_hash:
+        known = (
+            json.loads(stated_settings.read_text()) if stated_settings.is_file() else {}
+        )
+        changed = [
+            f"{name} is {now!r} now and was {known.get(name, '')!r}"
+            for name, now in (settings or {}).items()
+            if name in _OF_CROPS and now != known.get(name, "")
+        ]
+        if changed:
+            raise ValueError(
+                f"run_dir {str(run_dir)!r} holds a run on other crops: "
+                f"{'; '.join(changed)}. Choose another run_dir"
+            )
         raise ValueError(
             f"the images in data have changed since the run in {str(run_dir)!r} began. "
             "To embed them with its encoder, use run_embed.py "

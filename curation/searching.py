@@ -236,7 +236,9 @@ def choose_k(k: int | None, session: Session) -> int:
             f"k must be at most the {available} crops that --where leaves besides the "
             f"query; got {k or 1}"
         )
-    return max(1, min(K, available)) if k is None else k
+    if not available:
+        raise ValueError("there is no crop to list besides the query")
+    return min(K, available) if k is None else k
 
 
 def _search_by_probe(request: SearchRequest, embeddings: EmbeddingSet) -> None:

@@ -12,9 +12,9 @@ from artifacts.progress import progress_bar
 from artifacts.provenance import provenance
 from curation.config import EmbedRequest
 from curation.crops import print_next, read_reported
-from data.duplicates import find_duplicates, read_looks, with_duplicates
+from data.crop_table import SOURCE_ROW
+from data.duplicates import read_looks
 from data.embeddings import EmbeddingSet
-from data.formats.base import SOURCE_ROW
 from data.vectors import read_vectors
 
 
@@ -25,6 +25,11 @@ def import_vectors(request: EmbedRequest) -> None:
         ValueError, OSError, RuntimeError: with a message for the user.
     """
     folder, config = Path(request.embeddings), request.config
+    if request.source.tiles:
+        raise ValueError(
+            "vectors and tiles exclude each other: vectors of tiles come in with a CSV "
+            "of the tiles' boxes"
+        )
     vectors = read_vectors(request.vectors)
     check_writable(folder.absolute().parent, "embeddings")
     lock = f".{folder.absolute().name}.lock"
@@ -37,9 +42,9 @@ def import_vectors(request: EmbedRequest) -> None:
                 f"{request.data}, in their order, those left out among them; "
                 f"{request.vectors} has {len(vectors):,}"
             )
+        looks = None
         if config.find_duplicates:
             looks = read_looks(crops, config.window, progress_bar)
-            crops = with_duplicates(crops, find_duplicates(looks, progress_bar))
         embeddings = EmbeddingSet.from_arrays(
             vectors,
             crops,
@@ -47,6 +52,7 @@ def import_vectors(request: EmbedRequest) -> None:
             rows=crops.column(SOURCE_ROW),
             made_by=request.made_by,
             window=config.window,
+            looks=looks,
             facts={
                 "vectors": str(Path(request.vectors).absolute()),
                 "provenance": provenance(config.seed),

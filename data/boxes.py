@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from artifacts.progress import Progress, no_progress
-from data.crop_table import FROM_PHOTOS, SIDES, CropTable, make_crop_id
+from data.crop_table import NOT_HASHED, SIDES, CropTable, make_crop_id
 from data.files import is_plain, shown
 from data.images import ImageError, ImageFacts, inspect_image
 from data.report import Report
@@ -44,7 +44,7 @@ ADDED_COLUMNS = (
     "image_width",
     "image_height",
     "file_bytes",
-    *FROM_PHOTOS,
+    *NOT_HASHED,
 )
 # pixels: what is nearer to a whole one is that one; relative boxes are often kept as
 # float32

@@ -49,6 +49,8 @@ OLD_ID = "crop_id_v1"  # the id that version 0.5.0 gave
 EXIF_TIME, LATITUDE, LONGITUDE = "exif_time", "exif_latitude", "exif_longitude"
 DUPLICATE_OF = "duplicate_of"
 FROM_PHOTOS = (EXIF_TIME, LATITUDE, LONGITUDE, DUPLICATE_OF)
+SOURCE_ROW = "source_row"  # which row of the file, as given and from 0, a crop is
+NOT_HASHED = (*FROM_PHOTOS, SOURCE_ROW)
 _ROOT = b"root"
 _POINT = re.compile(r"(.+)@(\d+),(\d+)")
 
@@ -359,13 +361,13 @@ class CropTable:
     @cached_property
     def content_hash(self) -> str:
         """SHA-256 of names and values of all columns, independent of the file format
-        and the root. The ids are those of version 0.5.0, and what later versions find
-        in photos doesn't count, so that earlier files keep theirs.
+        and the root. The ids are those of version 0.5.0, and columns that later
+        versions added (`NOT_HASHED`) don't count, so that earlier files keep theirs.
         """
         digest = hashlib.sha256()
         names = self.rows.column_names
         for name in names:
-            if name == OLD_ID or name in FROM_PHOTOS:
+            if name == OLD_ID or name in NOT_HASHED:
                 continue
             source = OLD_ID if name == "crop_id" and OLD_ID in names else name
             values = self.rows.column(source).to_pylist()

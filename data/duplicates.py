@@ -176,6 +176,16 @@ def with_duplicates(table: CropTable, duplicates: Duplicates) -> CropTable:
     return CropTable(table.root, rows.append_column(DUPLICATE_OF, column))
 
 
+def repaired(table: CropTable) -> CropTable:
+    """The table, with a new first one where the first crop of those that show the same
+    isn't in it any more.
+    """
+    group = group_of(table)
+    if group is None:
+        return table
+    return with_duplicates(table, Duplicates(group, np.zeros(len(group), bool)))
+
+
 def group_of(table: CropTable) -> np.ndarray | None:
     """Row of the first crop that shows the same, [N] int, as the table's column says;
     None where nobody has looked. Where that crop isn't in the table any more, the first

@@ -33,14 +33,22 @@ from artifacts.files import (
     write_json,
 )
 from artifacts.progress import Progress, no_progress
-from data.crop_table import DUPLICATE_OF, CropTable
-from data.duplicates import SIDE, Looks, find_duplicates, group_of, with_duplicates
+from data.crop_table import DUPLICATE_OF, SOURCE_ROW, CropTable
+from data.duplicates import (
+    SIDE,
+    Looks,
+    find_duplicates,
+    group_of,
+    repaired,
+    with_duplicates,
+)
 from data.images import CropWindow
 
 EMBEDDINGS, CROPS, META = "embeddings.npy", "crops.parquet", "meta.json"
 SKIPPED, DERIVED = "skipped.csv", ".derived.npz"
 DUPLICATES, _THUMBNAILS = "duplicates.csv", "thumbnails.npy"
 ROWS_PER_PART = 1024
+_TINY = 1e-15  # length of a vector that is none
 ELSEWHERE = "elsewhere"  # the encoder of vectors that this project didn't make
 _ROWS_PER_CHECK = 16384
 _log = logging.getLogger(__name__)
@@ -128,36 +136,36 @@ class EmbeddingSet:
         rows: np.ndarray | None = None,
         made_by: str = "",
         window: CropWindow = CropWindow(),  # noqa: B008, it is frozen
+        looks: Looks | None = None,
         facts: Mapping[str, Any] | None = None,
         progress: Progress = no_progress,
     ) -> EmbeddingSet:
         """Makes a set of vectors that were made elsewhere.
 
         Example:
-            >>> EmbeddingSet.from_arrays(vectors, crops, folder="runs/dino/embeddings")
+            >>> crops = read_crops("boxes.csv")  # sorted, some left out
+            >>> rows = crops.column("source_row")  # their places in the file
+            >>> EmbeddingSet.from_arrays(vectors, crops, rows=rows, folder="runs/dino")
 
         Args:
-            vectors: [N, D] numbers. Rows that aren't finite, or all zero, are left out
-                with their crops.
+            vectors: [N, D] numbers. Rows that aren't finite, or next to zero, are left
+                out with their crops.
             crops: the table.
-            rows: of each crop's vector; default: row i belongs to crop i.
+            rows: of each crop's vector. It may be left away where a table wasn't read
+                from a file; then row i belongs to crop i.
             folder: of the set; one of these crops and vectors is taken as it is, and
                 anything else that lies there is moved aside, to `<folder>.old-N`.
             made_by: the network's name: probes of one set rank others made by the same.
                 Default: the vectors themselves, so that no other set is.
             window: which part of an image a box stands for, for pictures of crops.
+            looks: of all crops of the table; by them it is told which show the same.
             facts: more for meta.json.
             progress: wraps the iteration over blocks of rows.
 
         Raises:
             ValueError: the counts differ, or no row is left.
         """
-        if vectors.ndim != 2 or (rows is None and len(vectors) != len(crops)):
-            raise ValueError(
-                f"vectors must be [{len(crops)}, width], a row for each crop; got "
-                f"{vectors.shape}"
-            )
-        rows = np.arange(len(crops)) if rows is None else rows
+        vectors, rows = _checked_arrays(vectors, crops, rows)
         values = _hash_of_vectors(vectors, rows)
         name = f"{ELSEWHERE} {made_by} {vectors.shape[1]}"
         identity = {
@@ -175,10 +183,12 @@ class EmbeddingSet:
         blocks = range(writer.next_row, len(crops), ROWS_PER_PART)
         for start in progress(blocks, unit="block", desc="vectors"):
             block = _block(vectors, rows, start, ROWS_PER_PART)
-            good = np.isfinite(block).all(axis=1) & (block != 0).any(axis=1)
-            writer.append(block, np.asarray(good))
+            length = np.linalg.norm(block.astype(np.float64), axis=1)
+            part = slice(start, start + len(block))
+            seen = looks and Looks(looks.thumbnails[part], looks.hashes[part])
+            writer.append(block, (length > _TINY) & (length < 1 / _TINY), seen)
         images = crops.column("image")[~writer.valid]
-        reasons = dict.fromkeys(images, "its vector is all zero, or not finite")
+        reasons = dict.fromkeys(images, "its vector is next to zero, or not finite")
         meta = {"encoder": ELSEWHERE, "made_by": made_by, **(facts or {})}
         return writer.finish(meta, reasons)
 
@@ -237,6 +247,41 @@ class EmbeddingSet:
             )
         _check_finite(self.vectors, path)
         _write_derived(self.folder, {})
+
+
+def _checked_arrays(
+    vectors: np.ndarray, crops: CropTable, rows: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors and the row of each crop's, checked."""
+    vectors = np.asanyarray(vectors)
+    if vectors.ndim != 2 or vectors.dtype.kind in "bcOSUM":
+        raise ValueError(
+            f"vectors must be real numbers [rows, width]; got {vectors.dtype} "
+            f"{vectors.shape}"
+        )
+    if rows is None and SOURCE_ROW in crops.rows.column_names:
+        raise ValueError(
+            f"rows must be given for crops that were read from a file, which are "
+            f"sorted: crops.column({SOURCE_ROW!r}) for vectors in the file's order, "
+            "np.arange(len(crops)) for vectors in the order of crops"
+        )
+    if rows is None and len(vectors) != len(crops):
+        raise ValueError(
+            f"vectors must be [{len(crops)}, width], a row for each crop; got "
+            f"{vectors.shape}"
+        )
+    rows = np.arange(len(crops)) if rows is None else np.asarray(rows)
+    if rows.shape != (len(crops),) or rows.dtype.kind not in "iu":
+        raise ValueError(
+            f"rows must be {len(crops)} whole numbers, one a crop; got {rows.dtype} "
+            f"{rows.shape}"
+        )
+    if rows.min() < 0 or rows.max() >= len(vectors):
+        raise ValueError(
+            f"rows must be from 0 to {len(vectors) - 1}, the rows of vectors; got "
+            f"{rows.min()} to {rows.max()}"
+        )
+    return vectors, rows
 
 
 def _block(vectors: np.ndarray, rows: np.ndarray, start: int, size: int) -> np.ndarray:
@@ -496,7 +541,7 @@ class EmbeddingWriter:
         """The table with which crops show the same, as far as all were looked at."""
         parts = self._part_paths()
         if DUPLICATE_OF in kept.rows.column_names or not parts:
-            return kept
+            return repaired(kept)
         try:
             hashes = np.concatenate([_read_part(path, "hashes") for path in parts])
         except KeyError:  # of a version, or by a call, that didn't look

@@ -4,6 +4,8 @@ pixels are read.
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import functools
 import io
 import re
@@ -45,8 +47,9 @@ else:
 MAX_PIXELS = 200_000_000  # beyond, a file of a few kilobytes could ask for gigabytes
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 _EXIF_ORIENTATION = 0x0112
+_SIGNS = {"N": 1, "S": -1, "E": 1, "W": -1}
 _TAKEN, _DIGITIZED = 0x9003, 0x9004  # EXIF tags
-_EXIF_TIME = re.compile(r"(\d{4}):(\d{2}):(\d{2})(?: (\d{2}:\d{2}:\d{2}))?")
+_EXIF_TIME = re.compile(r"(\d{4})[:/-](\d{2})[:/-](\d{2})(?:[ T](\d{2}:\d{2}:\d{2}))?")
 _UPRIGHT = {  # EXIF orientation -> what turns it upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -230,9 +233,12 @@ def _taken(image: Image.Image) -> str:
     stated = (tags.get(tag) for tag in (_TAKEN, _DIGITIZED))
     for value in stated:
         match = _EXIF_TIME.match(str(value or ""))
-        if match and match[1] != "0000":
+        if match:
             year, month, day, time = match.groups()
-            return f"{year}-{month}-{day}" + (f"T{time}" if time else "")
+            found = f"{year}-{month}-{day}" + (f"T{time}" if time else "")
+            with contextlib.suppress(ValueError):  # no such day
+                datetime.datetime.fromisoformat(found)
+                return found
     return ""
 
 
@@ -245,13 +251,15 @@ def _position(image: Image.Image) -> tuple[float, float] | None:
         )
     except (LookupError, TypeError, ValueError, ArithmeticError):
         return None
-    if str(tags.get(ExifTags.GPS.GPSLatitudeRef, "N")).strip("\0 ").upper() == "S":
-        latitude = -latitude
-    if str(tags.get(ExifTags.GPS.GPSLongitudeRef, "E")).strip("\0 ").upper() == "W":
-        longitude = -longitude
+    north, east = (
+        _SIGNS.get(str(tags.get(tag, "")).strip("\0 ").upper())
+        for tag in (ExifTags.GPS.GPSLatitudeRef, ExifTags.GPS.GPSLongitudeRef)
+    )
     # Cameras without a fix write zeros, or what isn't a number.
     is_fix = abs(latitude) <= 90 and abs(longitude) <= 180 and (latitude or longitude)
-    return (round(latitude, 7), round(longitude, 7)) if is_fix else None
+    if not (is_fix and north and east):
+        return None
+    return round(north * latitude, 7), round(east * longitude, 7)
 
 
 def _notes(image: Image.Image, is_deep: bool) -> Iterator[str]:

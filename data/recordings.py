@@ -5,20 +5,23 @@ torn apart by splits.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from data.crop_table import EXIF_TIME, SCHEMA, UNLABELLED, CropTable
+from data.crop_table import EXIF_TIME, CropTable
 from data.report import Report
 
 FOLDER, DATE = "folder", "date"
 
 
+def recordings_of(recording: str) -> list[str]:
+    """The words that say what a recording is."""
+    return [word.strip() for word in recording.split(",") if word.strip()]
+
+
 def with_recordings(
-    table: CropTable, recording: str, report: Report, *, folders_are_classes: bool
+    table: CropTable, recording: str, report: Report, *, folders_are_read: bool
 ) -> CropTable:
     """The table with the recording of each crop as it is asked for, in the column
     `session`.
@@ -29,43 +32,36 @@ def with_recordings(
             states), a column's name, or several of them with commas between, which
             belong together where all are the same.
         report: receives how many recordings there are, and how many crops have none.
-        folders_are_classes: whether the classes are the names of folders; where these
-            are the recordings, they are no classes.
+        folders_are_read: whether the reader has told recordings from classes by the
+            folders' names, and `session` says so already.
 
     Raises:
         ValueError: no such column or date, or recordings that would be the classes.
     """
-    parts = [_part(table, word.strip()) for word in recording.split(",")]
+    words = recordings_of(recording)
+    parts = [
+        table.column("session").tolist()
+        if word == FOLDER and folders_are_read
+        else _part(table, word)
+        for word in words
+    ]
     stated = list(zip(*parts, strict=True))
     names = np.array(
         [" ".join(map(str, part)) if all(part) else "" for part in stated], object
     )
-    labels = table.column("label_name")
-    if _are_classes(names, labels):
-        if not folders_are_classes:
-            raise ValueError(
-                f"recording={recording} would make each class a recording of its own, "
-                "so that no split could hold two classes; choose date or another column"
-            )
-        report.count("folders name recordings, and no classes", len(set(names)))
-        table = _without_classes(table)
+    if _are_classes(names, table.column("label_name")):
+        raise ValueError(
+            f"recording={recording} would make each class a recording of its own, "
+            "so that no split could hold two classes; choose date or another column"
+        )
     report.count("recordings", len(set(names) - {""}))
     report.count(
         "crops of no known recording: their photo counts as one",
         int((names == "").sum()),
     )
-    return _replaced(table, "session", names.tolist())
-
-
-def _replaced(table: CropTable, name: str, values: Sequence[Any]) -> CropTable:
-    place = table.rows.column_names.index(name)
-    column = pa.array(values, SCHEMA.field(name).type)
-    return CropTable(table.root, table.rows.set_column(place, name, column))
-
-
-def _without_classes(table: CropTable) -> CropTable:
-    table = _replaced(table, "label", [UNLABELLED] * len(table))
-    return _replaced(table, "label_name", [""] * len(table))
+    place = table.rows.column_names.index("session")
+    column = pa.array(names.tolist(), pa.string())
+    return CropTable(table.root, table.rows.set_column(place, "session", column))
 
 
 def _part(table: CropTable, word: str) -> list[str]:
@@ -73,6 +69,7 @@ def _part(table: CropTable, word: str) -> list[str]:
     if word == FOLDER:
         return [posixpath.dirname(image) or "." for image in table.column("image")]
     known = table.rows.column_names
+    word = "label_name" if word in ("class", "label") and word not in known else word
     if word == DATE:
         if EXIF_TIME not in known:
             raise ValueError(
@@ -86,7 +83,7 @@ def _part(table: CropTable, word: str) -> list[str]:
             f"({', '.join(known)}), or several with commas between; got {word!r}"
         )
     values = table.rows.column(word).to_pylist()
-    return ["" if value is None else str(value) for value in values]
+    return ["" if value is None else str(value).strip() for value in values]
 
 
 def _are_classes(names: np.ndarray, labels: np.ndarray) -> bool:

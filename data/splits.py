@@ -39,10 +39,15 @@ def split_mask(table: CropTable, split: str, argument: str = "split") -> np.ndar
         splits = np.where([key in held_out for key in keys], "validation", "train")
     mask = splits == split
     if not mask.any():
-        raise ValueError(
-            f"{argument} must be one of all, {', '.join(sorted(set(splits) - {''}))}; "
-            f"got {split!r}"
-        )
+        known = ", ".join(sorted(set(splits) - {""}))
+        why = ""
+        if split in ("train", "validation") and makes_splits(table):
+            why = (
+                f": of {len(set(_keys(table)))} recordings, each held out with a "
+                f"probability of {HELD_OUT_SHARE:.0%}, none fell into it; a column "
+                "split, or finer recordings, would help"
+            )
+        raise ValueError(f"{argument} must be one of all, {known}; got {split!r}{why}")
     return mask
 
 

@@ -4,10 +4,12 @@ in.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from zipfile import BadZipFile
 
+import ml_dtypes  # noqa: F401, makes bfloat16 known to NumPy
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
@@ -15,7 +17,9 @@ import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
 
 _BOX_SIDES = 4
+_OTHER_FLOATS = ("bfloat16", "float8_e4m3fn", "float8_e5m2")  # of ml_dtypes
 KINDS = (".npy", ".npz", ".safetensors", ".parquet")
+_NAMED = re.compile(rf"(.*?(?:{'|'.join(map(re.escape, KINDS))})):(.+)", re.IGNORECASE)
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".joblib", ".bin", ".ckpt")
 
 
@@ -53,10 +57,14 @@ def read_vectors(stated: str | Path) -> np.ndarray:
         EOFError,
         ValueError,
         TypeError,
+        AttributeError,  # of safetensors, for numbers that NumPy doesn't know
     ) as error:
         reason = " ".join(str(error).split())
+        if "pickle" in reason:
+            reason = "it isn't numbers"
         raise ValueError(
-            f"vectors must be a whole {kind} file; {path} isn't: {reason}"
+            f"vectors must be a whole {kind} file of numbers that NumPy knows, such as "
+            f"float32; {path} isn't: {reason}"
         ) from None
     return _chosen(found, name, path)
 
@@ -76,9 +84,8 @@ def _arrays(path: Path, kind: str, name: str) -> dict[str, np.ndarray]:
 
 def _split(stated: str) -> tuple[Path, str]:
     """The file, and the name behind a colon where there is one."""
-    path, colon, name = stated.rpartition(":")
-    is_named = bool(colon) and Path(path).suffix.lower() in KINDS
-    return (Path(path), name) if is_named else (Path(stated), "")
+    match = None if Path(stated).is_file() else _NAMED.fullmatch(stated)
+    return (Path(match[1]), match[2]) if match else (Path(stated), "")
 
 
 def _chosen(arrays: Mapping[str, np.ndarray], name: str, path: Path) -> np.ndarray:
@@ -96,13 +103,20 @@ def _chosen(arrays: Mapping[str, np.ndarray], name: str, path: Path) -> np.ndarr
     found = next(iter(chosen.values()), None)
     if found is None or not _is_table(found):
         others = found if found is not None else next(iter(arrays.values()), None)
-        what = "nothing" if others is None else f"{others.dtype} {others.shape}"
-        raise ValueError(f"vectors must be numbers [rows, width]; {path} holds {what}")
+        what = "none" if others is None else f"{others.dtype} {others.shape}"
+        hint = ""
+        if path.suffix.lower() == ".parquet":
+            hint = ". In Parquet they are one column of lists, all as long"
+        raise ValueError(
+            f"vectors must be numbers [rows, width]; {path} holds {what}{hint}"
+        )
     return found
 
 
 def _is_table(array: np.ndarray) -> bool:
-    is_number = np.issubdtype(array.dtype, np.number) or array.dtype.name == "bfloat16"
+    kind = array.dtype
+    is_number = np.issubdtype(kind, np.integer) or np.issubdtype(kind, np.floating)
+    is_number = is_number or kind.name in _OTHER_FLOATS
     return array.ndim == 2 and array.size > 0 and bool(is_number)
 
 
@@ -134,6 +148,9 @@ def _matrix(column: pa.ChunkedArray) -> np.ndarray | None:
     aren't equally long.
     """
     whole = column.combine_chunks()
+    lengths = pa.compute.list_value_length(whole)
+    is_empty = pa.compute.equal(lengths, 0)
+    whole = pa.compute.if_else(is_empty, None, whole)  # an empty list is none
     numbers = whole.flatten()
     if not (pa.types.is_floating(numbers.type) or pa.types.is_integer(numbers.type)):
         return None

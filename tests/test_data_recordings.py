@@ -63,12 +63,29 @@ def test_splits_never_share_a_recording(fields, recording, count):
 
 
 def test_folders_that_are_recordings_are_no_classes(fields):
-    table, report = read_source(fields, SourceOptions(recording="folder"))
+    table, _ = read_source(fields, SourceOptions(recording="folder"))
     assert table.classes == []
     assert set(table.column("label")) == {-1}
-    assert report.counts["folders name recordings, and no classes"] == 2
     table, _ = read_source(fields, SourceOptions(recording="date"))
     assert table.classes == ["north", "south"]
+
+
+@pytest.mark.parametrize(
+    ("layout", "found"),
+    [
+        ("a.jpg", (".", "", "")),
+        ("f0/a.jpg", ("f0", "", "")),
+        ("f0/beet/a.jpg", ("f0", "beet", "")),
+        ("2024/f0/beet/a.jpg", ("2024/f0", "beet", "")),
+        ("train/f0/a.jpg", ("f0", "", "train")),
+        ("train/f0/beet/a.jpg", ("f0", "beet", "train")),
+    ],
+)
+def test_layouts_with_recordings(tmp_path, layout, found):
+    photo(tmp_path / "photos" / layout)
+    table, _ = read_source(tmp_path / "photos", SourceOptions(recording="folder"))
+    names = ("session", "label_name", "split")
+    assert tuple(table.column(name)[0] for name in names) == found
 
 
 def test_recordings_that_are_the_classes_are_refused(photos, tmp_path):
@@ -121,6 +138,10 @@ def test_what_photos_say_does_not_change_the_hash_of_a_table(tmp_path):
     [
         ("2024:05:02 10:11:12", "2024-05-02T10:11:12"),
         ("2024:05:02", "2024-05-02"),
+        ("2024-05-02T10:11:12+02:00", "2024-05-02T10:11:12"),
+        ("2024/05/02 10:11:12", "2024-05-02T10:11:12"),
+        ("2023:02:29 10:11:12", ""),
+        ("2024:13:45 25:61:61", ""),
         ("0000:00:00 00:00:00", ""),
         ("    :  :     :  :  ", ""),
         ("", ""),
@@ -134,7 +155,7 @@ def test_dates_as_cameras_write_them(tmp_path, stated, taken):
     ("gps", "position"),
     [
         ({1: "N", 2: (1.0, 0.0, 0.0), 3: "W", 4: (2.0, 30.0, 0.0)}, (1.0, -2.5)),
-        ({2: (1.0, 0.0, 0.0), 4: (2.0, 0.0, 0.0)}, (1.0, 2.0)),
+        ({2: (1.0, 0.0, 0.0), 4: (2.0, 0.0, 0.0)}, None),
         ({1: "N", 2: (0.0, 0.0, 0.0), 3: "E", 4: (0.0, 0.0, 0.0)}, None),
         ({1: "N", 2: (95.0, 0.0, 0.0), 3: "E", 4: (2.0, 0.0, 0.0)}, None),
         ({1: "N", 2: (1.0, 0.0, 0.0)}, None),

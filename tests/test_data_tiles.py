@@ -97,6 +97,18 @@ def test_photos_become_tiles_that_share_their_recording(photos):
     assert (table.column("greenness") > 0.01).sum() == 2  # and the tile below it
 
 
+def test_photos_of_a_csv_are_cut_as_those_of_a_folder(photos, tmp_path):
+    """With classes or the image alone."""
+    folder, _ = read_source(photos, SourceOptions(tiles="64"))
+    for lines in (["image", "{}"], ["image,class", "{},soil"]):
+        rows = [lines[1].format(path.name) for path in sorted(photos.iterdir())]
+        (photos.parent / "list.csv").write_text("\n".join([lines[0], *rows]))
+        options = SourceOptions(tiles="64", images=str(photos))
+        table, _ = read_source(photos.parent / "list.csv", options)
+        assert table.ids.tolist() == folder.ids.tolist()
+        assert table.boxes.tolist() == folder.boxes.tolist()
+
+
 def test_damaged_photos_are_counted(photos):
     path = photos / "c.png"
     path.write_bytes((photos / "b.png").read_bytes()[:150])

@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 from starlette.testclient import TestClient
 
 from benchmarks import elsewhere
+from curation.crops import read_crops
 from curation.pool import Pool
 from curation.session import Session
 from data.crop_table import CropTable
@@ -153,7 +154,7 @@ def test_vectors_that_are_none_are_left_out_and_named(photos, tmp_path):
     assert "2 unreadable ones left out" in done.stdout
     skipped = pd.read_csv(tmp_path / "set" / "skipped.csv")
     assert skipped["image"].tolist() == ["blue/01.png", "green/02.png"]
-    assert set(skipped["reason"]) == {"its vector is all zero, or not finite"}
+    assert set(skipped["reason"]) == {"its vector is next to zero, or not finite"}
 
 
 def test_a_query_from_outside_gets_a_clear_message(photos, tmp_path):
@@ -198,6 +199,79 @@ def test_the_same_again_is_taken_as_it_is_and_another_moved_aside(tmp_path):
     assert len(list(tmp_path.glob("set.old*"))) == 1
 
 
+def test_images_alone_will_do(photos, tmp_path):
+    """As the message says where a folder is given."""
+    lines = ["image", *(f"red/{number:02d}.png" for number in (3, 1, 2))]
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    np.save(tmp_path / "v.npy", np.array([[3.0, 1], [1, 1], [2, 1]]))
+    call(
+        "run_embed.py",
+        f"--data={tmp_path / 'list.csv'}",
+        f"--vectors={tmp_path / 'v.npy'}",
+        f"--embeddings={tmp_path / 'set'}",
+        "--config=" + json.dumps({"images": str(photos)}),
+    )
+    found = EmbeddingSet.load(tmp_path / "set")
+    assert found.vectors[:, 0].tolist() == [1, 2, 3]
+    # The crops of that set, in their own order, with another network's vectors.
+    call(
+        "run_embed.py",
+        f"--data={tmp_path / 'set' / 'crops.parquet'}",
+        f"--vectors={tmp_path / 'v.npy'}",
+        f"--embeddings={tmp_path / 'other'}",
+    )
+    assert EmbeddingSet.load(tmp_path / "other").vectors[:, 0].tolist() == [3, 1, 2]
+
+
+def test_crops_of_a_file_need_their_rows(photos, tmp_path):
+    """They are sorted: by counting alone vectors would go to other crops."""
+    lines = ["image", *(f"red/{number:02d}.png" for number in (3, 1, 2))]
+    (tmp_path / "list.csv").write_text(
+        "\n".join(["class," + lines[0], *("r," + one for one in lines[1:])])
+    )
+    crops = read_crops(tmp_path / "list.csv", images=photos)
+    vectors = np.array([[3.0, 1], [1, 1], [2, 1]])
+    with pytest.raises(
+        ValueError, match=r"rows must be given .*crops\.column\('source_row'\)"
+    ):
+        EmbeddingSet.from_arrays(vectors, crops, folder=tmp_path / "set")
+    rows = crops.column("source_row")
+    found = EmbeddingSet.from_arrays(vectors, crops, rows=rows, folder=tmp_path / "set")
+    assert found.vectors[:, 0].tolist() == [1, 2, 3]
+    for wrong in (rows[:2], rows - 1, rows + 1, rows / 1.0):
+        with pytest.raises(ValueError, match=r"^rows must be"):
+            EmbeddingSet.from_arrays(vectors, crops, rows=wrong, folder=tmp_path / "x")
+
+
+def test_a_duplicate_whose_first_has_no_vector_is_the_first_itself(photos, tmp_path):
+    (photos / "red" / "again.png").write_bytes((photos / "red" / "00.png").read_bytes())
+    names = ["red/00.png", "red/01.png", "red/again.png"]
+    (tmp_path / "list.csv").write_text("\n".join(["image", *names]))
+    for first, count in ((1.0, 1), (np.nan, 0)):
+        np.save(tmp_path / "v.npy", np.array([[first, 1], [1, 2], [1, 1]]))
+        call(
+            "run_embed.py",
+            f"--data={tmp_path / 'list.csv'}",
+            f"--vectors={tmp_path / 'v.npy'}",
+            f"--embeddings={tmp_path / 'set'}",
+            "--config=" + json.dumps({"images": str(photos)}),
+        )
+        table = EmbeddingSet.load(tmp_path / "set").table
+        stated = table.column("duplicate_of")
+        assert (stated != "").sum() == count
+        assert set(stated) <= {"", *table.ids}
+
+
+@pytest.mark.parametrize(
+    "vectors", [[[1j, 0]] * 3, [["a", "b"]] * 3, [[True, False]] * 3, [1, 2, 3]]
+)
+def test_arrays_of_other_kinds_are_refused(tmp_path, vectors):
+    with pytest.raises(ValueError, match=r"vectors must be real numbers \[rows, width"):
+        EmbeddingSet.from_arrays(
+            np.array(vectors), set_of(np.ones((3, 2))).table, folder=tmp_path / "set"
+        )
+
+
 def test_rows_of_arrays_must_match(tmp_path):
     with pytest.raises(ValueError, match=r"\[3, width\].*got \(2, 2\)"):
         EmbeddingSet.from_arrays(
@@ -229,13 +303,17 @@ def test_a_name_chooses_among_several(tmp_path):
     np.testing.assert_array_equal(read_vectors(f"{tmp_path / 'v.npz'}:b"), EXPECTED + 1)
     with pytest.raises(ValueError, match=r"no array 'c'.*holds a, b"):
         read_vectors(f"{tmp_path / 'v.npz'}:c")
+    np.savez(tmp_path / "w.npz", **{"img:feat": EXPECTED, "o:k": EXPECTED + 1})
+    found = read_vectors(f"{tmp_path / 'w.npz'}:img:feat")
+    np.testing.assert_array_equal(found, EXPECTED)
 
 
 def test_rows_of_parquet_without_a_vector_keep_their_place(tmp_path):
-    rows = [[1.0, 2.0], None, [3.0, 4.0]]
+    rows = [[1.0, 2.0], None, [3.0, 4.0], []]
     pd.DataFrame({"e": rows}).to_parquet(tmp_path / "v.parquet")
     found = read_vectors(tmp_path / "v.parquet")
-    np.testing.assert_array_equal(found, [[1, 2], [np.nan, np.nan], [3, 4]])
+    nan = np.nan
+    np.testing.assert_array_equal(found, [[1, 2], [nan, nan], [3, 4], [nan, nan]])
 
 
 @pytest.mark.parametrize(
@@ -262,7 +340,7 @@ def test_rows_of_parquet_without_a_vector_keep_their_place(tmp_path):
         (
             "v.parquet",
             lambda path: pd.DataFrame({"e": [[1.0], [1.0, 2.0]]}).to_parquet(path),
-            "numbers \\[rows, width\\]; .* holds nothing",
+            "numbers \\[rows, width\\]; .* holds none",
         ),
     ],
 )

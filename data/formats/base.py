@@ -16,6 +16,7 @@ from data.crop_table import CropTable
 from data.formats.writing import Selection
 from data.images import as_on_disk
 from data.report import Report
+from data.tiles import Tiling
 
 AUTO = "auto"  # the format by name and layout
 RAW = "CropAndWeed"  # the variant with all label ids of CropAndWeed
@@ -31,7 +32,6 @@ SPLITS = {
     "test": "test",
     "testing": "test",
 }
-SOURCE_ROW = "source_row"  # the column that `SourceOptions.numbered` asks for
 UNLABELED = ("unlabelled", "unlabeled")  # folders whose images have no class and split
 
 
@@ -62,8 +62,8 @@ class SourceOptions:
             "512" or "512,64"; see `data.tiles`.
         recording: what crops were recorded together: "folder", "date" or a column; see
             `data.recordings`. Default: what the source says, or the file's name.
-        numbered: whether the column `source_row` tells which row of the file, as given
-            and counted from 0, a crop comes from (coco, csv, parquet).
+        numbered: whether the source must be a file whose rows are numbered, as vectors
+            made elsewhere need it (coco, csv, parquet); see `SOURCE_ROW`.
     """
 
     format: str = AUTO
@@ -76,6 +76,10 @@ class SourceOptions:
     tiles: str = ""
     recording: str = ""
     numbered: bool = field(default=False, metadata={"key": None})
+
+    def __post_init__(self) -> None:
+        if self.tiles:
+            Tiling.parse(self.tiles)
 
 
 @dataclass

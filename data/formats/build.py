@@ -26,11 +26,12 @@ from data.crop_table import (
     EXIF_TIME,
     LATITUDE,
     LONGITUDE,
+    SOURCE_ROW,
     UNLABELLED,
     CropTable,
     plain_name,
 )
-from data.formats.base import SOURCE_ROW, Annotations, SourceOptions
+from data.formats.base import Annotations, SourceOptions
 from data.images import EXTENSIONS, ImageFacts, as_on_disk
 from data.report import Report
 
@@ -81,8 +82,13 @@ def build_table(
     columns = _columns(found, kept, report)
     columns |= _from_photos(columns["image"], facts)
     _count_leaks(columns, report)
-    if options.numbered:
-        columns[SOURCE_ROW] = _source_rows(found, kept)
+    if found.source_rows is not None:
+        columns[SOURCE_ROW] = [found.source_rows[row] for row in kept]
+    elif options.numbered:
+        raise ValueError(
+            f"vectors belong to the rows of one file; {found.source} is none. Give one "
+            "of its files"
+        )
     if found.boxes is None:
         return _table_of_whole_images(found, columns, sizes, report)
     corners = _corners(found, kept, sizes, drawn_on)
@@ -173,15 +179,6 @@ def _count_leaks(columns: dict[str, list[Any]], report: Report) -> None:
             f"such as {min(torn)}",
             len(torn),
         )
-
-
-def _source_rows(found: Annotations, kept: list[int]) -> list[int]:
-    if found.source_rows is None:
-        raise ValueError(
-            "data must be one file where its rows are numbered, as vectors from "
-            f"elsewhere need it; got {found.source}"
-        )
-    return [found.source_rows[row] for row in kept]
 
 
 def _from_photos(

@@ -166,7 +166,8 @@ def annotations_of(
     kind, box_names = _box_columns(by_name)
     label_column = _label_column(rows, by_name)
     # A box under other names mustn't make whole images of its rows.
-    is_of_images = bool(label_column) and not any(map(_LIKE_A_BOX.fullmatch, by_name))
+    is_wanted_so = bool(label_column or options.numbered or options.tiles)
+    is_of_images = is_wanted_so and not any(map(_LIKE_A_BOX.fullmatch, by_name))
     if image_column is None or not (kind or is_of_images):
         wanted = (
             f"an image column ({', '.join(_IMAGE[:4])}, ...) and a box (left, top, "

@@ -23,6 +23,7 @@ from data.formats.writing import (
     safe_name,
 )
 from data.images import EXTENSIONS, UNREADABLE_PHOTOS, write_png
+from data.recordings import FOLDER, recordings_of
 from data.report import Report
 
 
@@ -36,7 +37,9 @@ def read(
     has a split's name (train, val, valid, validation, dev, test); a folder unlabelled
     or unlabeled leaves class and split empty. Deeper levels join the class name. Hidden
     files and folders are passed over; files that aren't images are too, and counted by
-    their ending. An image that links lead to several times is read once.
+    their ending. An image that links lead to several times is read once. Where folders
+    are recordings (`options.recording`), the last one is the class if another one leads
+    to it; all before it, or else it, are the recording.
 
     Raises:
         ValueError: the folder holds no image, or folders of splits and others that
@@ -61,10 +64,17 @@ def read(
     folders = [image.split("/")[:-1] for image in images]
     has_splits = _has_splits(folders, root)
     classes = [folder[1:] if has_splits else folder for folder in folders]
+    columns: dict[str, list[str]] = {}
+    if FOLDER in recordings_of(options.recording):
+        columns["session"] = [
+            "/".join(inner[: max(1, len(inner) - 1)]) or "." for inner in classes
+        ]
+        classes = [inner[1:] and inner[-1:] for inner in classes]
     return Annotations(
         root=root,
         source=repr(str(root)),
         images=images,
+        columns=columns,
         names=[
             "" if _is_unlabeled(folder) else "/".join(inner)
             for folder, inner in zip(folders, classes, strict=True)

@@ -12,9 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from artifacts.progress import Progress
-from data.crop_table import SCHEMA, CropTable
+from data.crop_table import SCHEMA, SOURCE_ROW, CropTable
 from data.formats.base import (
-    SOURCE_ROW,
     Annotations,
     Format,
     SourceOptions,
@@ -53,10 +52,11 @@ def read(
         )
     table = CropTable.read(data, options.images or None, check=True)
     report.seen = len(table)
-    if options.numbered:
-        numbers = pa.array(np.arange(len(table)), pa.int64())
-        table = CropTable(table.root, table.rows.append_column(SOURCE_ROW, numbers))
-    return table
+    rows = table.rows
+    if SOURCE_ROW in rows.column_names:  # of the file that it was made from
+        rows = rows.drop_columns([SOURCE_ROW])
+    numbers = pa.array(np.arange(len(table)), pa.int64())
+    return CropTable(table.root, rows.append_column(SOURCE_ROW, numbers))
 
 
 def _is_crop_table(schema: pa.Schema) -> bool:

@@ -106,7 +106,9 @@ def read_source(
     found = kind.read(data, options, report, progress)
     if isinstance(found, CropTable):
         if options.tiles:
-            raise ValueError(f"tiles are for photos without boxes; {data} has boxes")
+            raise ValueError(
+                f"tiles are for photos without boxes; {data} is read as boxes"
+            )
         table = found
     else:
         if options.tiles:
@@ -117,7 +119,7 @@ def read_source(
             table,
             options.recording,
             report,
-            folders_are_classes=kind is folder.FORMAT,
+            folders_are_read=kind is folder.FORMAT,
         )
     return table, report
 

@@ -36,7 +36,7 @@ def tiled(
     tiling = Tiling.parse(tiles)
     if found.boxes is not None:
         raise ValueError(
-            f"tiles are for photos without boxes; {found.source} has boxes"
+            f"tiles are for photos without boxes; {found.source} is read as boxes"
         )
     found = called_as_on_disk(found)
     report.seen = report.seen or len(found.images)
@@ -63,6 +63,7 @@ def tiled(
         splits=[found.splits[row] for row in rows],
         labels=None if labels is None else [labels[row] for row in rows],
         boxes=np.concatenate(boxes).astype(np.float64),
+        convention="xyxy",
         columns=columns | {GREENNESS: greenness},
         source_rows=None,
         correctable=False,
