@@ -127,7 +127,8 @@ def find_duplicates(looks: Looks, progress: Progress = no_progress) -> Duplicate
 
     Args:
         looks: of N crops.
-        progress: wraps the iteration over blocks of pairs.
+        progress: wraps the iterations over cells, where there are many crops, and over
+            blocks of pairs.
     """
     count = len(looks.hashes)
     shows = np.concatenate(
@@ -144,7 +145,7 @@ def find_duplicates(looks: Looks, progress: Progress = no_progress) -> Duplicate
     pairs = [np.stack([rows, rows[first][place]], axis=1)]
     # Of those with the very same pixels one is enough to look for others.
     one_each = np.sort(rows[first])
-    candidates = one_each[_candidates(looks.thumbnails, one_each)]
+    candidates = one_each[_candidates(looks.thumbnails, one_each, progress)]
     blocks = list(_blocks(candidates))
 
     def alike(part: np.ndarray) -> np.ndarray:
@@ -340,7 +341,9 @@ def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
 # Candidates
 
 
-def _candidates(thumbnails: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _candidates(
+    thumbnails: np.ndarray, rows: np.ndarray, progress: Progress
+) -> np.ndarray:
     """Pairs of places in `rows` whose coarse thumbnails are neighbors, [m, 2] int,
     each once, the smaller first.
     """
@@ -356,7 +359,7 @@ def _candidates(thumbnails: np.ndarray, rows: np.ndarray) -> np.ndarray:
         every = np.arange(len(rows))
         found = _neighbors(features, every, every)
     else:
-        found = _in_cells(features)
+        found = _in_cells(features, progress)
     found.sort(axis=1)
     return np.unique(found, axis=0)
 
@@ -397,13 +400,13 @@ def _neighbors(
     return np.concatenate(pairs)
 
 
-def _in_cells(features: np.ndarray) -> np.ndarray:
+def _in_cells(features: np.ndarray, progress: Progress) -> np.ndarray:
     """The same among those that lie nearest to the same of some crops, drawn anew a few
     times: what is nearly the same lies in one cell at least once.
     """
     rng = np.random.default_rng(0)
     pairs = []
-    for _ in range(_ROUNDS):
+    for turn in range(1, _ROUNDS + 1):
         drawn = rng.choice(len(features), int(len(features) ** 0.5), replace=False)
         centers = features[drawn].T
         # A mirrored crop is put where its counterpart would be.
@@ -419,7 +422,8 @@ def _in_cells(features: np.ndarray) -> np.ndarray:
             np.searchsorted(one[by], np.arange(len(drawn) + 1))
             for one, by in ((cell, order), (other, other_order))
         )
-        for number in range(len(drawn)):
+        name = f"neighbors {turn}/{_ROUNDS}"
+        for number in progress(range(len(drawn)), unit="cell", desc=name):
             inside = order[edges[number] : edges[number + 1]]
             beside = other_order[other_edges[number] : other_edges[number + 1]]
             pairs.append(_neighbors(features, inside, np.union1d(inside, beside)))

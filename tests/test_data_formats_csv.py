@@ -115,3 +115,22 @@ def test_another_encoding_is_named(tmp_path):
     )
     with pytest.raises(ValueError, match=r"boxes.csv must be text in UTF-8"):
         read_box_csv(path)
+
+
+@pytest.mark.parametrize("place", ["/home/anna/photos", "D:\\\\photos", "//nas/photos"])
+def test_absolute_paths_of_another_computer(photos, tmp_path, place):
+    sign = "\\" if "D:" in place else "/"
+    names = [sign.join((place, "red", f"{number:02d}.png")) for number in range(3)]
+    path = tmp_path / "list.csv"
+    path.write_text("\n".join(["image,class", *(f"{name},r" for name in names)]))
+    table, report = read_box_csv(path, images=str(photos))
+    assert table.column("image").tolist() == [
+        f"red/{number:02d}.png" for number in range(3)
+    ]
+    assert not report.skipped
+    (photos / "00.png").write_bytes((photos / "red" / "00.png").read_bytes())
+    path.write_text("image,class\n/x/a/00.png,r\n/x/b/00.png,r\n")
+    with pytest.raises(
+        ValueError, match=r"must be two files below .*only 00\.png is there"
+    ):
+        read_box_csv(path, images=str(photos))

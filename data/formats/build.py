@@ -31,12 +31,14 @@ from data.crop_table import (
     CropTable,
     plain_name,
 )
+from data.files import is_file
 from data.formats.base import Annotations, SourceOptions
 from data.images import EXTENSIONS, ImageFacts, as_on_disk
 from data.report import Report
 
 _DEFAULTS = SourceOptions()
 Sizes = Mapping[str, tuple[int, int]]
+_ABSOLUTE = re.compile(r"/|[A-Za-z]:/")
 _FIT = 0.99  # share of boxes that must fit before it is said, or taken, that they do
 
 
@@ -98,12 +100,27 @@ def build_table(
 
 
 def called_as_on_disk(found: Annotations) -> Annotations:
-    """The same, with images called as their files are; see `data.images.as_on_disk`."""
+    """The same, with images called as their files are; see `data.images.as_on_disk`.
+    Absolute paths of another computer are looked for below the folder, by as much of
+    their end as is there.
+
+    Raises:
+        ValueError: two of those would be one file.
+    """
     other: dict[str, str] = {}
+    moved: dict[str, str] = {}
     for image in set(found.images):
-        if image.isascii() and Path(image).suffix.lower() in EXTENSIONS:
+        is_plain_name = image.isascii() and Path(image).suffix.lower() in EXTENSIONS
+        if is_plain_name and not _ABSOLUTE.match(image):
             continue  # it can be called no other way
         name = as_on_disk(found.root, image)
+        if name is None and _ABSOLUTE.match(image):
+            name = _end_below(found.root, image)
+            if name and moved.setdefault(name, image) != image:
+                raise ValueError(
+                    f"{image} and {moved[name]} must be two files below {found.root}; "
+                    f"only {name} is there"
+                )
         if name is not None and name != image:
             other[image] = name
     if not other:
@@ -115,6 +132,13 @@ def called_as_on_disk(found: Annotations) -> Annotations:
             other.get(image, image): size for image, size in found.stated_sizes.items()
         },
     )
+
+
+def _end_below(root: Path, image: str) -> str | None:
+    """The longest end of a path that is a file below a folder."""
+    parts = image.split("/")
+    ends = ("/".join(parts[start:]) for start in range(1, len(parts)))
+    return next((end for end in ends if end and is_file(root / end)), None)
 
 
 def _corners(
