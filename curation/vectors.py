@@ -16,6 +16,7 @@ from data.crop_table import SOURCE_ROW
 from data.duplicates import read_looks
 from data.embeddings import EmbeddingSet
 from data.vectors import read_vectors
+from simclr_tf2.config import EncoderConfig
 
 
 def import_vectors(request: EmbedRequest) -> None:
@@ -29,6 +30,11 @@ def import_vectors(request: EmbedRequest) -> None:
         raise ValueError(
             "vectors and tiles exclude each other: vectors of tiles come in with a CSV "
             "of the tiles' boxes"
+        )
+    if request.config.encoder != EncoderConfig():
+        raise ValueError(
+            "encoder and weights don't apply to vectors, which were made elsewhere; "
+            "made_by names what made them"
         )
     vectors = read_vectors(request.vectors)
     check_writable(folder.absolute().parent, "embeddings")

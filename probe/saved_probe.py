@@ -161,9 +161,15 @@ class SavedProbe:
         for name in IDENTITY:
             was, found = (_plain(stated.get(name)) for stated in (self.identity, meta))
             if was != found:
+                hint = ""
+                if meta.get("encoder") == "elsewhere":
+                    hint = (
+                        ". Vectors made elsewhere are taken for those of one network "
+                        "where made_by and their width are the same"
+                    )
                 raise ValueError(
                     "probe must be applied to embeddings like those it was learned "
-                    f"from; {name} was {was!r} and is {found!r}"
+                    f"from; {name} was {was!r} and is {found!r}{hint}"
                 )
 
 

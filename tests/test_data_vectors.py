@@ -374,3 +374,58 @@ def test_parquet_of_pandas_is_read_as_a_csv_is(photos, tmp_path):
     assert table.boxes.tolist() == [[0, 0, 40, 32], [1, 2, 11, 14]]
     assert table.column("day").tolist() == [4, 3]
     assert "embedding" not in table.rows.column_names
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--encoder=resnet50"], "encoder and weights don't apply to vectors"),
+        (["--tiles=64"], "vectors and tiles exclude each other"),
+    ],
+)
+def test_what_vectors_exclude(tmp_path, given, message):
+    (tmp_path / "list.csv").write_text("image\na.png\n")
+    np.save(tmp_path / "v.npy", np.ones((1, 2)))
+    call_of = [f"--data={tmp_path / 'list.csv'}", f"--vectors={tmp_path / 'v.npy'}"]
+    call_of += [f"--embeddings={tmp_path / 'set'}", *given]
+    assert message in failure("run_embed.py", *call_of)
+
+
+def test_made_by_needs_vectors(photos, tmp_path):
+    given = [f"--data={photos}", f"--embeddings={tmp_path / 'set'}"]
+    message = failure("run_embed.py", *given, '--config={"made_by": "dinov2"}')
+    assert "made_by names what made vectors, and needs them" in message
+
+
+def test_a_probe_of_another_width_says_what_makes_sets_alike(tmp_path):
+    crops = set_of(np.ones((30, 2))).table
+    rng = np.random.default_rng(0)
+    sets = [
+        EmbeddingSet.from_arrays(
+            rng.normal(size=(30, width)),
+            crops,
+            folder=tmp_path / str(width),
+            made_by="d",
+        )
+        for width in (3, 4)
+    ]
+    marks = {str(name): place < 5 for place, name in enumerate(sets[0].ids[1:11])}
+    path = tmp_path / "marks.csv"
+    lines = [
+        "crop_id,relevant",
+        *(f"{name},{int(mark)}" for name, mark in marks.items()),
+    ]
+    path.write_text("\n".join(lines))
+    probe = tmp_path / "probe"
+    query = f"--query={sets[0].ids[0]}"
+    call(
+        "run_search.py",
+        f"--embeddings={tmp_path / '3'}",
+        query,
+        f"--marks={path}",
+        f"--save_probe={probe}",
+    )
+    message = failure(
+        "run_search.py", f"--embeddings={tmp_path / '4'}", f"--probe={probe}"
+    )
+    assert "where made_by and their width are the same" in message

@@ -410,7 +410,9 @@ FORMAT = Format(
     write=write,
     reads=("file", "folder"),
     detect=lambda path: (
-        is_file_with(".csv")(path) or (path.is_dir() and bool(_parts(path)))
+        is_file_with(".csv")(path)
+        or is_file_with(".tsv")(path)
+        or (path.is_dir() and bool(_parts(path)))
     ),
     options=frozenset({"boxes", "box_size", "images", "numbered"}),
 )
