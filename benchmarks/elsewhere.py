@@ -6,8 +6,8 @@ Takes an embedding set's vectors, writes them as somebody who doesn't know this 
 would (with NumPy, pandas, safetensors and json alone): in another order than crops
 sort, with rows that are no crops and rows that are given twice, as .npy, .npz,
 safetensors and Parquet, for a CSV, a Parquet and a COCO file. Each comes in through
-run_embed.py --vectors; search, marks, audit and export must then give the same as with
-the set they were taken from. Ends with a table of what was compared.
+run_embed.py --vectors; search, marks, audit, export and page must then give the same as
+with the set they were taken from. Ends with a table of what was compared.
 """
 
 from __future__ import annotations
@@ -28,11 +28,19 @@ import run_embed
 import run_evaluate
 import run_export
 import run_search
+from curation.pool import Pool
+from data.crop_table import CropTable
+from data.embeddings import EmbeddingSet
+from web.app import Page, make_app
+from web.overview import Overview
+from web.photos import Photos
+from web.sessions import Sessions
 
 FLAGS = flags.FLAGS
 KINDS = ("npy", "npz", "safetensors", "parquet")
 FILES = ("csv", "parquet", "coco")
 NOBODY = "photos/that/nobody/has.jpg"
+TOKEN = "secret"
 SIDES = ["left", "top", "right", "bottom"]
 
 
@@ -119,7 +127,37 @@ def results(embeddings: Path, folder: Path, query: str, marks: Path) -> dict[str
         "marks": _read(folder / "marked.csv", "crop_id", "score"),
         "audit": (drawn, [line for line in said.splitlines() if "[" in line]),
         "export": _read(folder / "class" / "crops.csv", "crop_id", *SIDES, "score"),
+        "page": shown_by_page(embeddings, folder / "page", query),
     }
+
+
+def shown_by_page(
+    embeddings: Path, folder: Path, query: str
+) -> list[tuple[str, float]]:
+    """Crops and scores of a session's first screens, by the page's own server; the
+    first must have a picture.
+    """
+    from starlette.testclient import TestClient  # of those who develop
+
+    pool = Overview(Pool(EmbeddingSet.load(embeddings)), folder / "cache")
+    photos = Photos(pool.table, folder / "cache" / "thumbnails")
+    app = make_app(Page(pool, Sessions(pool, folder), photos), TOKEN)
+    new: dict[str, Any] = {
+        "name": "t",
+        "use": "collect",
+        "pool": "",
+        "class_name": "found",
+    }
+    with TestClient(app, base_url="http://127.0.0.1:8765") as client:
+        client.get("/", params={"token": TOKEN})
+        new |= {"crops": [query], "uploads": []}
+        name = client.post("/api/sessions", json=new).json()["session"]
+        client.get(f"/api/sessions/{name}")
+        asked = {"ranking": 0, "start": 0, "count": 200}
+        crops = client.get(f"/api/sessions/{name}/crops", params=asked).json()["crops"]
+        picture = client.get(f"/thumb/{crops[0]['id']}/96")
+        assert picture.headers["content-type"].startswith("image/")
+    return [(crop["id"], crop["score"]) for crop in crops]
 
 
 def _call(script: Any, *arguments: object) -> str:
@@ -155,8 +193,8 @@ def main(argv: list[str]) -> None:
     write_elsewhere(own, folder / "files")
     query, marks = _wish(crops, folder, FLAGS.seed)
     wanted = results(own, folder / "own", query, marks)
-    print("| vectors | crops | search | marks | audit | export |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print("| vectors | crops | search | marks | audit | export | page |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for kind in KINDS:
         for file in FILES:
             place = folder / f"{kind}-{file}"
@@ -168,8 +206,6 @@ def main(argv: list[str]) -> None:
 
 def run_root(embeddings: Path) -> str:
     """The folder of a set's images, as its crop table states it."""
-    from data.crop_table import CropTable
-
     return str(CropTable.read(embeddings / "crops.parquet").root)
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import save_file
-from starlette.testclient import TestClient
 
 from benchmarks import elsewhere
 from curation.crops import read_crops
@@ -18,12 +17,6 @@ from data.embeddings import EmbeddingSet
 from data.vectors import read_vectors
 from data.where import rows_where
 from tests.conftest import WISH, call, failure, noisy, set_of
-from web.app import Page, make_app
-from web.overview import Overview
-from web.photos import Photos
-from web.sessions import Sessions
-
-TOKEN = "secret-token"
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +46,7 @@ def own(field_set, files, wish):
     ("kind", "file"),
     [("npy", "csv"), ("npz", "coco"), ("safetensors", "parquet"), ("parquet", "csv")],
 )
-def test_search_marks_audit_and_export_are_those_of_the_own_set(
+def test_what_follows_is_the_same_as_with_the_own_set(
     kind, file, field_set, files, wish, own, tmp_path
 ):
     taken = elsewhere.take_in(
@@ -67,33 +60,6 @@ def test_search_marks_audit_and_export_are_those_of_the_own_set(
     for name, lines in own.items():
         assert lines, name
         assert found[name] == lines, name
-
-
-def test_the_page_shows_the_same(field_set, files, wish, tmp_path):
-    taken = elsewhere.take_in(
-        files, "npy", "csv", EmbeddingSet.load(field_set).table.root, tmp_path / "set"
-    )
-    shown = []
-    for number, folder in enumerate((field_set, taken)):
-        place = tmp_path / str(number)
-        pool = Overview(Pool(EmbeddingSet.load(folder)), place / "cache")
-        page = Page(
-            pool, Sessions(pool, place), Photos(pool.table, place / "cache" / "thumbs")
-        )
-        body = {"name": "t", "use": "collect", "pool": "", "class_name": "beet"}
-        address = "http://127.0.0.1:8765"
-        with TestClient(make_app(page, TOKEN), base_url=address) as client:
-            client.get("/", params={"token": TOKEN})
-            body |= {"crops": [wish[0]], "uploads": []}
-            name = client.post("/api/sessions", json=body).json()["session"]
-            client.get(f"/api/sessions/{name}")
-            given = {"ranking": 0, "start": 0, "count": 200}
-            crops = client.get(f"/api/sessions/{name}/crops", params=given).json()
-            shown.append([(crop["id"], crop["score"]) for crop in crops["crops"]])
-            picture = client.get(f"/thumb/{crops['crops'][0]['id']}/96")
-            assert picture.headers["content-type"].startswith("image/")
-    assert len(shown[0]) == 200
-    assert shown[0] == shown[1]
 
 
 def test_other_counts_are_refused(field_set, files, tmp_path):
