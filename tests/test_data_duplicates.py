@@ -254,6 +254,13 @@ def test_retrieval_without_them(twice, tmp_path):
     assert "16" in call("run_evaluate.py", *run, "--hide_duplicates").stdout
 
 
+def test_what_is_measured_on_a_split_names_its_leaks(twice, tmp_path):
+    embedded(twice, tmp_path / "set")
+    run = [f"--embeddings={tmp_path / 'set'}", "--retrieval", "--k=5"]
+    assert "leak from one split" in call("run_evaluate.py", *run, "--split=test").stdout
+    assert "leak" not in call("run_evaluate.py", *run).stdout
+
+
 def test_sets_that_nobody_looked_at_say_so(twice, tmp_path):
     off = '--config={"find_duplicates": false}'
     _, found = embedded(twice, tmp_path / "set", off)
