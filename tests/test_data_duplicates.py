@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from benchmarks.duplicates import plant
+from curation.config import FinetuneConfig
 from curation.crops import duplicates_in_words
+from curation.finetuning import _looked_at
 from curation.pool import Pool
 from curation.session import Session
 from data import duplicates
@@ -400,6 +402,35 @@ def test_fine_tuning_looks_before_it_makes_splits(tmp_path):
     assert {len(sides) for sides in pairs.values()} == {1}
     call("run_finetune.py", *run)  # it is taken for the same run
     assert json.loads((tmp_path / "run" / "result.json").read_text())["crops"] == 60
+
+
+def test_a_run_that_began_without_looking_keeps_its_splits(twice, tmp_path):
+    """As those of earlier versions did; one that has looked doesn't look again."""
+    crops, _ = read_source(twice)
+    config = FinetuneConfig()
+    assert group_of(_looked_at(crops, config, tmp_path)) is not None
+    crops.write(tmp_path / "crops.parquet")
+    assert group_of(_looked_at(crops, config, tmp_path)) is None
+    stated = duplicates.Duplicates(np.zeros(32, int), np.zeros(32, bool))
+    with_duplicates(crops, stated).write(tmp_path / "crops.parquet")
+    found = _looked_at(crops, config, tmp_path)
+    assert set(group_of(found)) == {0}
+    off = FinetuneConfig(find_duplicates=False)
+    assert group_of(_looked_at(crops, off, tmp_path)) is None
+
+
+def test_a_run_of_another_recording_is_said_to_be_that(photos, tmp_path):
+    run = [f"--data={photos}", f"--run_dir={tmp_path / 'run'}", *TINY, "--epochs=1"]
+    lines = [
+        f"photos/{name}/{n:02d}.png,{name},{n % 4},{n % 3}"
+        for name in ("red", "blue")
+        for n in range(12)
+    ]
+    (tmp_path / "list.csv").write_text("image,class,walk,day\n" + "\n".join(lines))
+    run[0] = f"--data={tmp_path / 'list.csv'}"
+    call("run_finetune.py", *run, "--recording=walk")
+    message = failure("run_finetune.py", *run, "--recording=day")
+    assert "recording is 'day' now and was 'walk'" in message
 
 
 def test_crops_are_read_for_their_looks(twice):
