@@ -76,35 +76,42 @@ def read_reported(
     return table, report
 
 
-def duplicates_in_words(table: CropTable) -> list[str]:
-    """What is to be said of crops that show the same, a line each."""
+def leaks_in_words(table: CropTable) -> str:
+    """What is to be said of crops of two splits that show the same, "" for nothing."""
+    pairs = leaks(table)
+    if not pairs:
+        return ""
+    (row, first), splits = pairs[0], table.column("split")
+    images = table.column("image")
+    return (
+        f"{len(pairs):,} of them leak from one split into another, which makes "
+        f"measures of that split too good: {images[row]} ({splits[row]}) shows the "
+        f"same as {images[first]} ({splits[first]})"
+    )
+
+
+def duplicates_in_words(table: CropTable, listed: str = "") -> list[str]:
+    """What is to be said of crops that show the same, a line each; `listed` says where
+    they are listed.
+    """
     group = group_of(table)
     if group is None:
         return []
     count = int((group != np.arange(len(group))).sum())
     if not count:
         return ["no two crops show the same"]
-    lines = [
+    found = (
         f"{count:,} of {len(table):,} crops show the same as another one; "
-        "--hide_duplicates leaves them out of lists"
-    ]
-    pairs = leaks(table)
-    if pairs:
-        (row, first), splits = pairs[0], table.column("split")
-        lines.append(
-            f"{len(pairs):,} of them leak from one split into another, which makes "
-            f"measures of that split too good: {table.column('image')[row]} "
-            f"({splits[row]}) shows the same as {table.column('image')[first]} "
-            f"({splits[first]})"
-        )
-    return lines
+        f"--hide_duplicates leaves them out of lists{listed}"
+    )
+    return list(filter(None, [found, leaks_in_words(table)]))
 
 
 def print_next(embeddings: EmbeddingSet, left_out: int) -> None:
     """Says what there is now, and what to do with it."""
     folder = embeddings.folder
-    for line in duplicates_in_words(embeddings.table):
-        print(line + (f" ({folder / DUPLICATES})" if "another one" in line else ""))
+    for line in duplicates_in_words(embeddings.table, f" ({folder / DUPLICATES})"):
+        print(line)
     print(
         f"\n{len(embeddings.table)} crops embedded, {left_out} unreadable ones left "
         f"out -> {folder}\n"

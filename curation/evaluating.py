@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from curation.auditing import AuditRequest, audit
-from curation.crops import duplicates_in_words
+from curation.crops import leaks_in_words
 from curation.outputs import check_outputs, draw
 from curation.pool import TRANSFORM, Pool, load
 from curation.query import find_query
@@ -15,7 +15,7 @@ from curation.report import Target, list_of, print_confusions, print_list, sheet
 from curation.searching import choose_k
 from curation.session import Session
 from curation.simulation import Round, SimulatedAnnotator, simulate
-from data.duplicates import first_of_each, leaks
+from data.duplicates import first_of_each
 from data.embeddings import EmbeddingSet
 from data.splits import split_mask
 from data.where import rows_where
@@ -170,8 +170,9 @@ def evaluate_retrieval(request: EvaluateRequest, embeddings: EmbeddingSet) -> No
     )
     low, high = macro_interval(qualities)
     print(f"95 % interval of the macro P@{k} over queries: {low:.3f} to {high:.3f}")
-    if request.split != "all" and leaks(table):
-        print(duplicates_in_words(table)[-1])
+    leaking = "" if request.split == "all" else leaks_in_words(table)
+    if leaking:
+        print(leaking)
     single = sorted(set(labels) - {""} - {quality.label for quality in qualities})
     if single:
         print(f"left out, since a class of one crop finds nothing: {', '.join(single)}")

@@ -120,8 +120,7 @@ def _looked_at(crops: CropTable, config: FinetuneConfig, run_dir: Path) -> CropT
         same = began.ids.tolist() == crops.ids.tolist()
         if not same or DUPLICATE_OF not in began.rows.column_names:
             return crops
-        column = began.rows.column(DUPLICATE_OF)
-        return CropTable(crops.root, crops.rows.append_column(DUPLICATE_OF, column))
+        return crops.with_column(DUPLICATE_OF, began.rows.column(DUPLICATE_OF))
     looks = read_looks(crops, config.window, progress_bar)
     found = with_duplicates(crops, find_duplicates(looks, progress_bar))
     for line in duplicates_in_words(found):

@@ -48,9 +48,8 @@ OLD_ID = "crop_id_v1"  # the id that version 0.5.0 gave
 # 8601; degrees), and the crop, if another one, that shows the same.
 EXIF_TIME, LATITUDE, LONGITUDE = "exif_time", "exif_latitude", "exif_longitude"
 DUPLICATE_OF = "duplicate_of"
-FROM_PHOTOS = (EXIF_TIME, LATITUDE, LONGITUDE, DUPLICATE_OF)
 SOURCE_ROW = "source_row"  # which row of the file, as given and from 0, a crop is
-NOT_HASHED = (*FROM_PHOTOS, SOURCE_ROW)
+NOT_HASHED = (EXIF_TIME, LATITUDE, LONGITUDE, DUPLICATE_OF, SOURCE_ROW)
 _ROOT = b"root"
 _POINT = re.compile(r"(.+)@(\d+),(\d+)")
 
@@ -346,6 +345,13 @@ class CropTable:
                 if (self.root / image).samefile(path):
                     found.append(image)
         return found
+
+    def with_column(self, name: str, values: pa.Array | pa.ChunkedArray) -> CropTable:
+        """The table with a column of these values, in place of one of that name."""
+        if name in self.rows.column_names:
+            place = self.rows.column_names.index(name)
+            return CropTable(self.root, self.rows.set_column(place, name, values))
+        return CropTable(self.root, self.rows.append_column(name, values))
 
     def with_columns(self, names: Sequence[str]) -> CropTable:
         """The table with these columns only, as far as it has them."""

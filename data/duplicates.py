@@ -18,11 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import scipy.fft
-import scipy.ndimage
 from PIL import Image
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from artifacts.progress import Progress, no_progress
 from data.crop_table import DUPLICATE_OF, CropTable
@@ -36,10 +32,8 @@ _NEIGHBORS = 4  # that each crop is compared with
 _SHIFT = 3  # pixels of a thumbnail, at most
 _PART = 8  # side of the parts that are compared
 _LEAST_PARTS = 4  # that must show something
-_FLAT, _FLAT_PART = (
-    3.0,
-    1.0,
-)  # standard deviation, in gray levels, of what shows nothing
+_FLAT = 3.0  # standard deviation, in gray levels, of a crop that shows nothing
+_FLAT_PART = 1.0  # the same of a part
 _LOOKED_AT = 64  # side of crops that are read for their thumbnail alone
 _EXACT_ROWS = 20_000  # beyond, neighbors are looked for in cells
 _ROUNDS = 3  # of other cells
@@ -155,13 +149,27 @@ def find_duplicates(looks: Looks, progress: Progress = no_progress) -> Duplicate
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         every = pool.map(alike, blocks)
         pairs += progress(every, total=len(blocks), unit="block", desc="comparing")
-    joined = np.concatenate(pairs)
-    graph = coo_array(
-        (np.ones(len(joined), bool), (joined[:, 0], joined[:, 1])), (count, count)
-    )
+    return Duplicates(first_of_joined(np.concatenate(pairs), count), exact)
+
+
+def first_of_joined(pairs: np.ndarray, count: int) -> np.ndarray:
+    """The smallest of all that pairs join something with, directly or by others.
+
+    Args:
+        pairs: [m, 2] int, from 0 to count - 1.
+        count: of things.
+
+    Returns:
+        [count] int; its own place for what nothing is joined with.
+    """
+    from scipy.sparse import coo_array  # takes a while to import
+    from scipy.sparse.csgraph import connected_components
+
+    links = (np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1]))
+    graph = coo_array(links, (count, count))
     _, component = connected_components(graph, directed=False)
-    _, first_of = np.unique(component, return_index=True)
-    return Duplicates(first_of[component], exact)
+    _, first = np.unique(component, return_index=True)
+    return first[component]
 
 
 def with_duplicates(table: CropTable, duplicates: Duplicates) -> CropTable:
@@ -170,11 +178,7 @@ def with_duplicates(table: CropTable, duplicates: Duplicates) -> CropTable:
     """
     names = np.full(len(table), "", object)
     names[duplicates.rows] = table.ids[duplicates.group[duplicates.rows]]
-    rows = table.rows
-    if DUPLICATE_OF in rows.column_names:
-        rows = rows.drop_columns([DUPLICATE_OF])
-    column = pa.array(names.tolist(), pa.string())
-    return CropTable(table.root, rows.append_column(DUPLICATE_OF, column))
+    return table.with_column(DUPLICATE_OF, pa.array(names.tolist(), pa.string()))
 
 
 def repaired(table: CropTable) -> CropTable:
@@ -291,9 +295,11 @@ def _parts(pictures: np.ndarray) -> np.ndarray:
 
 def _blurred(pictures: np.ndarray) -> np.ndarray:
     """By (1, 2, 1) / 4 twice each way, [n, height, width, 3] float32."""
+    from scipy.ndimage import convolve1d  # takes a while to import
+
     kernel = np.array([1, 4, 6, 4, 1], np.float32) / 16  # twice in one
     for axis in (1, 2):
-        pictures = scipy.ndimage.convolve1d(pictures, kernel, axis, mode="nearest")
+        pictures = convolve1d(pictures, kernel, axis, mode="nearest")
     return pictures
 
 
@@ -301,14 +307,15 @@ def _best_shift(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.nda
     """The shift, down and across, at which two correlate best in gray, by a Fourier
     transform with edges faded out.
     """
+    from scipy.fft import irfft2, rfft2  # takes a while to import
+
     fade = np.hanning(SIDE + 2)[1:-1].astype(np.float32)
     window = fade[:, None] * fade
     grays = (one.mean(axis=3) for one in (left, right))
     spectra = [
-        scipy.fft.rfft2(window * (one - one.mean(axis=(1, 2), keepdims=True)))
-        for one in grays
+        rfft2(window * (one - one.mean(axis=(1, 2), keepdims=True))) for one in grays
     ]
-    surface = scipy.fft.irfft2(spectra[0] * spectra[1].conj(), (SIDE, SIDE))
+    surface = irfft2(spectra[0] * spectra[1].conj(), (SIDE, SIDE))
     shifts = np.arange(-_SHIFT, _SHIFT + 1)
     near = surface[:, shifts][:, :, shifts].reshape(len(left), -1)
     down, across = np.divmod(near.argmax(axis=1), len(shifts))

@@ -65,13 +65,8 @@ def with_predictions(table: CropTable, path: str | Path) -> CropTable:
         )
     names = [rows[row][0] if row in rows else "" for row in range(len(table))]
     scores = [rows[row][1] if row in rows else None for row in range(len(table))]
-    kept = table.rows.drop_columns(
-        [name for name in (PREDICTED, SCORE) if name in table.rows.column_names]
-    )
-    added = kept.append_column(PREDICTED, pa.array(names, pa.string())).append_column(
-        SCORE, pa.array(scores, pa.float64())
-    )
-    return CropTable(table.root, added)
+    found = table.with_column(PREDICTED, pa.array(names, pa.string()))
+    return found.with_column(SCORE, pa.array(scores, pa.float64()))
 
 
 def confusions(table: CropTable) -> list[tuple[str, str, int]]:

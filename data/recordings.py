@@ -59,9 +59,7 @@ def with_recordings(
         "crops of no known recording: their photo counts as one",
         int((names == "").sum()),
     )
-    place = table.rows.column_names.index("session")
-    column = pa.array(names.tolist(), pa.string())
-    return CropTable(table.root, table.rows.set_column(place, "session", column))
+    return table.with_column("session", pa.array(names.tolist(), pa.string()))
 
 
 def _part(table: CropTable, word: str) -> list[str]:

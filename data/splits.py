@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from data.crop_table import CropTable
-from data.duplicates import group_of
+from data.duplicates import first_of_joined, group_of
 
 HELD_OUT_SHARE = 0.15
 
@@ -91,12 +89,8 @@ def _keys(table: CropTable) -> list[str]:
     if group is None:
         return own
     names, place = np.unique(np.array(own, object).astype(str), return_inverse=True)
-    links = coo_array(
-        (np.ones(len(own), bool), (place, place[group])), (len(names), len(names))
-    )
-    _, component = connected_components(links, directed=False)
-    _, first = np.unique(component, return_index=True)
-    return names[first[component[place]]].tolist()
+    first = first_of_joined(np.stack([place, place[group]], axis=1), len(names))
+    return names[first[place]].tolist()
 
 
 def _held_out(key: str) -> bool:

@@ -16,7 +16,8 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
 
-_BOX_SIDES = 4
+from data.crop_table import SIDES
+
 _OTHER_FLOATS = ("bfloat16", "float8_e4m3fn", "float8_e5m2")  # of ml_dtypes
 KINDS = (".npy", ".npz", ".safetensors", ".parquet")
 _NAMED = re.compile(rf"(.*?(?:{'|'.join(map(re.escape, KINDS))})):(.+)", re.IGNORECASE)
@@ -131,7 +132,7 @@ def _columns(path: Path, name: str) -> dict[str, np.ndarray]:
         for one in wanted
         if (matrix := _matrix(pq.read_table(path, columns=[one]).column(0))) is not None
     }
-    wide = {key: one for key, one in found.items() if one.shape[1] > _BOX_SIDES}
+    wide = {key: one for key, one in found.items() if one.shape[1] > len(SIDES)}
     return wide if wide and not name else found
 
 

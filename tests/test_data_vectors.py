@@ -89,20 +89,24 @@ def test_a_folder_has_no_rows(photos, tmp_path):
     assert "A CSV with the column image will do" in message
 
 
-def whole_images(photos, tmp_path, vectors, **options):
-    """A set of three of the photos, by a CSV without boxes."""
-    names = ["red/03.png", "blue/01.png", "green/02.png"]
-    table = pd.DataFrame({"image": names, "label": ["r", "b", "g"]})
-    table.to_csv(tmp_path / "list.csv", index=False)
+def of_list(photos, tmp_path, lines, vectors):
+    """A set of photos, by a CSV without boxes."""
+    (tmp_path / "list.csv").write_text("\n".join(lines))
     np.save(tmp_path / "v.npy", vectors)
     done = call(
         "run_embed.py",
         f"--data={tmp_path / 'list.csv'}",
         f"--vectors={tmp_path / 'v.npy'}",
         f"--embeddings={tmp_path / 'set'}",
-        "--config=" + json.dumps({"images": str(photos), **options}),
+        "--config=" + json.dumps({"images": str(photos)}),
     )
     return done, EmbeddingSet.load(tmp_path / "set")
+
+
+def whole_images(photos, tmp_path, vectors):
+    """A set of three of the photos, each with a class."""
+    lines = ["image,label", "red/03.png,r", "blue/01.png,b", "green/02.png,g"]
+    return of_list(photos, tmp_path, lines, vectors)
 
 
 def test_whole_images_come_with_a_class(photos, tmp_path):
@@ -168,16 +172,8 @@ def test_the_same_again_is_taken_as_it_is_and_another_moved_aside(tmp_path):
 def test_images_alone_will_do(photos, tmp_path):
     """As the message says where a folder is given."""
     lines = ["image", *(f"red/{number:02d}.png" for number in (3, 1, 2))]
-    (tmp_path / "list.csv").write_text("\n".join(lines))
-    np.save(tmp_path / "v.npy", np.array([[3.0, 1], [1, 1], [2, 1]]))
-    call(
-        "run_embed.py",
-        f"--data={tmp_path / 'list.csv'}",
-        f"--vectors={tmp_path / 'v.npy'}",
-        f"--embeddings={tmp_path / 'set'}",
-        "--config=" + json.dumps({"images": str(photos)}),
-    )
-    found = EmbeddingSet.load(tmp_path / "set")
+    vectors = np.array([[3.0, 1], [1, 1], [2, 1]])
+    _, found = of_list(photos, tmp_path, lines, vectors)
     assert found.vectors[:, 0].tolist() == [1, 2, 3]
     # The crops of that set, in their own order, with another network's vectors.
     call(
@@ -212,20 +208,12 @@ def test_crops_of_a_file_need_their_rows(photos, tmp_path):
 def test_a_duplicate_whose_first_has_no_vector_is_the_first_itself(photos, tmp_path):
     (photos / "red" / "again.png").write_bytes((photos / "red" / "00.png").read_bytes())
     names = ["red/00.png", "red/01.png", "red/again.png"]
-    (tmp_path / "list.csv").write_text("\n".join(["image", *names]))
     for first, count in ((1.0, 1), (np.nan, 0)):
-        np.save(tmp_path / "v.npy", np.array([[first, 1], [1, 2], [1, 1]]))
-        call(
-            "run_embed.py",
-            f"--data={tmp_path / 'list.csv'}",
-            f"--vectors={tmp_path / 'v.npy'}",
-            f"--embeddings={tmp_path / 'set'}",
-            "--config=" + json.dumps({"images": str(photos)}),
-        )
-        table = EmbeddingSet.load(tmp_path / "set").table
-        stated = table.column("duplicate_of")
+        vectors = np.array([[first, 1], [1, 2], [1, 1]])
+        _, found = of_list(photos, tmp_path, ["image", *names], vectors)
+        stated = found.table.column("duplicate_of")
         assert (stated != "").sum() == count
-        assert set(stated) <= {"", *table.ids}
+        assert set(stated) <= {"", *found.ids}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from artifacts.progress import Progress
-from data.crop_table import SCHEMA, SOURCE_ROW, CropTable
+from data.crop_table import SCHEMA, SIDES, SOURCE_ROW, CropTable
 from data.formats.base import (
     Annotations,
     Format,
@@ -23,7 +23,6 @@ from data.formats.csv import annotations_of
 from data.formats.writing import Selection, selected_columns
 from data.report import Report
 
-_BOX_SIDES = 4
 _PANDAS_INDEX = "__index_level_"
 
 
@@ -52,11 +51,8 @@ def read(
         )
     table = CropTable.read(data, options.images or None, check=True)
     report.seen = len(table)
-    rows = table.rows
-    if SOURCE_ROW in rows.column_names:  # of the file that it was made from
-        rows = rows.drop_columns([SOURCE_ROW])
-    numbers = pa.array(np.arange(len(table)), pa.int64())
-    return CropTable(table.root, rows.append_column(SOURCE_ROW, numbers))
+    # In place of those of the file that it was made from.
+    return table.with_column(SOURCE_ROW, pa.array(np.arange(len(table)), pa.int64()))
 
 
 def _is_crop_table(schema: pa.Schema) -> bool:
@@ -89,7 +85,7 @@ def _holds_boxes(path: Path, name: str) -> bool:
     for batch in pq.ParquetFile(path).iter_batches(100, columns=[name]):
         for value in batch.column(0).to_pylist():
             if value is not None:
-                return isinstance(value, list) and len(value) == _BOX_SIDES
+                return isinstance(value, list) and len(value) == len(SIDES)
     return False
 
 

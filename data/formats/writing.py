@@ -243,23 +243,17 @@ def selected_columns(selection: Selection) -> pa.Table:
     the source gave them, score and relevant (null where nobody marked).
     """
     chosen = selection.table.take(selection.rows)
-    rows = chosen.rows
     names = pa.array([selection.class_name] * len(selection.rows), pa.string())
     added = {
         "label": pa.array([0] * len(selection.rows), pa.int32()),
         "label_name": names,
         "class": names,
-        "previous_label": rows.column("label_name").combine_chunks(),
+        "previous_label": chosen.rows.column("label_name").combine_chunks(),
         "score": pa.array(np.asarray(selection.scores, np.float64)),
         "relevant": pa.array(
             [selection.marks.get(row) for row in selection.rows.tolist()], pa.bool_()
         ),
     }
     for name, values in added.items():
-        place = rows.column_names.index(name) if name in rows.column_names else None
-        rows = (
-            rows.append_column(name, values)
-            if place is None
-            else rows.set_column(place, name, values)
-        )
-    return rows
+        chosen = chosen.with_column(name, values)
+    return chosen.rows
