@@ -21,7 +21,14 @@ from typing import Any, TypeVar
 
 from absl import flags
 
-from curation.config import DeviceConfig, overlay, read_config
+from curation.config import (
+    RECIPES,
+    DeviceConfig,
+    flatten,
+    overlay,
+    read_config,
+    recipe_settings,
+)
 from curation.old_calls import translated
 from data.formats.base import SourceOptions
 from data.formats.registry import OLD_NAMES, READABLE, spellings
@@ -125,6 +132,15 @@ def define_source_and_encoder(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_enum(
+        "recipe",
+        "fast",
+        list(RECIPES),
+        "How a crop becomes a vector: fast is the network's stages, weighted by plant "
+        "pixels; best that of four orientations and more pixels, at six times the "
+        "cost; plain the last layer.",
+        flag_values=values,
+    )
+    flags.DEFINE_enum(
         "mixed_precision",
         DeviceConfig.mixed_precision,
         PRECISIONS,
@@ -143,18 +159,26 @@ def configured(
     Args:
         request: with its defaults.
         values: flags, parsed; those that are no settings are left alone by the name
-            `config` and `preset`.
+            `config`, `preset` and `recipe`.
         presets: `request.config` by name, where there is a flag `preset`.
     """
     if presets is not None and values.preset:
         preset: Any = presets[values.preset]
         request = dataclasses.replace(request, config=preset)  # type: ignore[type-var]
-    if values.config:
-        request = overlay(request, read_config(values.config), "config")
+    settings = read_config(values.config) if values.config else {}
+    stated = settings.pop("recipe", "")
+    given_here = "recipe" in values and values["recipe"].present
+    recipe = values.recipe if given_here else stated
+    if recipe:
+        known = recipe_settings(recipe)
+        if "embed_size" in flatten(request):  # image_size is that of training there
+            del known["image_size"]
+        request = overlay(request, known, "recipe")
+    request = overlay(request, settings, "config")
     given = {
         name: values[name].value
         for name in values
-        if values[name].present and name not in ("config", "preset")
+        if values[name].present and name not in ("config", "preset", "recipe")
     }
     return overlay(request, given, "the command line")
 

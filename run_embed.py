@@ -6,10 +6,11 @@
 --data is a folder of images (with one sub-folder per class or without), a .csv of
 boxes, COCO, YOLO, VOC, LabelMe or CropAndWeed, a Hugging Face set on disk, a
 crops.parquet, or tfds:NAME; docs/formats.md says what of each is read. Boxes become
-crops. The embedding is the network's second-to-last layer. A killed call goes on where
-it stopped. Vectors that another network made elsewhere come in with --vectors.
---config takes the rest: endpoint, padding, square, fill, embed_batch, boxes, box_size,
-images, crowds, keep_unlabeled, strategy, tpu; made_by names what made the vectors.
+crops. docs/search.md says what --recipe makes of them. A killed call goes on where it
+stopped. Vectors that another network made elsewhere come in with --vectors. --config
+takes the rest: endpoints, pooling, orientations, padding, square, fill, embed_batch,
+boxes, box_size, images, crowds, keep_unlabeled, strategy, tpu; made_by names what made
+the vectors.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 from absl import flags
 
 import command_line
-from curation.config import EmbedConfig, EmbedRequest
+from curation.config import EmbedRequest, Recipe
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("data", "", "What to embed; see above.", flag_values=FLAGS)
@@ -31,7 +32,7 @@ flags.DEFINE_string(
 )
 flags.DEFINE_integer(
     "image_size",
-    EmbedConfig.image_size,
+    Recipe.image_size,
     "Side of the crops in pixels.",
     lower_bound=32,
     flag_values=FLAGS,

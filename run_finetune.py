@@ -9,9 +9,9 @@ frozen features, which measures the embeddings but can't change them. The same c
 goes on where it was killed. --preset takes the settings of a paper's experiment.
 --config takes any setting of a run's config.json, such as min_area,
 color_jitter_strength, grayscale_prob, blur_prob, rot90_flips, temperature, head,
-optimizer, warmup_epochs, weight_decay, label_fraction, freeze_through_block, endpoint,
-padding, embed_batch, micro_batch, xla, tpu. A flag counts more than config, config more
-than preset.
+optimizer, warmup_epochs, weight_decay, label_fraction, freeze_through_block, endpoints,
+pooling, padding, embed_batch, micro_batch, xla, tpu. A flag counts more than config,
+config more than preset.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     "embed_size",
     FinetuneConfig.embed_size,
-    "Side of the crops when embedding; 0 is image_size.",
+    "Side of the crops when embedding; 0 is 4/3 of image_size (best: 5/3).",
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(

@@ -33,6 +33,8 @@ from PIL import Image
 
 import run_embed
 from artifacts.progress import progress_bar
+from curation.config import Recipe
+from curation.embedding import make_embedder
 from curation.encoders import start_encoder
 from data.crop_table import CropTable
 from data.duplicates import (
@@ -155,9 +157,9 @@ def cost(table: CropTable, count: int) -> None:
         share = rng.uniform(0.3, 0.7, (len(part), 1, 1, 1)).astype(np.float32)
         part[:] = share * one + (1 - share) * two
     crops = thumbnails[:512].repeat(3, axis=1).repeat(3, axis=2)
-    encoder = start_encoder(EncoderConfig())
-    encoder.embed(crops)  # the first call traces
-    embed = _seconds(lambda: encoder.embed(crops)) / len(crops) * count
+    embedder = make_embedder(start_encoder(EncoderConfig()), Recipe())
+    embedder.embed(crops)  # the first call traces
+    embed = _seconds(lambda: embedder.embed(crops)) / len(crops) * count
     look = _seconds(lambda: looks_of(crops)) / len(crops) * count
     hashes = np.arange(count, dtype=np.uint64)
     find = _seconds(lambda: find_duplicates(Looks(thumbnails, hashes), progress_bar))

@@ -52,6 +52,7 @@ from probe.metrics import macro, retrieval_quality
 from simclr_tf2.augment import AugmentConfig
 from simclr_tf2.config import EncoderConfig
 from simclr_tf2.encoders.base import Encoder
+from simclr_tf2.encoders.embedder import Embedder
 from simclr_tf2.encoders.registry import make_encoder
 from simclr_tf2.heads import HeadConfig
 from simclr_tf2.objectives import ObjectiveConfig, make_objective
@@ -243,7 +244,7 @@ class Bench:
         """Vectors and classes of the crops that can be read."""
         vectors, valid = embed_readable(
             table,
-            encoder.embed,
+            Embedder(encoder).embed,
             FLAGS.image_size,
             64,
             unreadable=Unreadable(),

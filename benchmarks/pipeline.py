@@ -32,6 +32,7 @@ from data.formats.registry import read_source
 from data.images import CropWindow, cut_at_most, read_image
 from data.pipeline import SOURCE_SCALE, Unreadable, embed_crops, embedding_batches
 from simclr_tf2.config import EncoderConfig
+from simclr_tf2.encoders.embedder import Embedder
 from simclr_tf2.encoders.registry import make_encoder
 
 FLAGS = flags.FLAGS
@@ -130,7 +131,7 @@ def watch_memory(table: CropTable, count: int) -> None:
         f"{len(np.unique(many.column('image'))):,} images:"
     )
     for _, valid, _ in embed_crops(
-        many, encoder.embed, 32, 256, unreadable=Unreadable(), view=VIEW
+        many, Embedder(encoder).embed, 32, 256, unreadable=Unreadable(), view=VIEW
     ):
         done += len(valid)
         if done >= shown or done == len(many):

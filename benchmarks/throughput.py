@@ -19,10 +19,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tensorflow as tf
 
+from curation.config import RECIPES
 from data.formats.registry import read_source
 from data.images import CropWindow
 from data.pipeline import Unreadable, embed_crops
 from simclr_tf2.config import EncoderConfig
+from simclr_tf2.encoders.embedder import Embedder
 from simclr_tf2.encoders.registry import make_encoder
 
 FLAGS = flags.FLAGS
@@ -31,6 +33,7 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string("encoder", "efficientnet_lite0", "Network.")
 flags.DEFINE_string("weights", "imagenet", "Its weights.")
+flags.DEFINE_enum("recipe", "fast", list(RECIPES), "What is read from it.")
 flags.DEFINE_integer("image_size", 224, "Side of the crops.")
 flags.DEFINE_integer("batch_size", 64, "Crops a step.")
 flags.DEFINE_integer("crops", 1024, "Crops a repetition, at most.")
@@ -45,20 +48,21 @@ def main(argv: list[str]) -> None:
         np.arange(min(FLAGS.crops, len(table)) // FLAGS.batch_size * FLAGS.batch_size)
     )
     encoder = make_encoder(EncoderConfig(FLAGS.encoder, FLAGS.weights))
+    embed = Embedder(encoder, *RECIPES[FLAGS.recipe].read).embed
     shape = (FLAGS.batch_size, FLAGS.image_size, FLAGS.image_size, 3)
     resident = tf.cast(tf.random.uniform(shape, 0, 256, tf.int32), tf.uint8)
 
     def bare() -> float:
         start = time.perf_counter()
         for _ in range(len(table) // FLAGS.batch_size):
-            encoder.embed(resident)
+            embed(resident)
         return len(table) / (time.perf_counter() - start)
 
     def whole() -> float:
         start = time.perf_counter()
         batches = embed_crops(
             table,
-            encoder.embed,
+            embed,
             FLAGS.image_size,
             FLAGS.batch_size,
             unreadable=Unreadable(),

@@ -17,13 +17,17 @@ from typing import Any, TypeVar
 from data.formats.base import SourceOptions
 from data.images import CropWindow
 from simclr_tf2.config import (
+    LAST,
     OBJECTIVES,
+    POOLINGS,
     PRECISIONS,
+    STAGES,
     STRATEGIES,
     EncoderConfig,
     ObjectiveConfig,
     TrainerConfig,
     check_choice,
+    check_orientations,
     check_range,
 )
 
@@ -38,9 +42,10 @@ OLD_NAMES: dict[str, str | None] = {
     "train_after": "freeze_through_block",
     "session_batches": "recording_batches",
     "pool": "keep_unlabeled",
+    "endpoint": "endpoints",
     "preset": None,  # its settings stand beside it
 }
-_OLD_VALUES = {("fill", "grey"): "gray"}
+_OLD_VALUES = {("fill", "grey"): "gray", ("endpoints", ""): LAST}
 
 
 @dataclass(frozen=True)
@@ -58,16 +63,60 @@ class DeviceConfig:
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """What a crop's vector is made of.
+
+    Example:
+        >>> Recipe(orientations=2)  # pictures that have an upright
+
+    Attributes:
+        endpoints, pooling, orientations: see `simclr_tf2.encoders.embedder.Embedder`.
+        image_size: side of the crops in pixels, at least 32.
+        window: which part of the image a box stands for.
+
+    Raises:
+        ValueError: a setting of another type, or out of its range.
+    """
+
+    endpoints: str = STAGES  # or last, or names of outputs with commas between
+    pooling: str = "green"  # over a crop's height and width; one of POOLINGS
+    orientations: int = 1  # of a crop, over which its vector is averaged
+    image_size: int = 128  # side of the crops in pixels
+    window: CropWindow = field(default_factory=CropWindow)
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_choice("pooling", self.pooling, POOLINGS)
+        check_orientations(self.orientations)
+        check_range("image_size", self.image_size, 32)
+
+    @property
+    def cost(self) -> int:
+        """Of the network, in pixels a crop."""
+        return self.orientations * self.image_size**2
+
+    @property
+    def name(self) -> str:
+        """What it is called, "own" if it has no name."""
+        known = {recipe.read: name for name, recipe in RECIPES.items()}
+        return known.get(self.read, "own")
+
+    @property
+    def read(self) -> tuple[str, str, int]:
+        """What the network's part of it is."""
+        return self.endpoints, self.pooling, self.orientations
+
+
+@dataclass(frozen=True)
 class EmbedConfig:
     """How crops become vectors.
 
     Example:
-        >>> EmbedConfig(EncoderConfig("resnet50"), image_size=224)
+        >>> EmbedConfig(EncoderConfig("resnet50"), Recipe(image_size=224))
 
     Attributes:
         encoder: which network, and its weights.
-        image_size: side of the crops in pixels, at least 32.
-        window: which part of the image a box stands for.
+        recipe: what is read from it, of which part of the image, at which size.
         embed_batch: crops per step.
         find_duplicates: whether it is looked for crops that show the same.
         device: what to compute on.
@@ -78,8 +127,7 @@ class EmbedConfig:
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    image_size: int = 96  # side of the crops in pixels
-    window: CropWindow = field(default_factory=CropWindow)
+    recipe: Recipe = field(default_factory=Recipe)
     embed_batch: int = 64  # crops per step
     find_duplicates: bool = True  # whether it is looked for crops that show the same
     device: DeviceConfig = field(default_factory=DeviceConfig)
@@ -87,7 +135,6 @@ class EmbedConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        check_range("image_size", self.image_size, 32)
         check_range("embed_batch", self.embed_batch, 1)
 
 
@@ -105,6 +152,7 @@ class FinetuneConfig:
         training: epochs, batch, optimizer, learning rate; see `TrainerConfig`.
         window: which part of the image a box stands for.
         embed_size, embed_batch: side of the crops, and crops per step, when embedding.
+        endpoints, pooling, orientations: see `Recipe`.
         find_duplicates: whether it is looked for crops that show the same; where splits
             are made, those go into one.
         label_fraction: share of the labels to train on.
@@ -123,7 +171,13 @@ class FinetuneConfig:
     learning: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     training: TrainerConfig = field(default_factory=TrainerConfig)
     window: CropWindow = field(default_factory=CropWindow)
-    embed_size: int = 0  # side of the crops when embedding; 0 is image_size
+    # Side of the crops when embedding; 0 is 4/3 of image_size, or 5/3 where several
+    # orientations are averaged: augmentation shows a network things larger than they
+    # are (Touvron et al. 2019, arXiv 1906.06423).
+    embed_size: int = 0
+    endpoints: str = Recipe.endpoints
+    pooling: str = Recipe.pooling
+    orientations: int = Recipe.orientations
     embed_batch: int = 64  # crops per step when embedding
     find_duplicates: bool = True  # see below
     # Supervised and linear: share of the labels to train on, drawn class by class.
@@ -143,15 +197,19 @@ class FinetuneConfig:
         check_choice("objective", self.objective, OBJECTIVES)
         check_range("image_size", self.learning.augment.image_size, 32)
         check_range("embed_size", self.embed_size, 0)
+        check_choice("pooling", self.pooling, POOLINGS)
+        check_orientations(self.orientations)
         check_range("embed_batch", self.embed_batch, 1)
         check_range("label_fraction", self.label_fraction, 0, 1)
 
     def embedding(self, encoder: EncoderConfig | None = None) -> EmbedConfig:
         """How the fine-tuned encoder embeds."""
+        trained = self.learning.augment.image_size
+        scale = 4 / 3 if self.orientations == 1 else 5 / 3
+        size = self.embed_size or max(32, round(trained * scale / 32) * 32)
         return EmbedConfig(
             encoder or self.encoder,
-            self.embed_size or self.learning.augment.image_size,
-            self.window,
+            Recipe(self.endpoints, self.pooling, self.orientations, size, self.window),
             self.embed_batch,
             self.find_duplicates,
             self.device,
@@ -285,6 +343,20 @@ def _converted(name: str, value: Any, kind: Any) -> Any:
     return value
 
 
+def in_words_of_today(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that may be of a version before recipes, 0.8.0 or earlier: an endpoint
+    was pooled by mean, as it is, and embedded at the size of training.
+    """
+    found = dict(settings)
+    if "endpoint" not in found:
+        return found
+    found["endpoints"] = found.pop("endpoint") or LAST
+    found = {"pooling": "mean", "orientations": 1, **found}
+    if found.get("embed_size") == 0:
+        found["embed_size"] = found.get("image_size", 96)
+    return found
+
+
 def read_config(text: str) -> dict[str, Any]:
     """Settings of `--config`: a JSON file such as a run's config.json, or JSON itself.
 
@@ -303,4 +375,19 @@ def read_config(text: str) -> dict[str, Any]:
         raise ValueError(f"config must be JSON; {text!r} isn't: {error}") from None
     if not isinstance(content, dict):
         raise ValueError(f"config must be a JSON object of settings; got {text!r}")
-    return content
+    return in_words_of_today(content)
+
+
+# `plain` is the last layer alone, as in version 0.8.0 and before.
+RECIPES = {
+    "fast": Recipe(),
+    "best": Recipe(orientations=4, image_size=160),
+    "plain": Recipe(LAST, "mean", image_size=96),
+}
+
+
+def recipe_settings(recipe: str) -> dict[str, Any]:
+    """The settings that a recipe's name stands for."""
+    check_choice("recipe", recipe, tuple(RECIPES))
+    names = ("endpoints", "pooling", "orientations", "image_size")
+    return {name: getattr(RECIPES[recipe], name) for name in names}

@@ -20,23 +20,23 @@ KEPT_SIDE = 1024  # of what is kept of an upload, in pixels
 
 
 def embed_images(
-    embeddings: EmbeddingSet, images: Sequence[Image.Image], encoder: Any = None
+    embeddings: EmbeddingSet, images: Sequence[Image.Image], embedder: Any = None
 ) -> np.ndarray:
     """Embeds whole images as if they were crops of the set; [n, D] float32."""
-    from curation.encoders import encoder_of
+    from curation.encoders import embedder_of
 
-    encoder = encoder or encoder_of(embeddings)
+    embedder = embedder or embedder_of(embeddings)
     size, window = embeddings.meta["image_size"], embeddings.window
     crops = [cut(image, (0, 0, *image.size), size, window) for image in images]
-    return encoder.embed(np.stack([np.asarray(crop) for crop in crops]))
+    return embedder.embed(np.stack([np.asarray(crop) for crop in crops]))
 
 
 @lru_cache(1)
 def _loaded(folder: str) -> tuple[EmbeddingSet, Any]:
-    from curation.encoders import encoder_of
+    from curation.encoders import embedder_of
 
     embeddings = EmbeddingSet.load(folder)
-    return embeddings, encoder_of(embeddings)
+    return embeddings, embedder_of(embeddings)
 
 
 def embed_upload(folder: str, content: bytes) -> tuple[np.ndarray, bytes]:
@@ -72,8 +72,8 @@ def embed_upload(folder: str, content: bytes) -> tuple[np.ndarray, bytes]:
         raise ValueError(
             f"upload must be an image; it can't be read: {reason}"
         ) from None
-    embeddings, encoder = _loaded(folder)
-    vector = embed_images(embeddings, [image], encoder)[0]
+    embeddings, embedder = _loaded(folder)
+    vector = embed_images(embeddings, [image], embedder)[0]
     image.thumbnail((KEPT_SIDE, KEPT_SIDE))
     buffer = io.BytesIO()
     image.save(buffer, "PNG")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,14 @@ import tensorflow as tf
 from artifacts.files import check_writable, exclusive
 from artifacts.progress import progress_bar
 from artifacts.provenance import provenance
-from curation.config import DeviceConfig, EmbedConfig, EmbedRequest
+from curation.config import (
+    RECIPES,
+    DeviceConfig,
+    EmbedConfig,
+    EmbedRequest,
+    Recipe,
+    recipe_settings,
+)
 from curation.crops import print_next, read_reported
 from curation.encoders import reference, start_encoder
 from data.crop_table import DUPLICATE_OF, CropTable
@@ -25,6 +33,7 @@ from data.pipeline import Unreadable, embed_crops
 from simclr_tf2.config import RANDOM, EncoderConfig
 from simclr_tf2.distribute import embed_on_all_devices, make_strategy, worker_of
 from simclr_tf2.encoders.base import Encoder
+from simclr_tf2.encoders.embedder import Embedder
 
 _log = logging.getLogger(__name__)
 
@@ -39,18 +48,26 @@ def set_up(device: DeviceConfig, seed: int) -> tf.distribute.Strategy:
     return strategy
 
 
-def embedder(encoder: Encoder, strategy: tf.distribute.Strategy) -> EmbedBatch:
+def make_embedder(encoder: Encoder, recipe: Recipe) -> Embedder:
+    """An encoder with the network's part of a recipe."""
+    return Embedder(encoder, recipe.endpoints, recipe.pooling, recipe.orientations)
+
+
+def on_devices(embedder: Embedder, strategy: tf.distribute.Strategy) -> EmbedBatch:
     """uint8 crops -> embeddings, on all devices of this machine; with several workers
     the first embeds by itself.
     """
     spread = worker_of(strategy)[1] == 1 and strategy.num_replicas_in_sync > 1
-    return embed_on_all_devices(strategy, encoder.forward) if spread else encoder.embed
+    return (
+        embed_on_all_devices(strategy, embedder.forward) if spread else embedder.embed
+    )
 
 
 def embed(
     crops: CropTable,
     *,
     encoder: EncoderConfig | None = None,
+    recipe: str | Recipe | None = None,
     folder: str | Path,
     config: EmbedConfig | None = None,
 ) -> EmbeddingSet:
@@ -62,6 +79,7 @@ def embed(
     Args:
         crops: what to embed.
         encoder: the network; it counts more than the one of `config`.
+        recipe: "fast" (default), "best", "plain" or a `Recipe`; likewise.
         folder: of the embedding set. One of these crops by this encoder is taken as it
             is; anything else that lies there is moved aside, to `<folder>.old-N`.
         config: the rest; see `EmbedConfig`.
@@ -69,7 +87,46 @@ def embed(
     config = config or EmbedConfig()
     if encoder is not None:
         config = dataclasses.replace(config, encoder=encoder)
+    if isinstance(recipe, str):
+        recipe = dataclasses.replace(config.recipe, **recipe_settings(recipe))
+    if recipe is not None:
+        config = dataclasses.replace(config, recipe=recipe)
     return _embed(crops, Path(folder), config, set_up(config.device, config.seed))
+
+
+def costs_in_words(config: EmbedConfig, embed_batch: EmbedBatch, count: int) -> str:
+    """What the network's part of embedding takes, by this recipe and by the named ones,
+    measured on one batch of gray crops.
+
+    Args:
+        config: with the recipe of `embed_batch`.
+        embed_batch: how a batch is embedded; see `on_devices`.
+        count: of the crops.
+    """
+    recipe, size = config.recipe, config.recipe.image_size
+    gray = tf.fill((min(config.embed_batch, count), size, size, 3), np.uint8(128))
+    embed_batch(gray)  # the first call traces
+    began = time.monotonic()
+    embed_batch(gray)
+    each_pixel = (time.monotonic() - began) / len(gray) / recipe.cost
+    shown = {recipe.name: recipe}
+    shown |= {name: RECIPES[name] for name in ("fast", "best") if name != recipe.name}
+    parts = [
+        f"{name} about {in_words(each_pixel * each.cost * count)} "
+        f"({each.orientations} x {each.image_size} px)"
+        for name, each in shown.items()
+    ]
+    return (
+        f"recipe {recipe.name} at {size} px ({recipe.endpoints}, {recipe.pooling}). "
+        f"The network's part here: {'; '.join(parts)}"
+    )
+
+
+def in_words(seconds: float) -> str:
+    """A duration, to two digits or so."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _embed(
@@ -80,14 +137,17 @@ def _embed(
 ) -> EmbeddingSet:
     with strategy.scope():
         encoder = start_encoder(config.encoder)
+    embedder = make_embedder(encoder, config.recipe)
+    batches = on_devices(embedder, strategy)
+    if not folder.exists():
+        print(costs_in_words(config, batches, len(crops)))
     own = folder / encoder.weights_file if config.encoder.weights == RANDOM else None
     facts = reference(encoder, folder, own)
     unreadable = Unreadable()
-    batches = embedder(encoder, strategy)
     return embed_into(
         folder,
         crops,
-        encoder,
+        embedder,
         batches,
         config=config,
         unreadable=unreadable,
@@ -99,7 +159,7 @@ def _embed(
 def embed_into(
     folder: Path,
     crops: CropTable,
-    encoder: Encoder,
+    embedder: Embedder,
     embed_batch: EmbedBatch,
     *,
     config: EmbedConfig,
@@ -112,35 +172,39 @@ def embed_into(
     Args:
         folder: of the set.
         crops: what to embed.
-        encoder: the network.
-        embed_batch: how it embeds a batch; see `embedder`.
+        embedder: the network, and what is read from it.
+        embed_batch: how it embeds a batch; see `on_devices`.
         config: crop size, window and batch.
         unreadable: what couldn't be read so far; more is added.
         facts: how the encoder is found again; see `curation.encoders.reference`.
         keep: whether the encoder's weights are stored in the set's folder, since they
             lie nowhere else.
     """
+    recipe = config.recipe
     identity = {
-        "encoder_hash": encoder.content_hash(),
-        "endpoint": encoder.endpoint,
-        "image_size": config.image_size,
-        "view": dataclasses.asdict(config.window),
+        "encoder_hash": embedder.content_hash(),
+        "endpoint": embedder.endpoints,
+        "pooling": embedder.pooling,
+        "orientations": embedder.orientations,
+        "image_size": recipe.image_size,
+        "view": dataclasses.asdict(recipe.window),
     }
     if reusable(folder, crops, identity):
         _log.info("%s holds these embeddings already", folder)
         return EmbeddingSet.load(folder)
-    writer = EmbeddingWriter(folder, crops, encoder.embedding_width, identity)
+    writer = EmbeddingWriter(folder, crops, embedder.width, identity)
     with progress_bar(
         total=len(crops), initial=writer.next_row, unit="crop", desc="embedding"
     ) as bar:
         batches = embed_crops(
             crops,
             embed_batch,
-            config.image_size,
+            recipe.image_size,
             config.embed_batch,
             unreadable=unreadable,
             start=writer.next_row,
-            view=config.window,
+            view=recipe.window,
+            with_masks=embedder.pooling == "mask",
         )
         looks = config.find_duplicates and DUPLICATE_OF not in crops.rows.column_names
         for vectors, valid, pixels in batches:
@@ -153,8 +217,8 @@ def embed_into(
             except ImageError as error:
                 unreadable.add(image, error.reason)
     if keep:
-        encoder.save(writer.partial)
-    meta = {**facts, "provenance": provenance(config.seed)}
+        embedder.encoder.save(writer.partial)
+    meta = {**facts, "recipe": recipe.name, "provenance": provenance(config.seed)}
     return writer.finish(meta, unreadable.reasons, progress_bar)
 
 

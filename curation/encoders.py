@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.embeddings import EmbeddingSet
+from data.embeddings import OF_NO_RECIPE, EmbeddingSet
 from simclr_tf2.checkpoints.download import is_remote, local_saved_model
 from simclr_tf2.config import EncoderConfig
 
 if TYPE_CHECKING:
     from simclr_tf2.encoders.base import Encoder
+    from simclr_tf2.encoders.embedder import Embedder
 
 
 def start_encoder(config: EncoderConfig) -> Encoder:
@@ -29,7 +30,7 @@ def start_encoder(config: EncoderConfig) -> Encoder:
     weights = config.weights
     if is_remote(weights):
         weights = str(local_saved_model(weights))
-    return make_encoder(EncoderConfig(config.name, weights, config.endpoint))
+    return make_encoder(EncoderConfig(config.name, weights))
 
 
 def reference(
@@ -70,8 +71,19 @@ def find_weights(meta: Mapping[str, Any], folder: Path) -> str:
     return stated
 
 
-def encoder_of(embeddings: EmbeddingSet) -> Encoder:
-    """The encoder that made a set.
+def recipe_in_words(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe that meta.json states, as result.json names it."""
+    return {
+        "name": meta.get("recipe", "plain"),
+        "endpoints": meta["endpoint"],
+        **{name: meta.get(name, OF_NO_RECIPE[name]) for name in OF_NO_RECIPE},
+        "image_size": meta["image_size"],
+        "window": meta["view"],
+    }
+
+
+def embedder_of(embeddings: EmbeddingSet) -> Embedder:
+    """The encoder that made a set, with its recipe.
 
     Raises:
         ValueError: its weights have changed since, or aren't there.
@@ -90,10 +102,15 @@ def encoder_of(embeddings: EmbeddingSet) -> Encoder:
             "as when it was made, and doesn't: copy it there, or move the set back "
             "beside its run"
         )
-    encoder = start_encoder(EncoderConfig(meta["encoder"], weights, meta["endpoint"]))
-    if encoder.content_hash() != meta["encoder_hash"]:
+    from simclr_tf2.encoders.embedder import Embedder
+
+    encoder = start_encoder(EncoderConfig(meta["encoder"], weights))
+    # A set of a version before recipes says of its endpoint alone.
+    how = {name: meta.get(name, was) for name, was in OF_NO_RECIPE.items()}
+    embedder = Embedder(encoder, meta["endpoint"], **how)
+    if embedder.content_hash() != meta["encoder_hash"]:
         raise ValueError(
             f"the encoder at {weights!r} isn't the one that made {embeddings.folder}: "
             "its weights have changed"
         )
-    return encoder
+    return embedder

@@ -19,7 +19,13 @@ from data.duplicates import first_of_each
 from data.embeddings import EmbeddingSet
 from data.splits import split_mask
 from data.where import rows_where
-from probe.metrics import macro, macro_interval, retrieval_quality
+from probe.metrics import (
+    RetrievalQuality,
+    macro,
+    macro_interval,
+    retrieval_quality,
+)
+from probe.transforms import Transform
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class EvaluateRequest:
     target_precision: float = 0.95
     hide_duplicates: bool = False  # what shows the same as an earlier crop
     predictions: str = ""
-    transform: str = ""  # of the embeddings; default: l2 for retrieval, else center
+    transform: str = TRANSFORM  # of the embeddings: one of TRANSFORMS
     method: str = "auto"
     seed: int = 0
 
@@ -143,14 +149,16 @@ def evaluate_retrieval(request: EvaluateRequest, embeddings: EmbeddingSet) -> No
             f"retrieval needs at least two crops to find one another; got {len(labels)}"
         )
     k = min(50, len(labels) - 1) if request.k is None else request.k
-    pool = Pool(embeddings, transform=request.transform or "l2")
-    qualities = retrieval_quality(
-        embeddings.vectors[inside],
-        labels,
-        k,
-        transform=pool.index.transform,
-        place_of_id=pool.index.place_of_id[inside],
-    )
+    index = Pool(embeddings, transform=request.transform).index
+
+    def measured(transform: Transform) -> list[RetrievalQuality]:
+        places = index.place_of_id[inside]
+        vectors = embeddings.vectors[inside]
+        return retrieval_quality(
+            vectors, labels, k, transform=transform, place_of_id=places
+        )
+
+    qualities = measured(index.transform)
     if not qualities:
         raise ValueError(
             "retrieval needs at least two crops of a class; this set has no labels"
@@ -170,6 +178,12 @@ def evaluate_retrieval(request: EvaluateRequest, embeddings: EmbeddingSet) -> No
     )
     low, high = macro_interval(qualities)
     print(f"95 % interval of the macro P@{k} over queries: {low:.3f} to {high:.3f}")
+    if request.transform != "l2":
+        plain = measured(Transform())
+        print(
+            f"by plain cosine instead of the transform {request.transform}: "
+            f"P@{k} {macro(plain):.3f}, R-precision {macro(plain, 'r_precision'):.3f}"
+        )
     leaking = "" if request.split == "all" else leaks_in_words(table)
     if leaking:
         print(leaking)
@@ -185,7 +199,7 @@ def simulate_marks(request: EvaluateRequest, embeddings: EmbeddingSet) -> None:
     """Plays an annotator from one query, prints every round and the lists before and
     after.
     """
-    pool = Pool(embeddings, transform=request.transform or TRANSFORM)
+    pool = Pool(embeddings, transform=request.transform)
     query = find_query(pool, request.query)
     target = target_named(pool, request)
     rows = query.examples.rows

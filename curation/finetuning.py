@@ -26,11 +26,18 @@ from curation.config import (
     FinetuneConfig,
     FinetuneRequest,
     flatten,
+    in_words_of_today,
     overlay,
 )
 from curation.crops import duplicates_in_words, print_next, read_reported
-from curation.embedding import EmbedBatch, embed_into, embedder, set_up
-from curation.encoders import reference, start_encoder
+from curation.embedding import (
+    EmbedBatch,
+    embed_into,
+    make_embedder,
+    on_devices,
+    set_up,
+)
+from curation.encoders import recipe_in_words, reference, start_encoder
 from data.crop_cache import CropCache
 from data.crop_table import DUPLICATE_OF, CropTable
 from data.duplicates import find_duplicates, read_looks, with_duplicates
@@ -43,6 +50,7 @@ from simclr_tf2.checkpoints.exporting import export_saved_model
 from simclr_tf2.config import RANDOM, EncoderConfig
 from simclr_tf2.distribute import worker_of
 from simclr_tf2.encoders.base import Encoder
+from simclr_tf2.encoders.embedder import Embedder
 from simclr_tf2.objectives import Objective, make_objective
 from simclr_tf2.trainer import Trainer, TrainingResult
 
@@ -97,6 +105,7 @@ def finetune(
     """
     strategy = set_up(config.device, config.seed)  # before anything else of TensorFlow
     check_writable(Path(run_dir), "run_dir")
+    config = _as_it_began(config, Path(run_dir))
     crops = _looked_at(crops, config, Path(run_dir))
     run = _Run(crops, config, Path(run_dir), strategy, dict(skipped or {}))
     worker = worker_of(strategy)[0]
@@ -105,6 +114,22 @@ def finetune(
     with exclusive(run.folder, "run_dir"):
         check_same_run(run.folder, crops, config, settings)
         return run.whole(dict(settings or {}))
+
+
+def _as_it_began(config: FinetuneConfig, run_dir: Path) -> FinetuneConfig:
+    """The settings; a run that a version before recipes began goes on without one,
+    where none but the default is asked for.
+    """
+    stated = run_dir / "config.json"
+    recipe = config.embedding().recipe
+    if not stated.is_file() or recipe.name != "fast":
+        return config
+    began = json.loads(stated.read_text())
+    names = ("endpoints", "pooling", "orientations", "embed_size")
+    if "endpoint" not in began:
+        return config
+    today = in_words_of_today(began)
+    return overlay(config, {name: today[name] for name in names}, "config.json")
 
 
 def _looked_at(crops: CropTable, config: FinetuneConfig, run_dir: Path) -> CropTable:
@@ -163,23 +188,25 @@ class _Run:
             check_writable(folder, "run_dir", needed)
             if config.training.epochs:
                 training = _Training(self, encoder)
-        batches = embedder(encoder, self.strategy)
+        embedder = make_embedder(encoder, config.embedding().recipe)
         # Only now: a call that ends in an error must leave nothing behind that the
         # corrected call would trip over.
         write_json(folder / "config.json", {**flatten(config), **settings})
         self.crops.write(folder / "crops.parquet")
-        trained = training.run(batches) if training else TrainingResult(0)
+        # Every epoch is measured by the last layer alone, at the size of training.
+        plain = on_devices(Embedder(encoder), self.strategy)
+        trained = training.run(plain) if training else TrainingResult(0)
         complete = (folder / "result.json").is_file()
         if self.has_own_weights and not complete:
             encoder.save(folder)
-            self._export(encoder, training.objective if training else None)
+            self._export(embedder, training.objective if training else None)
         file = folder / encoder.weights_file if self.has_own_weights else None
         facts = reference(encoder, folder / "embeddings", file)
         embeddings = embed_into(
             folder / "embeddings",
             self.crops,
-            encoder,
-            batches,
+            embedder,
+            on_devices(embedder, self.strategy),
             config=config.embedding(),
             unreadable=self.unreadable,
             facts=facts,
@@ -188,7 +215,7 @@ class _Run:
             _log.info("the run in %s is complete already", folder)
         else:
             self._write_result(embeddings, trained)
-        weights = EncoderConfig(encoder.config.name, facts["weights"], encoder.endpoint)
+        weights = EncoderConfig(encoder.config.name, facts["weights"])
         return FinetuneResult(
             trained.steps, trained.history, trained.warnings, weights, embeddings
         )
@@ -209,9 +236,10 @@ class _Run:
         )
         return FinetuneResult(trained.steps, trained.history, trained.warnings)
 
-    def _export(self, encoder: Encoder, objective: Objective | None) -> None:
+    def _export(self, embedder: Embedder, objective: Objective | None) -> None:
         """Writes saved_model/, which any tool for SimCLR checkpoints loads."""
         _log.info("writing %s", self.folder / "saved_model")
+        encoder = embedder.encoder
         head, classifier = encoder.projection_head, None
         if objective is not None:
             head = head or objective.projection_head
@@ -219,7 +247,12 @@ class _Run:
         contrastive = self.config.objective == "contrastive"
         layer = 0 if contrastive else self.config.learning.projection_layer
         export_saved_model(
-            self.folder / "saved_model", encoder, head, classifier, layer
+            self.folder / "saved_model",
+            encoder,
+            head,
+            classifier,
+            layer,
+            embedder=embedder,
         )
 
     def _write_result(self, embeddings: EmbeddingSet, trained: TrainingResult) -> None:
@@ -233,6 +266,7 @@ class _Run:
             "encoder_hash": meta["encoder_hash"],
             "embeddings_sha256": meta["sha256"],
             "table_hash": meta["table_hash"],
+            "recipe": recipe_in_words(meta),
             "identity": identity_of_run(flatten(self.config)),
             **dataclasses.asdict(trained),
             "provenance": provenance(self.config.seed),
@@ -382,28 +416,27 @@ class Evaluation:
         """Macro P@20, each labeled crop as query, and the classifier's top-1 accuracy;
         nothing where too few can be read.
         """
-        how = self.config.embedding()
+        config = self.config
         vectors, valid = embed_readable(
             self.table,
             embed_batch,
-            how.image_size,
-            how.embed_batch,
+            config.embed_size or config.learning.augment.image_size,
+            config.embed_batch,
             unreadable=unreadable,
-            view=how.window,
+            view=config.window,
         )
         if len(vectors) <= EVALUATION_K:
             return {}
         answers = self.table.column("label_name")[valid]
-        split = self.config.eval_split
+        split = config.eval_split
         quality = macro(retrieval_quality(vectors, answers, EVALUATION_K))
         figures = {f"{split}_P@{EVALUATION_K}": quality}
-        if self.objective.encoder.embeds_features:
-            logits = self.objective.classify(vectors)
-            if logits is not None:
-                labeled = answers != ""
-                guesses = np.array(self.classes)[np.argmax(logits, axis=1)]
-                right = (guesses == answers)[labeled]
-                figures[f"{split}_accuracy"] = float(right.mean())
+        logits = self.objective.classify(vectors)
+        if logits is not None:
+            labeled = answers != ""
+            guesses = np.array(self.classes)[np.argmax(logits, axis=1)]
+            right = (guesses == answers)[labeled]
+            figures[f"{split}_accuracy"] = float(right.mean())
         return figures
 
 
@@ -414,7 +447,7 @@ def _what_matters(settings: Mapping[str, Any]) -> dict[str, Any]:
     default = flatten(FinetuneConfig())
     known = {
         name: value
-        for name, value in settings.items()
+        for name, value in in_words_of_today(settings).items()
         if OLD_NAMES.get(name, name) in default
     }
     full = flatten(overlay(FinetuneConfig(), known, "config.json"))

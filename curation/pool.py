@@ -19,9 +19,9 @@ from data.predictions import with_predictions
 from data.where import rows_where
 from probe.cascade import Cascade
 from probe.index import CosineIndex
-from probe.transforms import Transform, mean_of_unit_vectors
+from probe.transforms import DIRECTIONS, POWER, Transform, mean_of_unit_vectors
 
-TRANSFORM = "center"  # what is done to embeddings where nothing else is asked for
+TRANSFORM = "partial"  # what is done to embeddings where nothing else is asked for
 CASCADE_BYTES = 2**30  # embedding sets from this size get an index on disk
 
 
@@ -62,6 +62,18 @@ class Pool:
             transform = fit_transform(transform, embeddings)
         self.index = _make_index(embeddings, transform, milvus, build_cascade)
         self._masks: LruCache[np.ndarray] = LruCache(16)
+        self._others: dict[str, Pool] = {}
+
+    def with_transform(self, name: str) -> Pool:
+        """The same pool under another transform, for what was made under it."""
+        if name == self.index.transform.name:
+            return self
+        if name not in self._others:
+            hide = self.hide_duplicates
+            other = Pool(self.embeddings, transform=name, hide_duplicates=hide)
+            other._masks = self._masks
+            self._others[name] = other
+        return self._others[name]
 
     def __len__(self) -> int:
         return len(self.table)
@@ -131,12 +143,23 @@ def load(embeddings: str, images_root: str, predictions: str = "") -> EmbeddingS
 
 
 def fit_transform(name: str, embeddings: EmbeddingSet) -> Transform:
-    """A transform fitted to a set; the mean that most need is kept in its folder."""
+    """A transform fitted to a set; what takes a pass over everything is kept in its
+    folder.
+    """
     if name == "l2":
         return Transform()
     vectors = embeddings.vectors
     mean = embeddings.derived("unit_mean", lambda: mean_of_unit_vectors(vectors))
-    return Transform.fit(name, vectors, mean=mean)
+    if name != "partial":
+        return Transform.fit(name, vectors, mean=mean)
+
+    def directions() -> np.ndarray:
+        found = Transform.fit(name, vectors, mean=mean).projection
+        assert found is not None
+        return found
+
+    projection = embeddings.derived(f"partial_{POWER}_{DIRECTIONS}", directions)
+    return Transform(name, mean.astype(np.float32), projection)
 
 
 def _make_index(
@@ -169,8 +192,9 @@ def _open_cascade(
     name = "cascade" if plain else f"cascade-{transform.name}"
     folder = Path(embeddings.folder) / name
     content = embeddings.meta["sha256"]
-    if transform.mean is not None:
-        content += hashlib.sha256(transform.mean.tobytes()).hexdigest()
+    for array in (transform.mean, transform.projection):
+        if array is not None:
+            content += hashlib.sha256(array.tobytes()).hexdigest()
     try:
         if folder.exists():
             return Cascade.load(folder, content)

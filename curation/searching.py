@@ -62,7 +62,7 @@ class SearchRequest:
     predictions: str = ""
     out: str = ""
     sheet: str = ""
-    transform: str = TRANSFORM  # of the embeddings: l2, center or whiten
+    transform: str = TRANSFORM  # of the embeddings: one of TRANSFORMS
     method: str = "auto"  # from marks to a ranking
     ascending: bool = False  # the worst first
     hide_duplicates: bool = False  # what shows the same as an earlier crop

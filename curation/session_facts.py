@@ -78,6 +78,13 @@ class SessionFacts:
         return cls(**{**known, "query": stated})  # type: ignore[arg-type]
 
 
+def transform_of(facts: SessionFacts) -> str:
+    """The transform of a session's embeddings, in the word of today; version 0.5.0
+    knew one alone.
+    """
+    return facts.transform if facts.transform not in ("", "centre") else "center"
+
+
 def name_uploads(vectors: np.ndarray) -> dict[str, np.ndarray]:
     """Embeddings of images from outside by the name under which they are kept."""
     return {

@@ -50,14 +50,14 @@ def import_vectors(request: EmbedRequest) -> None:
             )
         looks = None
         if config.find_duplicates:
-            looks = read_looks(crops, config.window, progress_bar)
+            looks = read_looks(crops, config.recipe.window, progress_bar)
         embeddings = EmbeddingSet.from_arrays(
             vectors,
             crops,
             folder=folder,
             rows=crops.column(SOURCE_ROW),
             made_by=request.made_by,
-            window=config.window,
+            window=config.recipe.window,
             looks=looks,
             facts={
                 "vectors": str(Path(request.vectors).absolute()),

@@ -49,7 +49,9 @@ OLD_ID = "crop_id_v1"  # the id that version 0.5.0 gave
 EXIF_TIME, LATITUDE, LONGITUDE = "exif_time", "exif_latitude", "exif_longitude"
 DUPLICATE_OF = "duplicate_of"
 SOURCE_ROW = "source_row"  # which row of the file, as given and from 0, a crop is
-NOT_HASHED = (EXIF_TIME, LATITUDE, LONGITUDE, DUPLICATE_OF, SOURCE_ROW)
+# The label map of a crop's image, below the root: each pixel a label's number.
+MASK_FILE = "mask_file"
+NOT_HASHED = (EXIF_TIME, LATITUDE, LONGITUDE, DUPLICATE_OF, SOURCE_ROW, MASK_FILE)
 _ROOT = b"root"
 _POINT = re.compile(r"(.+)@(\d+),(\d+)")
 

@@ -16,7 +16,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -48,6 +48,8 @@ EMBEDDINGS, CROPS, META = "embeddings.npy", "crops.parquet", "meta.json"
 SKIPPED, DERIVED = "skipped.csv", ".derived.npz"
 DUPLICATES, _THUMBNAILS = "duplicates.csv", "thumbnails.npy"
 ROWS_PER_PART = 1024
+# What meta.json doesn't say of a set of a version before recipes.
+OF_NO_RECIPE = {"pooling": "mean", "orientations": 1}
 _TINY = 1e-15  # length of a vector that is none
 ELSEWHERE = "elsewhere"  # the encoder of vectors that this project didn't make
 _ROWS_PER_CHECK = 16384
@@ -121,7 +123,7 @@ class EmbeddingSet:
                 f"{found}"
             )
         loaded = cls(vectors, table, meta, folder)
-        if full or not _read_derived(folder):
+        if full or "stamp" not in _read_derived(folder, ("stamp",)):
             loaded._verify(full)
         table.__dict__["content_hash"] = meta["table_hash"]  # as was verified
         return loaded
@@ -228,11 +230,12 @@ class EmbeddingSet:
         """
         if not self.whole:
             return compute()
-        known = _read_derived(self.folder)
-        if name not in known:
-            known[name] = compute()
-            _write_derived(self.folder, known)
-        return known[name]
+        known = _read_derived(self.folder, (name,))
+        if name in known:
+            return known[name]
+        value = compute()
+        _write_derived(self.folder, {**_read_derived(self.folder), name: value})
+        return value
 
     def _verify(self, full: bool) -> None:
         if self.table.content_hash != self.meta["table_hash"]:
@@ -308,14 +311,21 @@ def _stamp_of(folder: Path) -> np.ndarray:
     return np.array([[fact.st_size, fact.st_mtime_ns] for fact in facts], np.int64)
 
 
-def _read_derived(folder: Path) -> dict[str, np.ndarray]:
-    """What was derived from these very files, their stamp among it; otherwise
-    nothing.
+def _read_derived(
+    folder: Path, names: Collection[str] | None = None
+) -> dict[str, np.ndarray]:
+    """What was derived from these very files, by name, as far as it is there.
+
+    Args:
+        folder: of the set.
+        names: of what; default: everything, the stamp included.
     """
     try:
         with np.load(folder / DERIVED, allow_pickle=False) as stored:
-            known = {name: stored[name] for name in stored.files}
-            return known if np.array_equal(known["stamp"], _stamp_of(folder)) else {}
+            if not np.array_equal(stored["stamp"], _stamp_of(folder)):
+                return {}
+            known = stored.files if names is None else {*names} & {*stored.files}
+            return {name: stored[name] for name in known}
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return {}
 
@@ -616,6 +626,7 @@ def reusable(folder: str | Path, table: CropTable, identity: Mapping[str, Any]) 
     meta = json.loads((folder / META).read_text()) if (folder / META).is_file() else {}
     if meta.get("view", {}).get("fill") == "grey":  # the word of version 0.5.0
         meta["view"]["fill"] = "gray"
+    meta = {**OF_NO_RECIPE, **meta}
     wanted = {**identity, "source_table_hash": table.content_hash}
     if all(meta.get(key) == value for key, value in wanted.items()):
         return True

@@ -15,6 +15,8 @@ import tensorflow as tf
 from data.crop_cache import CropCache
 from data.crop_table import CropTable
 from data.images import STRETCHED, CropWindow, ImageError, cut, read_image
+from data.label_maps import LabelMaps
+from data.tiles import plant_pixels
 
 # Training crops keep up to this many times the training size, so that a random resized
 # crop still has pixels to show.
@@ -44,6 +46,7 @@ def embedding_batches(
     *,
     start: int = 0,
     view: CropWindow = STRETCHED,
+    with_masks: bool = False,
 ) -> tf.data.Dataset:
     """Batches of crops in table order, without augmentation. Each image is read and
     decoded once, however many crops it holds.
@@ -56,18 +59,23 @@ def embedding_batches(
         unreadable: receives the images that can't be decoded.
         start: the first row, to go on after a kill.
         view: what of a box is shown.
+        with_masks: whether the foreground is a fourth channel, 0 or 255: pixels of the
+            crop's label in its label map, those that are green as plants are where
+            there is no map.
 
     Returns:
-        A dataset of (crops, valid): uint8 [batch, image_size, image_size, 3], bool
+        A dataset of (crops, valid): uint8 [batch, image_size, image_size, 3 or 4], bool
         [batch]. Crops of unreadable images are black and not valid, so that rows stay
         aligned with the table.
     """
     groups = _groups_of_whole_images(table, start, batch_size)
     boxes, images = table.boxes, [str(image) for image in table.column("image")]
+    channels = 4 if with_masks else 3
+    masks = LabelMaps(table) if with_masks else None
 
     def load(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rows = groups[int(index)]
-        crops = np.zeros((len(rows), image_size, image_size, 3), np.uint8)
+        crops = np.zeros((len(rows), image_size, image_size, channels), np.uint8)
         valid = np.zeros(len(rows), bool)
         for image, of_image in itertools.groupby(
             enumerate(rows), key=lambda place: images[place[1]]
@@ -78,15 +86,19 @@ def embedding_batches(
                 unreadable.add(image, error.reason)
                 continue
             for place, row in of_image:
-                crops[place] = np.asarray(cut(decoded, boxes[row], image_size, view))
-                valid[place] = True
+                pixels = np.asarray(cut(decoded, boxes[row], image_size, view))
+                crops[place, ..., :3], valid[place] = pixels, True
+                if masks is not None:
+                    found = masks.cut(row, decoded.size, image_size, view)
+                    shown = plant_pixels(pixels) if found is None else found
+                    crops[place, ..., 3] = 255 * shown
         return crops, valid
 
     def load_op(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         crops, valid = tf.numpy_function(
             load, [index], (tf.uint8, tf.bool), stateful=False
         )
-        crops.set_shape((None, image_size, image_size, 3))
+        crops.set_shape((None, image_size, image_size, channels))
         valid.set_shape((None,))
         return crops, valid
 
@@ -234,22 +246,30 @@ def embed_crops(
     unreadable: Unreadable,
     start: int = 0,
     view: CropWindow = STRETCHED,
+    with_masks: bool = False,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Embeds crops in table order.
 
     Args:
-        embed: uint8 [batch, image_size, image_size, 3] -> float32 [batch, width];
-            `Encoder.embed`.
-        table, image_size, batch_size, unreadable, start, view: see `embedding_batches`.
+        embed: uint8 [batch, image_size, image_size, 3 or 4] -> float32 [batch, width];
+            `Embedder.embed`.
+        table, image_size, batch_size, unreadable, start, view, with_masks: see
+            `embedding_batches`.
 
     Yields:
         (vectors, valid, crops) a batch: float32 [batch, width], bool [batch] and the
         crops themselves, uint8 [batch, image_size, image_size, 3].
     """
     for crops, valid in embedding_batches(
-        table, image_size, batch_size, unreadable, start=start, view=view
+        table,
+        image_size,
+        batch_size,
+        unreadable,
+        start=start,
+        view=view,
+        with_masks=with_masks,
     ):
-        yield embed(crops), valid.numpy(), crops.numpy()
+        yield embed(crops), valid.numpy(), crops.numpy()[..., :3]
 
 
 def embed_readable(*arguments, **options) -> tuple[np.ndarray, np.ndarray]:

@@ -63,6 +63,7 @@ class CosineIndex:
         self.ids = np.asarray(ids)
         self.transform = transform or Transform()
         self.cascade = cascade
+        self._derived = getattr(embeddings, "derived", None)
         self._scales: tuple[np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
@@ -94,7 +95,8 @@ class CosineIndex:
         """Inner products of directions with all unit vectors.
 
         unit((unit(x) - m) P) . q = scale (x . P q) - shift (m . P q), with shift = 1 /
-        |(unit(x) - m) P| and scale = shift / |x|. Both are computed in the first pass.
+        |(unit(x) - m) P| and scale = shift / |x|. Both are computed in the first pass;
+        with a projection, where that takes longer than the pass itself, once for all.
 
         Args:
             directions: [Q, d] float; unit vectors for cosines, or a probe's
@@ -108,6 +110,8 @@ class CosineIndex:
         result = np.empty((len(raw), len(self)), np.float32)
         # Looked up once: another thread may be in its first pass too.
         known = self._scales
+        if known is None and self.transform.projection is not None:
+            known = self._projected_scales()
         scale, shift = known or (np.empty(len(self)), np.empty(len(self)))
         for start in range(0, len(self), _BLOCK):
             rows = slice(start, start + _BLOCK)
@@ -253,6 +257,25 @@ class CosineIndex:
             centered = centered @ self.transform.projection.astype(np.float64)
         shift = _inverse(np.sqrt(np.einsum("ij,ij->i", centered, centered)))
         return inverse * shift, shift
+
+    def _projected_scales(self) -> tuple[np.ndarray, np.ndarray]:
+        """scale and shift of all rows; of an embedding set they are kept in its
+        folder.
+        """
+
+        def compute() -> np.ndarray:
+            found = np.empty((2, len(self)))
+            for start in range(0, len(self), _BLOCK):
+                rows = slice(start, start + _BLOCK)
+                block = np.asarray(self.vectors[rows], np.float32)
+                found[:, rows] = self._scales_of(block)
+            return found
+
+        if self._derived is None:
+            scale, shift = compute()
+        else:
+            scale, shift = self._derived(f"scales_{self.transform.short_hash}", compute)
+        return scale, shift
 
     def _exact(self, rows: np.ndarray, raw: np.ndarray, constant: float) -> np.ndarray:
         """Scores in float64, each row summed in the same order; [n] float64."""

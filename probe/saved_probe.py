@@ -19,7 +19,11 @@ from probe.transforms import Transform
 
 FORMAT = 2
 # What embeddings must share with those that were marked.
-IDENTITY = ("encoder_hash", "endpoint", "image_size", "view")
+IDENTITY = (
+    *("encoder_hash", "endpoint", "pooling", "orientations", "image_size", "view"),
+)
+# Where neither is stated: of a version before recipes.
+_UNSTATED = {"pooling": "mean", "orientations": 1}
 # Words of files of version 0.5.0 -> those of today.
 _OLD_WORDS = {"centre": "center", "pulled": "anchored", "grey": "gray"}
 _WITH_BOUNDARY = ("logistic", "pulled")  # methods of format 1 that made a probe
@@ -51,7 +55,7 @@ class SavedProbe:
         ranker: coefficients and intercept, in the space of the transform.
         threshold: decision (intercept included; a cosine where the ranker is one) from
             which a crop counts as relevant; None where none has been set.
-        identity: the encoder's hash, endpoint, crop size and view.
+        identity: the encoder's hash, recipe, crop size and view.
         marks: crop id -> relevant, what it was learned from.
         queries: crop ids of the examples.
         answers: crop id -> relevant, of an audit: not learned from, but overruling the
@@ -159,7 +163,7 @@ class SavedProbe:
             meta: the embedding set's meta.json.
         """
         for name in IDENTITY:
-            was, found = (_plain(stated.get(name)) for stated in (self.identity, meta))
+            was, found = (_stated(facts, name) for facts in (self.identity, meta))
             if was != found:
                 hint = ""
                 if meta.get("encoder") == "elsewhere":
@@ -175,7 +179,12 @@ class SavedProbe:
 
 def identity_of(meta: Mapping[str, Any]) -> Mapping[str, Any]:
     """What of an embedding set's meta.json a probe must find again."""
-    return {name: meta.get(name) for name in IDENTITY}
+    return {name: _stated(meta, name) for name in IDENTITY}
+
+
+def _stated(facts: Mapping[str, Any], name: str) -> Any:
+    """What an identity or a meta.json says, in the words of today."""
+    return _plain(facts.get(name, _UNSTATED.get(name)))
 
 
 def _plain(stated: Any) -> Any:

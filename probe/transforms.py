@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 
-TRANSFORMS = ("l2", "center", "whiten")
-WHITENED_DIM, SHRINKAGE = 256, 0.1
+TRANSFORMS = ("partial", "l2", "center", "whiten")
+DIRECTIONS, POWER, SHRINKAGE = 256, 0.1, 0.1
+_NO_VARIANCE = 1e-10  # as a share of the largest
 _SAMPLE = 50_000  # rows that principal directions are fitted on, at most
 _BLOCK = 16384
 
@@ -54,11 +56,13 @@ class Transform:
     """Embeddings to unit vectors: x -> unit((unit(x) - mean) projection).
 
     `l2` has neither mean nor projection. `center` subtracts the mean of the pool's unit
-    vectors, which all crops share and which tells none apart. `whiten` projects what is
-    left onto the principal directions, each divided by the standard deviation along it;
-    variances are shrunk towards their mean first (Ledoit and Wolf, 2004, with a fixed
-    share), so that directions of hardly any variance, which hold noise, aren't blown
-    up.
+    vectors, which all crops share and which tells none apart. The others project what
+    is left onto the principal directions. `partial` divides each by a power p of the
+    variance along it, 0 <= p <= 0.5: at 0 it is `center`, at 0.5 all directions count
+    the same; in between, the few that hold most of the variance (soil, light) count
+    less, and those that hold noise aren't blown up. `whiten` divides by the standard
+    deviation, after variances were shrunk towards their mean (Ledoit and Wolf, 2004,
+    with a fixed share).
 
     Attributes:
         name: one of TRANSFORMS.
@@ -76,7 +80,8 @@ class Transform:
         name: str,
         vectors: np.ndarray,
         *,
-        dim: int = WHITENED_DIM,
+        dim: int = DIRECTIONS,
+        power: float = POWER,
         shrinkage: float = SHRINKAGE,
         seed: int = 0,
         mean: np.ndarray | None = None,
@@ -87,7 +92,8 @@ class Transform:
             name: one of TRANSFORMS.
             vectors: [N, D] float, may be memory-mapped; read in blocks.
             dim: of whitening: directions to keep, at most D and N - 1.
-            shrinkage: of whitening, in [0, 1]: 0 trusts every variance, 1 only rotates.
+            power: p of partial whitening, in [0, 0.5].
+            shrinkage: of `whiten`, in [0, 1]: 0 trusts every variance, 1 only rotates.
             seed: of the rows that principal directions are fitted on, where there are
                 more than 50,000.
             mean: [D] float64, of the unit vectors, where it is known already: finding
@@ -99,6 +105,8 @@ class Transform:
             )
         if not 0 <= shrinkage <= 1:
             raise ValueError(f"shrinkage must be in [0, 1]; got {shrinkage}")
+        if not 0 <= power <= 0.5:
+            raise ValueError(f"power must be in [0, 0.5]; got {power}")
         if name == "l2":
             return cls()
         mean = mean_of_unit_vectors(vectors) if mean is None else mean
@@ -111,10 +119,12 @@ class Transform:
         dim = max(1, min(dim, vectors.shape[1], len(centered) - 1))
         variances = variances[::-1][:dim].clip(0)
         directions = directions[:, ::-1][:, :dim]
-        shrunk = (1 - shrinkage) * variances + shrinkage * variances.mean()
-        scale = np.where(
-            shrunk > 0, 1 / np.sqrt(np.where(shrunk > 0, shrunk, 1.0)), 0.0
-        )
+        if name == "whiten":
+            variances = (1 - shrinkage) * variances + shrinkage * variances.mean()
+            power = 0.5
+        # Without variance a direction holds nothing but rounding.
+        held = variances > variances[0] * _NO_VARIANCE
+        scale = np.where(held, np.where(held, variances, 1.0) ** -power, 0.0)
         return cls(
             name, mean.astype(np.float32), (directions * scale).astype(np.float32)
         )
@@ -137,6 +147,14 @@ class Transform:
             else centered @ self.projection.astype(dtype),
             dtype,
         )
+
+    @property
+    def short_hash(self) -> str:
+        """12 hexadecimal digits that tell it from any other."""
+        digest = hashlib.sha256(self.name.encode())
+        for array in (self.mean, self.projection):
+            digest.update(b"" if array is None else array.tobytes())
+        return digest.hexdigest()[:12]
 
     def dim(self, dimensions: int) -> int:
         """Of the result, for vectors of so many dimensions."""

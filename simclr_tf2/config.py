@@ -16,6 +16,9 @@ OBJECTIVES = ("contrastive", "supervised", "linear")
 OPTIMIZERS = ("adamw", "lars", "momentum", "adam")
 SCALINGS = ("none", "linear", "sqrt")
 STRATEGIES = ("default", "mirrored", "multiworker", "tpu")
+LAST, STAGES = "last", "stages"
+POOLINGS = ("mean", "gem", "green", "center", "mask")
+ORIENTATIONS = (1, 2, 4, 8)
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 NOTHING_FROZEN = -1
 
@@ -40,6 +43,15 @@ def check_range(
         raise ValueError(f"{name} must be {limits}; got {value}")
 
 
+def check_orientations(count: int) -> None:
+    """Refuses what is no group of flips and quarter turns."""
+    if count not in ORIENTATIONS:
+        raise ValueError(
+            f"orientations must be one of {', '.join(map(str, ORIENTATIONS))}; got "
+            f"{count!r}"
+        )
+
+
 @dataclass(frozen=True)
 class EncoderConfig:
     """What decides an encoder's function."""
@@ -49,9 +61,6 @@ class EncoderConfig:
     # "imagenet", "random", or a file: .weights.h5, the architecture's own format, or a
     # SavedModel's folder, gs:// or https:// address.
     weights: str = IMAGENET
-    # Which output embeds; default: the second-to-last layer. One with height and width
-    # is averaged over them.
-    endpoint: str = ""
 
 
 @dataclass(frozen=True)

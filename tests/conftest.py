@@ -35,6 +35,7 @@ from data.where import rows_where
 from probe.transforms import l2_normalize
 from simclr_tf2.config import EncoderConfig
 from simclr_tf2.distribute import make_strategy
+from simclr_tf2.encoders.embedder import Embedder
 from simclr_tf2.encoders.registry import make_encoder
 
 # Two devices on one machine, before anything else runs, so that distribution can be
@@ -147,7 +148,7 @@ def field_set(tmp_path_factory, field: Path) -> Path:
         np.asarray(cut(read_image(table.path(row)), table.boxes[row], 32, view))
         for row in range(len(table))
     ]
-    vectors = l2_normalize(encoder.embed(np.stack(crops)))
+    vectors = l2_normalize(Embedder(encoder).embed(np.stack(crops)))
     rng = np.random.default_rng(0)
     signal = l2_normalize(rng.normal(size=vectors.shape[1]))
     vectors = (
@@ -157,7 +158,7 @@ def field_set(tmp_path_factory, field: Path) -> Path:
     )
     identity = {
         "encoder_hash": encoder.content_hash(),
-        "endpoint": encoder.endpoint,
+        "endpoint": encoder.features,
         "image_size": 32,
     }
     writer = EmbeddingWriter(

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from curation import EncoderConfig, FinetuneConfig, TrainerConfig
-from curation.config import EmbedConfig, check_types, flatten
+from curation.config import EmbedConfig, Recipe, check_types, flatten
 
 
 def test_settings_of_training_are_given_by_name():
@@ -26,7 +26,7 @@ def test_settings_of_training_are_given_by_name():
             "encoder must be a EncoderConfig; got 'resnet50'",
         ),
         (
-            lambda: EmbedConfig(image_size="224"),
+            lambda: Recipe(image_size="224"),
             "image_size must be of type int; got '224'",
         ),
         (lambda: FinetuneConfig(seed=1.5), "seed must be of type int; got 1.5"),

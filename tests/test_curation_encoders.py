@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from curation.embed_query import embed_images
-from curation.encoders import encoder_of, find_weights
+from curation.encoders import embedder_of, find_weights
 from data.embeddings import EmbeddingSet
 from tests.conftest import FILES_OF_0_5_0, TINY, call
 
@@ -29,7 +29,7 @@ def run(photos, tmp_path):
 
 def hash_of(folder):
     embeddings = EmbeddingSet.load(folder)
-    assert encoder_of(embeddings).content_hash() == embeddings.meta["encoder_hash"]
+    assert embedder_of(embeddings).content_hash() == embeddings.meta["encoder_hash"]
     return embeddings.meta["encoder_hash"]
 
 
@@ -40,7 +40,7 @@ def test_a_set_is_moved_with_its_run_or_without(run, photos, tmp_path):
     moved = shutil.move(run.parent, tmp_path / "elsewhere") / "run" / "embeddings"
     assert hash_of(moved) == stated  # beside it
     with pytest.raises(OSError, match=r"there is no file .*encoder.weights.h5"):
-        encoder_of(EmbeddingSet.load(alone))
+        embedder_of(EmbeddingSet.load(alone))
 
 
 def test_a_set_written_elsewhere_than_beside_the_run_keeps_it(run, photos, tmp_path):
@@ -75,7 +75,7 @@ def test_other_weights_are_told_by_their_hash(run, tmp_path):
     content = json.loads(meta.read_text())
     meta.write_text(json.dumps({**content, "encoder_hash": "another"}))
     with pytest.raises(ValueError, match="its weights have changed"):
-        encoder_of(EmbeddingSet.load(run / "embeddings"))
+        embedder_of(EmbeddingSet.load(run / "embeddings"))
 
 
 def test_a_set_of_version_0_5_0_finds_it_beside_its_run(tmp_path):
@@ -91,4 +91,4 @@ def test_a_set_of_version_0_5_0_finds_it_beside_its_run(tmp_path):
     lost = EmbeddingSet.load(alone)
     assert find_weights(lost.meta, alone).startswith("..")
     with pytest.raises(ValueError, match="copy it there, or move the set back"):
-        encoder_of(lost)
+        embedder_of(lost)

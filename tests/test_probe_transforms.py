@@ -32,6 +32,33 @@ def test_whitening_makes_all_directions_alike():
     np.testing.assert_allclose(rotated @ rotated.T, centerd @ centerd.T, atol=1e-4)
 
 
+def test_partial_whitening_is_the_formula():
+    power = 0.2
+    found = Transform.fit("partial", VECTORS, dim=20, power=power)(VECTORS)
+    unit = l2_normalize(VECTORS, np.float64)
+    centered = unit - unit.mean(axis=0)
+    variances, directions = np.linalg.eigh(centered.T @ centered / 400)
+    expected = l2_normalize(centered @ directions * variances**-power, np.float64)
+    np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-4)
+
+
+def test_partial_whitening_lies_between_centering_and_whitening():
+    """Between all variance in few directions and the same in each."""
+    centered = Transform.fit("center", VECTORS)(VECTORS)
+    none = Transform.fit("partial", VECTORS, dim=20, power=0.0)(VECTORS)
+    np.testing.assert_allclose(none @ none.T, centered @ centered.T, atol=1e-4)
+    full = Transform.fit("partial", VECTORS, dim=20, power=0.5)
+    unshrunk = Transform.fit("whiten", VECTORS, dim=20, shrinkage=0.0)
+    np.testing.assert_allclose(full.projection, unshrunk.projection, rtol=1e-6)
+
+
+def test_directions_without_variance_are_left_out():
+    flat = np.concatenate([VECTORS[:, :5], np.zeros((400, 15), np.float32)], axis=1)
+    transform = Transform.fit("partial", flat, dim=20, power=0.5)
+    assert np.isfinite(transform.projection).all()
+    assert np.count_nonzero(np.abs(transform.projection).sum(axis=0)) <= 5
+
+
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_the_index_scores_raw_vectors_as_the_transform_says(name):
     transform = Transform.fit(name, VECTORS, dim=8)
@@ -46,11 +73,14 @@ def test_the_index_scores_raw_vectors_as_the_transform_says(name):
 
 def test_bad_arguments_are_refused():
     with pytest.raises(
-        ValueError, match="transform must be one of l2, center, whiten; got 'log'"
+        ValueError,
+        match="transform must be one of partial, l2, center, whiten; got 'log'",
     ):
         Transform.fit("log", VECTORS)
     with pytest.raises(ValueError, match=r"shrinkage must be in \[0, 1\]; got 2"):
         Transform.fit("whiten", VECTORS, shrinkage=2)
+    with pytest.raises(ValueError, match=r"power must be in \[0, 0.5\]; got 1"):
+        Transform.fit("partial", VECTORS, power=1)
     with pytest.raises(ValueError, match="vectors must have 20 dimensions; got 5"):
         Transform.fit("center", VECTORS)(np.ones((2, 5)))
 

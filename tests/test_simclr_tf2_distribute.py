@@ -18,6 +18,7 @@ from simclr_tf2.augment import AugmentConfig
 from simclr_tf2.batch_norm import FusedBatchNormalization, synchronize
 from simclr_tf2.config import EncoderConfig
 from simclr_tf2.distribute import embed_on_all_devices, make_strategy, worker_of
+from simclr_tf2.encoders.embedder import Embedder
 from simclr_tf2.encoders.registry import make_encoder
 from simclr_tf2.heads import HeadConfig
 from simclr_tf2.objectives import ObjectiveConfig, make_objective
@@ -198,11 +199,14 @@ def test_embedding_on_two_devices():
     with two_devices().scope():
         spread = make_encoder(EncoderConfig("tiny", "random"))
         spread.model.set_weights(encoder.model.get_weights())
-    embed = embed_on_all_devices(two_devices(), spread.forward)
+    embed = embed_on_all_devices(two_devices(), Embedder(spread).forward)
     images = np.random.default_rng(0).integers(0, 256, (11, 32, 32, 3)).astype(np.uint8)
     for part in (images, images[:3], images[:1]):  # odd, smaller, fewer than devices
         np.testing.assert_allclose(
-            embed(tf.constant(part)), encoder.embed(part), rtol=1e-5, atol=1e-6
+            embed(tf.constant(part)),
+            Embedder(encoder).embed(part),
+            rtol=1e-5,
+            atol=1e-6,
         )
 
 

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from simclr_tf2.config import EncoderConfig
+from simclr_tf2.encoders.embedder import Embedder
 from simclr_tf2.encoders.registry import make_encoder
 from simclr_tf2.encoders.resnet50 import CaffePreprocessing
 
@@ -17,20 +18,18 @@ def tiny(seed=0, weights="random"):
 def test_embedding_is_float32_of_the_stated_width():
     for name, width in (("tiny", 64), ("efficientnet_lite0", 1280), ("resnet50", 2048)):
         encoder = make_encoder(EncoderConfig(name, "random"))
-        vectors = encoder.embed(IMAGES)
-        assert (vectors.shape, vectors.dtype, encoder.width, encoder.endpoint) == (
-            (3, width),
-            np.float32,
-            width,
-            "avg_pool",
-        )
+        embedder = Embedder(encoder)
+        vectors = embedder.embed(IMAGES)
+        assert (vectors.shape, vectors.dtype) == ((3, width), np.float32)
+        assert (embedder.width, encoder.width) == (width, width)
+        assert embedder.endpoints == encoder.features == "avg_pool"
 
 
 def test_an_image_is_embedded_alike_in_any_batch():
     encoder = make_encoder(EncoderConfig("efficientnet_lite0"))
     together, alone = (
-        encoder.embed(IMAGES),
-        np.concatenate([encoder.embed(image[None]) for image in IMAGES]),
+        Embedder(encoder).embed(IMAGES),
+        np.concatenate([Embedder(encoder).embed(image[None]) for image in IMAGES]),
     )
     np.testing.assert_allclose(together, alone, rtol=1e-3, atol=1e-4)
 
@@ -44,7 +43,9 @@ def test_saved_weights_give_the_same_encoder(tmp_path):
     encoder.save(tmp_path)
     again = tiny(4, str(tmp_path / "encoder.weights.h5"))
     assert again.content_hash() == encoder.content_hash()
-    assert np.array_equal(again.embed(IMAGES), encoder.embed(IMAGES))
+    assert np.array_equal(
+        Embedder(again).embed(IMAGES), Embedder(encoder).embed(IMAGES)
+    )
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path):
@@ -102,7 +103,10 @@ def test_resnet50_equals_keras_applications_from_its_own_file(tmp_path):
     preprocessed = keras.applications.resnet.preprocess_input(IMAGES.astype(np.float32))
     expected = original(preprocessed, training=False).numpy()
     np.testing.assert_allclose(
-        encoder.embed(IMAGES), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max()
+        Embedder(encoder).embed(IMAGES),
+        expected,
+        rtol=1e-3,
+        atol=1e-4 * np.abs(expected).max(),
     )
 
 

@@ -187,11 +187,13 @@ def test_encoders_of_other_kinds_are_exported_too(tmp_path, name):
     )
     again = make_encoder(EncoderConfig("saved_model", str(tmp_path / "out")))
     np.testing.assert_allclose(again(IMAGES), encoder(IMAGES), rtol=1e-4, atol=1e-5)
-    assert set(again.endpoints(IMAGES)) == {
+    ends = set(again.endpoints(IMAGES))
+    assert ends - {*encoder.stages, "top"} == {
         "final_avg_pool",
         "proj_head_input",
         "logits_sup",
     }
+    assert (again.stages, again.top) == (encoder.stages, encoder.top)
     assert len(again.trainable_variables) == len(encoder.trainable_variables)
     with pytest.raises(
         ValueError, match=r"doesn't hold a SimCLR ResNet.*--encoder=saved_model"

@@ -17,6 +17,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from simclr_tf2.augment import AugmentConfig
 from simclr_tf2.checkpoints.exporting import export_saved_model
 from simclr_tf2.config import EncoderConfig
+from simclr_tf2.encoders.embedder import Embedder
 from simclr_tf2.encoders.registry import make_encoder
 from simclr_tf2.encoders.saved_model import load_saved_model
 from simclr_tf2.heads import HeadConfig
@@ -228,7 +229,10 @@ def run_of(encoder, objective, folder, **options):
 def test_fine_tuning_through_it_saving_and_going_on(official_like, tmp_path, objective):
     folder, _ = official_like(blur=True)
     encoder = make_encoder(EncoderConfig("saved_model", str(folder)))
-    assert (encoder.width, encoder.embed((IMAGES * 255).astype(np.uint8)).shape) == (
+    assert (
+        encoder.width,
+        Embedder(encoder).embed((IMAGES * 255).astype(np.uint8)).shape,
+    ) == (
         8,
         (4, 8),
     )
@@ -279,19 +283,20 @@ def test_fine_tuning_through_it_saving_and_going_on(official_like, tmp_path, obj
 def test_features_of_any_endpoint(official_like):
     """#40."""
     folder, _ = official_like()
-    encoder = make_encoder(EncoderConfig("saved_model", str(folder), "block_group4"))
+    encoder = make_encoder(EncoderConfig("saved_model", str(folder)))
+    embedder = Embedder(encoder, "block_group4")
     images = (IMAGES * 255).astype(np.uint8)
     expected = (
         encoder.endpoints(tf.constant(images / 255, tf.float32))["block_group4"]
         .numpy()
         .mean((1, 2))
     )
-    np.testing.assert_allclose(encoder.embed(images), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(embedder.embed(images), expected, rtol=1e-4, atol=1e-6)
     with pytest.raises(
         ValueError,
         match=(
-            "endpoint of saved_model must be one of block_group4, final_avg_pool; got "
-            "'x'"
+            "endpoints of saved_model must be last, stages or some of block_group4, "
+            "final_avg_pool; got 'x'"
         ),
     ):
-        make_encoder(EncoderConfig("saved_model", str(folder), "x"))
+        Embedder(encoder, "x")

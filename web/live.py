@@ -97,8 +97,9 @@ class LiveSession:
             ValueError: it isn't one, or of other embeddings.
             RuntimeError: another process holds it.
         """
-        self.overview, self.pool = overview, overview.pool
-        self.session = Session(self.pool, folder=folder)
+        self.overview = overview
+        self.session = Session(overview.pool, folder=folder)
+        self.pool = self.session.pool
         self._views: LruCache[Ranking] = LruCache(16)
         self._panels: LruCache[Panel] = LruCache(4)
         self._estimates: LruCache[Estimate] = LruCache(4)

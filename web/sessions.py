@@ -220,6 +220,7 @@ class Sessions:
                 kept,
                 query=StatedQuery(tuple(crops)),
                 embeddings=identity_of_set(self.pool),
+                transform=self.pool.index.transform.name,
                 pool_hash=self.pool.hash_of(facts.pool),
             )
             line = Line(n=1, time=now(), kind="mark", by="", marks=marks, sort="ask")

@@ -25,7 +25,7 @@ from PIL import Image
 from artifacts.files import read_text, write_csv
 from artifacts.progress import Progress
 from data.boxes import distinct_names
-from data.crop_table import SCHEMA, SIDES, UNLABELLED
+from data.crop_table import MASK_FILE, SCHEMA, SIDES, UNLABELLED
 from data.formats.base import RAW, Annotations, Format, SourceOptions
 from data.formats.writing import Selection, rows_by_image, safe_name
 from data.report import Report
@@ -175,6 +175,7 @@ def read(
         columns["vegetation"] = _vegetation(
             root, images, corners, sizes=sizes, report=report, progress=progress
         )
+        columns[MASK_FILE] = _masks(root, images)
         return columns | _attributes(root, images, corners, columns, report)
 
     return Annotations(
@@ -354,6 +355,20 @@ def _is_number(text: str) -> bool:
     return re.fullmatch(r"-?\d+(\.\d*)?", text) is not None
 
 
+def _mask_folder(root: Path) -> Path:
+    raw = root / "labelIds" / RAW
+    return raw if raw.is_dir() else root / "labelIds"
+
+
+def _masks(root: Path, images: Sequence[str]) -> list[str | None]:
+    """Each image's label map below the root, None where there is none."""
+    folder = _mask_folder(root)
+    known = {
+        path.stem: path.relative_to(root).as_posix() for path in folder.glob("*.png")
+    }
+    return [known.get(Path(image).stem) for image in images]
+
+
 def _vegetation(
     root: Path,
     images: Sequence[str],
@@ -366,11 +381,7 @@ def _vegetation(
     """Share of each box that its image's mask labels as any plant; None without
     a mask.
     """
-    folder = (
-        root / "labelIds" / RAW
-        if (root / "labelIds" / RAW).is_dir()
-        else root / "labelIds"
-    )
+    folder = _mask_folder(root)
     shares: list[float | None] = [None] * len(images)
     if not folder.is_dir():
         return shares

@@ -5,9 +5,11 @@ The model is called as model(inputs, trainable), float32 RGB [batch, height, wid
 in [0, 1], trainable a Python bool, and returns a dict of float32 tensors. A SimCLR
 ResNet has all ten of the official names: initial_conv, initial_max_pool, block_group1
 to 4, final_avg_pool, proj_head_input, proj_head_output and, where a classifier was
-trained, logits_sup. Other encoders have final_avg_pool and what their heads give.
-trainable=True normalises by the batch and moves the moving statistics; gradients reach
-every variable.
+trained, logits_sup. Other encoders have final_avg_pool, the outputs of their stages and
+what their heads give. trainable=True normalises by the batch and moves the moving
+statistics; gradients reach every variable. With an embedder the model has a second
+function, model.embed(images), from the same images to the vectors of its recipe,
+float32 [batch, width].
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from simclr_tf2.checkpoints.official_names import (
     path_of,
 )
 from simclr_tf2.encoders.base import Encoder
+from simclr_tf2.encoders.embedder import Embedder
 from simclr_tf2.encoders.resnet import FEATURES, ResNetConfig
 from simclr_tf2.heads import CLASSIFIER, PROJECTION, projections
 
@@ -42,6 +45,8 @@ def export_saved_model(
     projection_head: keras.Model | None = None,
     classifier: keras.Model | None = None,
     projection_layer: int = 0,
+    *,
+    embedder: Embedder | None = None,
 ) -> None:
     """Writes the SavedModel, whole or not at all.
 
@@ -51,13 +56,17 @@ def export_saved_model(
         projection_head: on the features.
         classifier: on layer `projection_layer` of the projection head; 0 is the
             features.
+        embedder: of this encoder, whose recipe is exported too; of the pooling `mask`
+            without a mask.
     """
     layers = getattr(encoder.model, "layers", ())
     frozen = [layer for layer in layers if not layer.trainable]
     try:
         for layer in frozen:  # what was frozen in training isn't in the exported model
             layer.trainable = True
-        exported = _Exported(encoder, projection_head, classifier, projection_layer)
+        exported = _Exported(
+            encoder, projection_head, classifier, projection_layer, embedder
+        )
         with whole_folder(folder, replace=True) as partial:
             tf.saved_model.save(exported, str(partial))
     finally:
@@ -79,6 +88,7 @@ class _Exported(tf.Module):
         projection_head: keras.Model | None,
         classifier: keras.Model | None,
         projection_layer: int,
+        embedder: Embedder | None,
     ):
         super().__init__(name="simclr")
         names = _names(encoder, projection_head, classifier)
@@ -138,6 +148,14 @@ class _Exported(tf.Module):
         images = tf.TensorSpec((None, None, None, 3), tf.float32, "inputs")
         for trainable in (False, True):
             self.__call__.get_concrete_function(images, trainable)
+        if embedder is not None:
+
+            @tf.function(input_signature=[images])
+            def embed(inputs):
+                with keras.StatelessScope(pairs):
+                    return embedder.vectors(inputs)
+
+            self.embed = embed
 
     @tf.function
     def __call__(self, inputs, trainable):

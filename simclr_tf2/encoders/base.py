@@ -1,4 +1,5 @@
 """The one interface of all encoders: an image network cut at its second-to-last layer.
+What becomes of its outputs when crops are embedded is `simclr_tf2.encoders.embedder`'s.
 
 Every encoder takes float32 RGB in [0, 1] and does its own preprocessing inside, so that
 no caller can get it wrong.
@@ -7,9 +8,8 @@ no caller can get it wrong.
 from __future__ import annotations
 
 import hashlib
+import re
 import warnings
-from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from simclr_tf2.encoders.saved_model import LoadedModel
 
 
+# What the outputs of a network's stages are called, from a stride of 8 on. SimCLR's
+# block groups have their official names.
+_STAGE = re.compile(r"stage\d+|block_group[2-4]")
+
+
 class Encoder:
     """A network from images to embeddings.
 
@@ -34,8 +39,12 @@ class Encoder:
             -> the features [batch, width], or a dict of endpoints with the features
             among them.
         features: name of the second-to-last layer, which training builds on.
-        endpoint: name of the output that `embed` gives.
+        stages: names of the outputs of its stages, of one resolution each or more,
+            from a stride of 8 on; () of a network that gives none.
+        top: name of the output whose mean over height and width the features are; ""
+            of a network that doesn't give it.
         width: of the features.
+        widths: number of channels of every output, by its name.
         projection_head: one that came with the weights, or None.
         architecture: of a SimCLR ResNet, whose blocks can be frozen; None of any other
             network.
@@ -66,26 +75,15 @@ class Encoder:
                 output if isinstance(output, dict) else {features: output}
             ).items()
         }
-        self.endpoint = config.endpoint or features
-        if self.endpoint not in shapes:
-            raise ValueError(
-                f"endpoint of {config.name} must be one of {', '.join(shapes)}; got "
-                f"{self.endpoint!r}"
-            )
-        self.width, self.embedding_width = (
-            int(shapes[features][-1]),
-            int(shapes[self.endpoint][-1]),
-        )
+        self.stages = tuple(sorted(filter(_STAGE.fullmatch, shapes)))
+        self.top = "top" if "top" in shapes else "".join(self.stages[-1:])
+        self.widths = {name: int(shape[-1]) for name, shape in shapes.items()}
+        self.width = self.widths[features]
 
     @property
     def trainable_variables(self) -> list:
         """The variables that training may move."""
         return self.model.trainable_variables
-
-    @property
-    def embeds_features(self) -> bool:
-        """Whether `embed` gives the features that heads are trained on."""
-        return self.endpoint == self.features
 
     def __call__(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """The features of a batch, float32 [batch, width]. `training` normalises by the
@@ -100,29 +98,15 @@ class Encoder:
         outputs = self.model(images, training=training)
         return outputs if isinstance(outputs, dict) else {self.features: outputs}
 
-    def forward(self, images: tf.Tensor) -> tf.Tensor:
-        """uint8 RGB [batch, height, width, 3] -> embeddings, float32 [batch,
-        embedding_width].
-        """
-        output = self.endpoints(tf.image.convert_image_dtype(images, tf.float32))[
-            self.endpoint
-        ]
-        output = tf.cast(output, tf.float32)
-        return tf.reduce_mean(output, axis=(1, 2)) if len(output.shape) == 4 else output
-
-    @cached_property
-    def _embed(self) -> Callable[[tf.Tensor], tf.Tensor]:
-        return tf.function(self.forward, reduce_retracing=True)
-
-    def embed(self, images: np.ndarray | tf.Tensor) -> np.ndarray:
-        """Embeds uint8 images; see `forward`."""
-        return self._embed(tf.convert_to_tensor(images, tf.uint8)).numpy()
-
-    def content_hash(self) -> str:
+    def content_hash(self, read: str = "") -> str:
         """SHA-256 over architecture and weights: two encoders with the same hash give
-        the same embeddings.
+        the same outputs.
+
+        Args:
+            read: which outputs, and how, are part of the hash; default: the features.
         """
-        digest = hashlib.sha256(f"{self.config.name}/{self.endpoint}".encode())
+        named = f"{self.config.name}/{read or self.features}"
+        digest = hashlib.sha256(named.encode())
         for variable in self.model.weights:
             digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
         return digest.hexdigest()
@@ -136,7 +120,7 @@ class Encoder:
         facts = {
             "name": self.config.name,
             "weights": self.weights_file,
-            "endpoint": self.endpoint,
+            "endpoint": self.features,
             "hash": self.content_hash(),
         }
         write_json(Path(folder) / "encoder.json", facts)

@@ -29,6 +29,8 @@ _STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
+_FROM_STRIDE_8 = 3  # the first stage that is an output
+FEATURES = "avg_pool"
 _STEM_FILTERS, _HEAD_FILTERS = 32, 1280
 
 
@@ -75,8 +77,9 @@ def build_lite0(classes: int | None = None) -> keras.Model:
 
     Returns:
         A model from float32 RGB [batch, height, width, 3] in [0, 1] (any size from 32)
-        to [batch, 1280], the global average pool before the classifier, or to [batch,
-        classes] logits.
+        to a dict: `avg_pool` [batch, 1280], the global average pool before the
+        classifier; `top`, what it is the mean of; and the outputs of stages 3 to 7,
+        from a stride of 8 on. With classes: to [batch, classes] logits.
     """
     inputs = keras.Input((None, None, 3), name="image")
     x = keras.layers.Rescaling(255 / 128, -127 / 128, name="preprocess")(
@@ -86,8 +89,8 @@ def build_lite0(classes: int | None = None) -> keras.Model:
         _STEM_FILTERS, 3, 2, "same", use_bias=False, name="conv_stem"
     )(x)
     x = keras.layers.ReLU(6.0)(_batch_norm("bn0")(x))
-    block = 0
-    for repeats, kernel, stride, expansion, filters in _STAGES:
+    block, ends = 0, {}  # the outputs by name
+    for stage, (repeats, kernel, stride, expansion, filters) in enumerate(_STAGES, 1):
         for repeat in range(repeats):
             x = _mb_conv(
                 x,
@@ -98,12 +101,16 @@ def build_lite0(classes: int | None = None) -> keras.Model:
                 filters=filters,
             )
             block += 1
+        if stage >= _FROM_STRIDE_8:
+            ends[f"stage{stage}"] = x
     x = keras.layers.Conv2D(_HEAD_FILTERS, 1, use_bias=False, name="conv_head")(x)
-    x = keras.layers.ReLU(6.0)(_batch_norm("bn1")(x))
+    x = ends["top"] = keras.layers.ReLU(6.0)(_batch_norm("bn1")(x))
     x = keras.layers.GlobalAveragePooling2D(name="avg_pool", dtype="float32")(x)
     if classes is not None:
         x = keras.layers.Dense(classes, name="fc", dtype="float32")(x)
-    return keras.Model(inputs, x, name="efficientnet_lite0")
+        return keras.Model(inputs, x, name="efficientnet_lite0")
+    ends[FEATURES] = x
+    return keras.Model(inputs, ends, name="efficientnet_lite0")
 
 
 def assign_weights(model: keras.Model, state: Mapping[str, np.ndarray]) -> None:
@@ -194,7 +201,7 @@ def make(config: EncoderConfig) -> Encoder:
             ) from None
     elif weights != RANDOM:
         load_keras_weights(model, weights, "efficientnet_lite0")
-    return Encoder(config, model, "avg_pool")
+    return Encoder(config, model, FEATURES)
 
 
 def _packaged_lite0() -> str:

@@ -21,15 +21,17 @@ def make(config: EncoderConfig) -> Encoder:
         )
     inputs = keras.Input((None, None, 3), name="image")
     x = keras.layers.Rescaling(2.0, -1.0, name="preprocess")(inputs)
+    ends = {}
     for block, filters in enumerate((16, 32, 64)):
         x = keras.layers.Conv2D(
             filters, 3, 2, "same", use_bias=False, name=f"conv{block}"
         )(x)
-        x = keras.layers.ReLU()(
+        x = ends[f"stage{block}"] = keras.layers.ReLU()(
             FusedBatchNormalization(momentum=0.9, name=f"bn{block}")(x)
         )
     x = keras.layers.GlobalAveragePooling2D(name="avg_pool", dtype="float32")(x)
-    model = keras.Model(inputs, x, name="tiny")
+    ends["avg_pool"] = x
+    model = keras.Model(inputs, ends, name="tiny")
     if weights != RANDOM:
         load_keras_weights(model, weights, "tiny")
     return Encoder(config, model, "avg_pool")

@@ -1,0 +1,124 @@
+"""What recipes of embedding come to: one query, no marks.
+
+    python -m benchmarks.recipes --data=DATA                       # frozen, by class
+    python -m benchmarks.recipes --data=DATA --weights=runs/a/encoder.weights.h5
+    python -m benchmarks.recipes                                   # the sample field
+
+Embeds the same crops by every recipe with `run_embed.py`, below --dir. With --data
+every labeled crop is a query against all others: macro P@50 by the default transform
+and by plain cosine, over the classes at odd places of the sorted list (those at even
+places were used to choose the recipes), then over all. Without, the sample field
+(synthetic): how many of 50 meet the wish of `benchmarks.demo`, --queries random
+queries. Intervals are of 95 %, over queries. Seconds are of the whole command, as a
+ratio to the first recipe's, in one run.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+from absl import app, flags
+
+import run_embed
+from artifacts.files import write_json
+from artifacts.provenance import provenance
+
+# With its flags: --data, --dir, --images.
+from benchmarks.demo import CRITERION, choose_queries
+from curation.config import RECIPES
+from curation.pool import TRANSFORM, Pool
+from data.embeddings import EmbeddingSet
+from data.sample_field import draw_field
+from data.where import rows_where
+from probe.index import rank_first
+from probe.metrics import (
+    RetrievalQuality,
+    bootstrap_interval,
+    macro,
+    macro_interval,
+    retrieval_quality,
+)
+
+FLAGS = flags.FLAGS
+K = 50
+
+
+def embedded(recipe: str, data: str, folder: Path) -> tuple[EmbeddingSet, float]:
+    """The crops by a recipe, and the seconds it took."""
+    given = [f"--data={data}", f"--embeddings={folder}", f"--recipe={recipe}"]
+    given += [f"--encoder={FLAGS.encoder}", f"--weights={FLAGS.weights}"]
+    if FLAGS.config:
+        given.append(f"--config={FLAGS.config}")
+    began = time.monotonic()
+    run_embed.main(["run_embed.py", *given])
+    return EmbeddingSet.load(folder), time.monotonic() - began
+
+
+def interval(qualities: list[RetrievalQuality]) -> str:
+    """A macro average with its interval."""
+    low, high = macro_interval(qualities)
+    return f"{macro(qualities):.3f} [{low:.3f}, {high:.3f}]"
+
+
+def by_class(embeddings: EmbeddingSet, transform: str) -> list[str]:
+    """Macro P@50 over the odd classes, and over all."""
+    index = Pool(embeddings, transform=transform).index
+    found = retrieval_quality(
+        embeddings.vectors,
+        embeddings.table.column("label_name"),
+        K,
+        transform=index.transform,
+        place_of_id=index.place_of_id,
+    )
+    return [interval(found[1::2]), interval(found)]
+
+
+def by_wish(embeddings: EmbeddingSet, transform: str) -> list[str]:
+    """How many of 50 meet the wish."""
+    index = Pool(embeddings, transform=transform).index
+    relevant = rows_where(embeddings.table, CRITERION)
+    queries = choose_queries(relevant, FLAGS.queries)
+    unit = index.unit_vectors(np.arange(len(index)), np.float64)
+    best = rank_first(unit, queries, K, place_of_id=index.place_of_id)
+    counts = relevant[best].sum(axis=1)
+    low, high = bootstrap_interval(counts)
+    return [f"{counts.mean():.1f} [{low:.1f}, {high:.1f}]"]
+
+
+def main(argv: list[str]) -> None:
+    """What the command line does."""
+    del argv
+    folder = Path(FLAGS.dir)
+    data = FLAGS.data or str(draw_field(folder / "field", FLAGS.images, FLAGS.seed))
+    measure = by_class if FLAGS.data else by_wish
+    names = ["odd classes", "all classes"] if FLAGS.data else [f"of {K}"]
+    transforms = list(dict.fromkeys((TRANSFORM, "l2")))
+    head = ["recipe", *(f"{name}, {one}" for one in transforms for name in names)]
+    rows: list[list[str]] = []
+    first = 0.0
+    for recipe in FLAGS.recipes:
+        embeddings, seconds = embedded(recipe, data, folder / recipe)
+        first = first or seconds
+        cells = [cell for one in transforms for cell in measure(embeddings, one)]
+        rows.append([recipe, *cells, f"{seconds / first:.1f}"])
+    lines = [[*head, "seconds"], ["---"] * (len(head) + 1), *rows]
+    for line in lines:
+        print(f"| {' | '.join(line)} |")
+    facts = {name: FLAGS[name].value for name in ("encoder", "weights", "config")}
+    write_json(
+        folder / "recipes.json",
+        {**facts, "data": data, "rows": rows, "provenance": provenance(FLAGS.seed)},
+    )
+
+
+if __name__ == "__main__":
+    flags.DEFINE_list("recipes", ["plain", "fast", "best"], f"Of {', '.join(RECIPES)}.")
+    flags.DEFINE_string("encoder", "efficientnet_lite0", "Network.")
+    flags.DEFINE_string("weights", "imagenet", "Its weights.")
+    flags.DEFINE_string("config", "", "More settings of run_embed.py, as JSON.")
+    flags.DEFINE_integer("queries", 20, "For the wish.")
+    flags.DEFINE_integer("seed", 0, "Of the sample field.")
+    FLAGS.set_default("dir", "runs/recipes")
+    app.run(main)
