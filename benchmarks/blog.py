@@ -95,13 +95,12 @@ def step(session: Session, started: float) -> Step:
 
 
 def steps(
-    pools: dict[str, Pool], centered: Pool, relevant: np.ndarray, query: int
+    pools: dict[str, Pool], relevant: np.ndarray, query: int
 ) -> Iterator[tuple[str, Step]]:
     """What one query comes to, step by step.
 
     Args:
-        pools: by plain cosine, the fine-tuned one last.
-        centered: the fine-tuned embeddings, for the probe.
+        pools: the fine-tuned one last, which is marked.
         relevant: [N] bool.
         query: its row.
     """
@@ -112,14 +111,14 @@ def steps(
         order = session.rank().rows
         yield name, step(session, started)
     marks = posts_marks(order, relevant)
-    ids = centered.ids
+    ids = pool.ids
     started = time.perf_counter()
-    session = Session(centered, query=example)
+    session = Session(pool, query=example)
     session.mark({str(ids[row]): mark for row, mark in marks.items()})
     yield "probe, the post's marks", step(session, started)
     started = time.perf_counter()
     for figures, session in simulate(  # noqa: B007  the last one is reported
-        centered,
+        pool,
         SimulatedAnnotator(relevant),
         query,
         rounds=ROUNDS,
@@ -254,11 +253,10 @@ def main(argv: list[str]) -> None:
         )
     queries = choose_queries(relevant, FLAGS.queries)
     sets = {"ImageNet": frozen, "fine-tuned": tuned}
-    pools = {name: Pool(each, transform="l2") for name, each in sets.items()}
-    centered = Pool(tuned)
+    pools = {name: Pool(each) for name, each in sets.items()}
     results: dict[str, list[Step]] = {}
     for query in progress_bar(queries, unit="query", desc="searching"):
-        for name, result in steps(pools, centered, relevant, int(query)):
+        for name, result in steps(pools, relevant, int(query)):
             results.setdefault(name, []).append(result)
     rows = table(results, relevant)
     source = FLAGS.data or "the sample field (synthetic)"
