@@ -18,9 +18,11 @@ import run_finetune
 import run_page
 import run_search
 from curation.config import (
+    RECIPES,
     EmbedRequest,
     FinetuneConfig,
     FinetuneRequest,
+    Recipe,
     flatten,
     overlay,
     read_config,
@@ -55,6 +57,35 @@ def test_a_flag_wins_over_config_config_over_preset_and_preset_over_default(tmp_
     inline = ['--config={"epochs": 3}']
     request = command_line.configured(FinetuneRequest(), parsed(inline), PRESETS)
     assert request.config.training.epochs == 3
+
+
+def test_a_recipe_is_a_preset_of_embedding():
+    def embedding(*given):
+        flags = parsed([*given], run_embed)
+        return command_line.configured(EmbedRequest(), flags).config.recipe
+
+    assert embedding() == RECIPES["fast"] == Recipe()
+    assert embedding("--recipe=best") == RECIPES["best"]
+    assert embedding('--config={"recipe": "best"}') == RECIPES["best"]
+    assert embedding("--recipe=best", "--image_size=224").image_size == 224
+    own = embedding("--recipe=best", '--config={"orientations": 2}')
+    assert (own.orientations, own.pooling, own.name) == (2, "green", "own")
+    # The word of version 0.8.0 and before, which meant the mean of one output.
+    old = embedding('--config={"endpoint": "avg_pool"}')
+    assert old.read == ("avg_pool", "mean", 1)
+
+
+def test_a_fine_tuned_network_sees_larger_crops_than_in_training():
+    def sizes(*given):
+        request = command_line.configured(FinetuneRequest(), parsed([*given]), PRESETS)
+        recipe = request.config.embedding().recipe
+        return request.config.learning.augment.image_size, recipe.image_size
+
+    assert sizes() == (96, 128)
+    assert sizes("--recipe=best") == (96, 160)
+    assert sizes("--recipe=best", "--embed_size=96") == (96, 96)
+    assert sizes("--preset=cifar10_pretrain") == (32, 32)
+    assert sizes("--image_size=224") == (224, 288)
 
 
 def test_a_runs_own_config_is_a_config(tmp_path):
@@ -111,7 +142,9 @@ def test_a_config_that_cannot_be_read_is_named(tmp_path):
 def test_every_flag_is_a_setting_with_the_same_default(script, request_):
     settings = flatten(request_)
     for name in script.FLAGS:
-        if name in ("config", "preset"):
+        if name == "recipe":
+            assert RECIPES[script.FLAGS[name].default] == Recipe()
+        if name in ("config", "preset", "recipe"):
             continue
         default = script.FLAGS[name].default
         stated = settings[name]

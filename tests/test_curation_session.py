@@ -3,13 +3,14 @@ truth.
 """
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 
 from curation.estimate import TOP, Estimate
 from curation.exporting import export
-from curation.pool import Pool
+from curation.pool import TRANSFORM, Pool
 from curation.query import Examples, Query, find_query
 from curation.rounds import rounds_of, stop_of
 from curation.selection import decision_of, displayed
@@ -61,6 +62,28 @@ def say(session, rows, truth, **where):
 def best(session, count=None, number=None):
     ranking = session.learned(number).ranking
     return (ranking if count is None else ranking.page(0, count)).rows
+
+
+@pytest.mark.parametrize("stated", ["center", "centre", "", "l2"])
+def test_a_session_keeps_the_transform_that_it_was_made_with(
+    start, pool, tmp_path, stated
+):
+    """Its thresholds are figures of that one; version 0.5.0 knew `center` alone."""
+    session, query = start()
+    folder = tmp_path / "session"
+    with Session(pool, query=str(pool.ids[query]), folder=folder) as made:
+        assert made.pool is pool
+        assert made.journal.facts.transform == TRANSFORM == "partial"
+    path = folder / "session.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "transform": stated}))
+    name = "l2" if stated == "l2" else "center"
+    with Session(pool, folder=folder) as opened:
+        assert opened.pool.index.transform.name == name
+        expected = best(
+            Session(Pool(pool.embeddings, transform=name), query=session.query)
+        )
+        assert best(opened).tolist() == expected.tolist()
+        assert best(opened, 50).tolist() != best(session, 50).tolist()
 
 
 def test_rankings_are_those_of_the_library(start, pool, truth):

@@ -76,6 +76,15 @@ def test_foreign_embeddings_are_refused(key, value):
         saved().check({**META, key: value})
 
 
+def test_a_probe_of_another_recipe_is_refused():
+    """One that states none is of a version that pooled by mean."""
+    saved().check({**META, "pooling": "mean", "orientations": 1})
+    with pytest.raises(ValueError, match="pooling was 'mean' and is 'green'"):
+        saved().check({**META, "pooling": "green"})
+    with pytest.raises(ValueError, match="orientations was 1 and is 8"):
+        saved().check({**META, "orientations": 8})
+
+
 def test_files_that_do_not_belong_together_are_refused(tmp_path):
     with pytest.raises(
         ValueError, match=r"probe must be a folder with probe.json and probe.npz"

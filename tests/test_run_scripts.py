@@ -65,7 +65,7 @@ def run_dir(tmp_path_factory):
 
 def test_a_run_leaves_what_the_readme_says(run_dir):
     embeddings = EmbeddingSet.load(run_dir / "embeddings", full=True)
-    assert embeddings.vectors.shape == (35, 64)
+    assert embeddings.vectors.shape == (35, 112)
     result = json.loads((run_dir / "result.json").read_text())
     assert (result["crops"], result["skipped_images"], result["steps"]) == (35, 2, 8)
     assert result["provenance"]["seed"] == 0
@@ -124,6 +124,50 @@ def test_what_does_not_matter_may_change_and_absent_settings_are_defaults(run_di
     output = call(*again, *TINY, "--epochs=2", slow).stderr
     assert "is complete already" in output
     path.write_text(before)
+
+
+def test_a_run_of_a_version_before_recipes_goes_on_without_one(run_dir, tmp_path):
+    config = json.loads((run_dir / "config.json").read_text())
+    old = tmp_path / "run"
+    begun = ["run_finetune.py", f"--run_dir={old}", f"--data={config['data']}"]
+    begun += ["--epochs=1", *TINY]
+    call(*begun, "--recipe=plain", "--embed_size=32")
+    path = old / "config.json"
+    stated = json.loads(path.read_text())
+    for name in ("endpoints", "pooling", "orientations"):
+        del stated[name]
+    path.write_text(json.dumps({**stated, "endpoint": "", "embed_size": 0}))
+    files = [old / "embeddings" / "embeddings.npy", old / "encoder.weights.h5"]
+    before = [file.read_bytes() for file in files]
+    assert "is complete already" in call(*begun).stderr
+    assert [file.read_bytes() for file in files] == before
+    assert not list(old.glob("embeddings.old*"))
+    message = failure(*begun, "--recipe=best")
+    assert "other settings" in message
+    assert "orientations: 1 there, 4 now" in message
+
+
+def test_a_set_says_its_recipe_and_what_recipes_take(run_dir, tmp_path):
+    config = json.loads((run_dir / "config.json").read_text())
+    given = ["run_embed.py", f"--data={config['data']}", *TINY[:2], "--recipe=best"]
+    folder = tmp_path / "embeddings"
+    given += [f"--embeddings={folder}", '--config={"image_size": 48}']
+    out = call(*given).stdout
+    assert "recipe best at 48 px (stages, green)" in out
+    assert "(4 x 48 px); fast about" in out
+    meta = json.loads((folder / "meta.json").read_text())
+    assert [meta[name] for name in ("recipe", "endpoint", "pooling")] == [
+        "best",
+        "stage0,stage1,stage2",
+        "green",
+    ]
+    assert (meta["orientations"], meta["image_size"], meta["width"]) == (4, 48, 112)
+    again = call(*given)
+    assert "holds these embeddings already" in again.stderr
+    result = json.loads((run_dir / "result.json").read_text())
+    assert result["recipe"]["name"] == "fast"
+    assert result["recipe"]["endpoints"] == "stage0,stage1,stage2"
+    assert result["recipe"]["image_size"] == 32
 
 
 def test_search_by_id_by_path_and_by_an_image_from_outside(run_dir, tmp_path):
@@ -217,7 +261,9 @@ def test_a_simulated_annotator_and_retrieval(run_dir, tmp_path):
     assert "of 4 over unmarked crops are red" in out
 
     out = call("run_evaluate.py", embeddings, "--retrieval", "--k=5").stdout
-    assert out.splitlines()[-2].startswith("macro average")
+    assert out.splitlines()[-3].startswith("macro average")
+    plain = "by plain cosine instead of the transform partial: P@5 "
+    assert out.splitlines()[-1].startswith(plain)
     one = "--where=label_name <> 'red' OR image = 'red/02.png'"
     out = call("run_evaluate.py", embeddings, "--retrieval", "--k=5", one).stdout
     assert "left out, since a class of one crop finds nothing: red" in out
