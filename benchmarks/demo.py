@@ -118,14 +118,15 @@ def choose_queries(relevant: np.ndarray, most: int) -> np.ndarray:
 
 
 def table_row(name: str, embeddings: EmbeddingSet, k: int, rounds: int) -> str:
-    """P@k of queries by cosine, and after a simulated annotator's marks over crops that
-    nobody marked.
+    """P@k of queries by cosine; after a simulated annotator's marks P@k over crops that
+    nobody marked, and R-precision over all.
     """
     pool = Pool(embeddings)
     unit = pool.index.unit_vectors(np.arange(len(pool)), np.float64)
     places = pool.index.place_of_id
     cosine: list[float] = []
     probed: list[float] = []
+    found: list[float] = []
     for relevant in targets_of(embeddings).values():
         queries = choose_queries(relevant, COSINE_QUERIES)
         best = rank_first(unit, queries, k, place_of_id=places)
@@ -141,8 +142,9 @@ def table_row(name: str, embeddings: EmbeddingSet, k: int, rounds: int) -> str:
                 k=k,
             )
             probed.append(final.precision_unmarked or 0.0)
-    cells = f"{mean_and_interval(cosine):>22s}   {mean_and_interval(probed):>22s}"
-    return f"{name:34s} {cells}"
+            found.append(final.r_precision)
+    figures = (mean_and_interval(each) for each in (cosine, probed, found))
+    return f"{name:32s} {' '.join(f'{figure:>21s}' for figure in figures)}"
 
 
 def announce(picture: Path, started: float, then: str) -> None:
@@ -215,12 +217,14 @@ def main(argv: list[str]) -> None:
         found = f"{int(relevant.sum())} of {len(before.table)} crops"
         wished = f"Sample field (synthetic). Looked for, {found}:\n{CRITERION}"
     print(
-        f"\n{wished}\nP@{k}, mean and 95 % bootstrap interval over random queries, "
-        f"seed 0.\nCosine: at most {COSINE_QUERIES} queries a class. Probe: {queries}, "
-        f"{rounds * PER_ROUND} simulated marks each,\nmeasured over crops that nobody "
-        "marked.\n"
+        f"\n{wished}\nMean and 95 % bootstrap interval over random queries, seed 0: at "
+        f"most {COSINE_QUERIES} a class by one query alone;\n{queries} with "
+        f"{rounds * PER_ROUND} simulated marks each, P@{k} over crops that nobody "
+        "marked (of better\nembeddings fewer relevant ones are left), R-precision over "
+        "all.\n"
     )
-    print(f"{'embeddings':34s} {'cosine':>22s}   {'probe':>22s}")
+    heads = (f"one query, P@{k}", f"marked, P@{k}", "marked, R-precision")
+    print(f"{'embeddings':32s} {' '.join(f'{head:>21s}' for head in heads)}")
     rows = {
         "ImageNet, the last layer": plain,
         f"ImageNet, recipe {RECIPE}": before,

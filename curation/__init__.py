@@ -17,6 +17,7 @@ _HOMES = {
     "EncoderConfig": "simclr_tf2.config",
     "FinetuneConfig": "curation.config",
     "Pool": "curation.pool",
+    "Recipe": "curation.config",
     "Session": "curation.session",
     "ObjectiveConfig": "simclr_tf2.config",
     "SimulatedAnnotator": "curation.simulation",

@@ -112,13 +112,9 @@ class Transform:
         mean = mean_of_unit_vectors(vectors) if mean is None else mean
         if name == "center":
             return cls(name, mean.astype(np.float32))
-        centered = (
-            l2_normalize(vectors[sample_rows(len(vectors), _SAMPLE, seed)]) - mean
-        )
-        variances, directions = np.linalg.eigh(centered.T @ centered / len(centered))
-        dim = max(1, min(dim, vectors.shape[1], len(centered) - 1))
-        variances = variances[::-1][:dim].clip(0)
-        directions = directions[:, ::-1][:, :dim]
+        rows = sample_rows(len(vectors), _SAMPLE, seed)
+        dim = max(1, min(dim, vectors.shape[1], len(rows) - 1))
+        variances, directions = _principal(vectors, rows, mean, dim)
         if name == "whiten":
             variances = (1 - shrinkage) * variances + shrinkage * variances.mean()
             power = 0.5
@@ -159,6 +155,23 @@ class Transform:
     def dim(self, dimensions: int) -> int:
         """Of the result, for vectors of so many dimensions."""
         return dimensions if self.projection is None else self.projection.shape[1]
+
+
+def _principal(
+    vectors: np.ndarray, rows: np.ndarray, mean: np.ndarray, dim: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The directions along which some rows' unit vectors vary most, [D, dim], and the
+    variances along them, falling, [dim].
+    """
+    from scipy.linalg import eigh  # takes a while to import
+
+    width = vectors.shape[1]
+    covariance = np.zeros((width, width))
+    for start in range(0, len(rows), _BLOCK):
+        block = l2_normalize(np.asarray(vectors[rows[start : start + _BLOCK]])) - mean
+        covariance += block.T @ block
+    found = eigh(covariance / len(rows), subset_by_index=[width - dim, width - 1])
+    return found[0][::-1].clip(0), found[1][:, ::-1]
 
 
 def sample_rows(count: int, most: int, seed: int) -> np.ndarray:
