@@ -166,21 +166,24 @@ def configured(
         preset: Any = presets[values.preset]
         request = dataclasses.replace(request, config=preset)  # type: ignore[type-var]
     settings = read_config(values.config) if values.config else {}
-    stated = settings.pop("recipe", "")
-    given_here = "recipe" in values and values["recipe"].present
-    recipe = values.recipe if given_here else stated
-    if recipe:
-        known = recipe_settings(recipe)
-        if "embed_size" in flatten(request):  # image_size is that of training there
-            del known["image_size"]
-        request = overlay(request, known, "recipe")
+    if "recipe" in settings:
+        request = _with_recipe(request, settings.pop("recipe"))
     request = overlay(request, settings, "config")
+    if "recipe" in values and values["recipe"].present:
+        request = _with_recipe(request, values.recipe)
     given = {
         name: values[name].value
         for name in values
         if values[name].present and name not in ("config", "preset", "recipe")
     }
     return overlay(request, given, "the command line")
+
+
+def _with_recipe(request: Request, recipe: Any) -> Request:
+    known = recipe_settings(recipe)
+    if "embed_size" in flatten(request):  # image_size is that of training there
+        del known["image_size"]
+    return overlay(request, known, "recipe")
 
 
 def run(

@@ -196,7 +196,8 @@ class FinetuneConfig:
         check_types(self)
         check_choice("objective", self.objective, OBJECTIVES)
         check_range("image_size", self.learning.augment.image_size, 32)
-        check_range("embed_size", self.embed_size, 0)
+        if self.embed_size:
+            check_range("embed_size", self.embed_size, 32)
         check_choice("pooling", self.pooling, POOLINGS)
         check_orientations(self.orientations)
         check_range("embed_batch", self.embed_batch, 1)

@@ -29,6 +29,7 @@ from data.crop_table import DUPLICATE_OF, CropTable
 from data.duplicates import looks_of
 from data.embeddings import EmbeddingSet, EmbeddingWriter, reusable
 from data.images import ImageError, read_image
+from data.label_maps import LabelMaps
 from data.pipeline import Unreadable, embed_crops
 from simclr_tf2.config import RANDOM, EncoderConfig
 from simclr_tf2.distribute import embed_on_all_devices, make_strategy, worker_of
@@ -104,7 +105,9 @@ def costs_in_words(config: EmbedConfig, embed_batch: EmbedBatch, count: int) -> 
         count: of the crops.
     """
     recipe, size = config.recipe, config.recipe.image_size
-    gray = tf.fill((min(config.embed_batch, count), size, size, 3), np.uint8(128))
+    channels = 4 if recipe.pooling == "mask" else 3
+    shape = (min(config.embed_batch, count), size, size, channels)
+    gray = tf.fill(shape, np.uint8(128))
     embed_batch(gray)  # the first call traces
     began = time.monotonic()
     embed_batch(gray)
@@ -189,6 +192,15 @@ def embed_into(
         "image_size": recipe.image_size,
         "view": dataclasses.asdict(recipe.window),
     }
+    if embedder.pooling == "mask":
+        maps = LabelMaps(crops)
+        identity["masks"] = maps.content_hash(progress_bar)
+        if maps.count() < len(crops):
+            _log.warning(
+                "%d of %d crops have no mask: green pixels take its place",
+                len(crops) - maps.count(),
+                len(crops),
+            )
     if reusable(folder, crops, identity):
         _log.info("%s holds these embeddings already", folder)
         return EmbeddingSet.load(folder)

@@ -59,6 +59,7 @@ _log = logging.getLogger(__name__)
 EVALUATION_K = 20
 # What may differ when a run is resumed, since it doesn't change what is computed. Where
 # the images lie is among it: the crop table's hash says whether they are the same.
+_OF_RECIPE = ("endpoints", "pooling", "orientations", "embed_size")
 _FREE = ("checkpoint_minutes", "tpu", "embed_batch")
 # Settings that choose crops.
 _OF_CROPS = ("where", "variant", "tiles", "recording", "boxes", "box_size")
@@ -105,7 +106,8 @@ def finetune(
     """
     strategy = set_up(config.device, config.seed)  # before anything else of TensorFlow
     check_writable(Path(run_dir), "run_dir")
-    config = _as_it_began(config, Path(run_dir))
+    config, words = _as_it_began(config, Path(run_dir))
+    settings = {**(settings or {}), **words}
     crops = _looked_at(crops, config, Path(run_dir))
     run = _Run(crops, config, Path(run_dir), strategy, dict(skipped or {}))
     worker = worker_of(strategy)[0]
@@ -113,23 +115,25 @@ def finetune(
         return run.assist(worker)
     with exclusive(run.folder, "run_dir"):
         check_same_run(run.folder, crops, config, settings)
-        return run.whole(dict(settings or {}))
+        return run.whole(settings)
 
 
-def _as_it_began(config: FinetuneConfig, run_dir: Path) -> FinetuneConfig:
+def _as_it_began(
+    config: FinetuneConfig, run_dir: Path
+) -> tuple[FinetuneConfig, dict[str, Any]]:
     """The settings; a run that a version before recipes began goes on without one,
-    where none but the default is asked for.
+    where none but the default is asked for, and its config.json keeps its words.
     """
     stated = run_dir / "config.json"
-    recipe = config.embedding().recipe
-    if not stated.is_file() or recipe.name != "fast":
-        return config
-    began = json.loads(stated.read_text())
-    names = ("endpoints", "pooling", "orientations", "embed_size")
-    if "endpoint" not in began:
-        return config
+    began = json.loads(stated.read_text()) if stated.is_file() else {}
+    if "endpoint" not in began or config.embedding().recipe.name != "fast":
+        return config, {}
     today = in_words_of_today(began)
-    return overlay(config, {name: today[name] for name in names}, "config.json")
+    words = {name: began[name] for name in ("endpoint", "embed_size") if name in began}
+    if config.embed_size:
+        today["embed_size"] = words["embed_size"] = config.embed_size
+    recipe = {name: today[name] for name in _OF_RECIPE if name in today}
+    return overlay(config, recipe, "config.json"), words
 
 
 def _looked_at(crops: CropTable, config: FinetuneConfig, run_dir: Path) -> CropTable:
@@ -191,7 +195,11 @@ class _Run:
         embedder = make_embedder(encoder, config.embedding().recipe)
         # Only now: a call that ends in an error must leave nothing behind that the
         # corrected call would trip over.
-        write_json(folder / "config.json", {**flatten(config), **settings})
+        stated = {**flatten(config), **settings}
+        if "endpoint" in stated:
+            for name in ("endpoints", "pooling", "orientations"):
+                del stated[name]
+        write_json(folder / "config.json", stated)
         self.crops.write(folder / "crops.parquet")
         # Every epoch is measured by the last layer alone, at the size of training.
         plain = on_devices(Embedder(encoder), self.strategy)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 from functools import lru_cache
 
 import numpy as np
 from PIL import Image
 
+from artifacts.progress import Progress, no_progress
 from data.crop_table import MASK_FILE, CropTable
 from data.images import CropWindow, cut
 
@@ -27,6 +30,20 @@ class LabelMaps:
         self._labels = table.column("label_id") if "label_id" in names else None
         self._root, self._boxes = table.root, table.boxes
         self._read = lru_cache(_KEPT)(self._open)
+
+    def content_hash(self, progress: Progress = no_progress) -> str:
+        """SHA-256 of which crop has which map, and of the maps' files."""
+        digest = hashlib.sha256()
+        files = [] if self._files is None else [file or "" for file in self._files]
+        digest.update("\n".join(files).encode("utf-8", "surrogateescape"))
+        for file in progress(sorted({*files} - {""}), unit="mask", desc="masks"):
+            with contextlib.suppress(OSError):
+                digest.update((self._root / file).read_bytes())
+        return digest.hexdigest()
+
+    def count(self) -> int:
+        """Of crops that have a map by the table."""
+        return 0 if self._files is None else sum(map(bool, self._files))
 
     def _open(self, file: str) -> np.ndarray | None:
         try:

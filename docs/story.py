@@ -25,7 +25,7 @@ def story(photos, query, out, *, encoder=ENCODER, config=None, per_round=20):
     """P@10 of three lists (the last over unmarked crops), and what the audit says."""
     crops, out = read_crops(photos), Path(out)
 
-    # 1. A pretrained network's second-to-last layer, and the crops like the query.
+    # 1. A pretrained network's vectors, and the crops like the query.
     frozen = Pool(embed(crops, encoder=encoder, folder=out / "frozen"))
     lists = [Session(frozen, query=query).rank(10)]
 

@@ -162,19 +162,28 @@ class SavedProbe:
         Args:
             meta: the embedding set's meta.json.
         """
-        for name in IDENTITY:
-            was, found = (_stated(facts, name) for facts in (self.identity, meta))
-            if was != found:
-                hint = ""
-                if meta.get("encoder") == "elsewhere":
-                    hint = (
-                        ". Vectors made elsewhere are taken for those of one network "
-                        "where made_by and their width are the same"
-                    )
-                raise ValueError(
-                    "probe must be applied to embeddings like those it was learned "
-                    f"from; {name} was {was!r} and is {found!r}{hint}"
-                )
+        differ = {
+            name: f"{name} was {was!r} and is {found!r}"
+            for name in IDENTITY
+            for was, found in [
+                [_stated(facts, name) for facts in (self.identity, meta)]
+            ]
+            if was != found
+        }
+        if not differ:
+            return
+        if len(differ) > 1:  # the hash is of the recipe too
+            differ.pop("encoder_hash", None)
+        hint = ""
+        if meta.get("encoder") == "elsewhere":
+            hint = (
+                ". Vectors made elsewhere are taken for those of one network where "
+                "made_by and their width are the same"
+            )
+        raise ValueError(
+            "probe must be applied to embeddings like those it was learned from, of "
+            f"the same encoder and recipe; {'; '.join(differ.values())}{hint}"
+        )
 
 
 def identity_of(meta: Mapping[str, Any]) -> Mapping[str, Any]:

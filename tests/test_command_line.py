@@ -68,8 +68,13 @@ def test_a_recipe_is_a_preset_of_embedding():
     assert embedding("--recipe=best") == RECIPES["best"]
     assert embedding('--config={"recipe": "best"}') == RECIPES["best"]
     assert embedding("--recipe=best", "--image_size=224").image_size == 224
-    own = embedding("--recipe=best", '--config={"orientations": 2}')
-    assert (own.orientations, own.pooling, own.name) == (2, "green", "own")
+    own = embedding('--config={"recipe": "best", "orientations": 2}')
+    assert (own.orientations, own.image_size, own.name) == (2, 160, "own")
+    # A flag counts more than config, also where that is a whole run's.
+    assert embedding("--recipe=best", '--config={"orientations": 2}').name == "best"
+    for wrong in ("", None, "x", 3):
+        with pytest.raises(ValueError, match="recipe must be one of fast, best, plain"):
+            embedding(f"--config={json.dumps({'recipe': wrong})}")
     # The word of version 0.8.0 and before, which meant the mean of one output.
     old = embedding('--config={"endpoint": "avg_pool"}')
     assert old.read == ("avg_pool", "mean", 1)

@@ -83,6 +83,9 @@ def test_a_probe_of_another_recipe_is_refused():
         saved().check({**META, "pooling": "green"})
     with pytest.raises(ValueError, match="orientations was 1 and is 8"):
         saved().check({**META, "orientations": 8})
+    # The hash is of the recipe too: what tells more is said.
+    with pytest.raises(ValueError, match="of the same encoder and recipe; orien"):
+        saved().check({**META, "orientations": 8, "encoder_hash": "x"})
 
 
 def test_files_that_do_not_belong_together_are_refused(tmp_path):

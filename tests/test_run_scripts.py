@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from curation.encoders import embedder_of
 from curation.pool import Pool
 from data.embeddings import EmbeddingSet
-from data.images import cut_at_most, read_image
+from data.images import CropWindow, cut_at_most, read_image
+from data.pipeline import Unreadable, embedding_batches
 from probe.transforms import l2_normalize
 from tests.conftest import COLORS, TINY, call, failure, noisy
 
@@ -139,19 +141,55 @@ def test_a_run_of_a_version_before_recipes_goes_on_without_one(run_dir, tmp_path
     path.write_text(json.dumps({**stated, "endpoint": "", "embed_size": 0}))
     files = [old / "embeddings" / "embeddings.npy", old / "encoder.weights.h5"]
     before = [file.read_bytes() for file in files]
-    assert "is complete already" in call(*begun).stderr
-    assert [file.read_bytes() for file in files] == before
-    assert not list(old.glob("embeddings.old*"))
+    for _ in range(2):
+        assert "is complete already" in call(*begun).stderr
+        assert [file.read_bytes() for file in files] == before
+        assert not list(old.glob("embeddings.old*"))
+    path.write_text(json.dumps({**stated, "endpoint": "", "embed_size": 0}))
     message = failure(*begun, "--recipe=best")
     assert "other settings" in message
     assert "orientations: 1 there, 4 now" in message
+    assert "embed_size: 32 there, 64 now" in failure(*begun, "--embed_size=64")
+
+
+def test_masks_are_what_a_crop_is_pooled_by(field, tmp_path):
+    """Through run_embed.py, and told apart when they are corrected."""
+    source = tmp_path / "field"
+    shutil.copytree(field, source)
+    folder = tmp_path / "embeddings"
+    given = ["run_embed.py", f"--data={source}", *TINY[:3], f"--embeddings={folder}"]
+    given.append('--config={"pooling": "mask"}')
+    call(*given)
+    made = EmbeddingSet.load(folder)
+    assert made.meta["pooling"] == "mask"
+    crops = np.concatenate(
+        [
+            batch.numpy()
+            for batch, _ in embedding_batches(
+                made.table, 32, 64, Unreadable(), view=CropWindow(), with_masks=True
+            )
+        ]
+    )
+    expected = embedder_of(made).embed(crops)
+    np.testing.assert_allclose(made.vectors, expected, rtol=1e-3, atol=1e-5)
+    assert np.abs(embedder_of(made).embed(crops[..., :3]) - expected).max() > 0.05
+    assert "holds these embeddings already" in call(*given).stderr
+    mask = next((source / "labelIds").rglob("*.png"))
+    Image.fromarray(np.asarray(Image.open(mask)) // 2).save(mask)
+    call(*given)
+    assert (tmp_path / "embeddings.old-1").is_dir()
+    again = EmbeddingSet.load(folder)
+    assert again.meta["encoder_hash"] == made.meta["encoder_hash"]
+    assert not np.array_equal(again.vectors, made.vectors)
+    mask.unlink()
+    assert "crops have no mask: green pixels take its place" in call(*given).stderr
 
 
 def test_a_set_says_its_recipe_and_what_recipes_take(run_dir, tmp_path):
     config = json.loads((run_dir / "config.json").read_text())
     given = ["run_embed.py", f"--data={config['data']}", *TINY[:2], "--recipe=best"]
     folder = tmp_path / "embeddings"
-    given += [f"--embeddings={folder}", '--config={"image_size": 48}']
+    given += [f"--embeddings={folder}", "--image_size=48"]
     out = call(*given).stdout
     assert "recipe best at 48 px (stages, green)" in out
     assert "(4 x 48 px); fast about" in out

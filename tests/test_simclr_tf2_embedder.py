@@ -81,10 +81,14 @@ def test_a_mask_comes_as_a_fourth_channel(encoder):
     expected = by_hand(encoder, CROPS, encoder.stages, mask / 255 + FLOOR)
     found = embedder.embed(np.concatenate([CROPS, mask[..., None]], -1))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
-    # An image from outside has none: green pixels take its place.
+    # An image from outside has none: green pixels take its place, whatever came first.
     green = np.stack([*map(plant_pixels, CROPS)]) + FLOOR
-    expected = by_hand(encoder, CROPS, encoder.stages, green)
-    np.testing.assert_allclose(embedder.embed(CROPS), expected, rtol=1e-4, atol=1e-6)
+    without = by_hand(encoder, CROPS, encoder.stages, green)
+    np.testing.assert_allclose(embedder.embed(CROPS), without, rtol=1e-4, atol=1e-6)
+    again = Embedder(encoder, "stages", "mask")
+    again.embed(CROPS)
+    found = again.embed(np.concatenate([CROPS, mask[..., None]], -1))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_generalized_mean(encoder):
@@ -193,9 +197,11 @@ def test_an_encoder_without_stages_gives_its_last_layer(encoder, caplog):
         (("last", "mean", 3), "orientations must be one of 1, 2, 4, 8; got 3"),
         (
             ("stage0,x",),
-            "endpoints of tiny must be last, stages or some of stage0, stage1, stage2, "
-            "avg_pool; got 'x'",
+            "endpoints of tiny must be last alone, stages alone, or some of stage0, "
+            "stage1, stage2, avg_pool, each once; got 'stage0,x'",
         ),
+        (("stages,last",), "must be last alone, .*; got 'stages,last'"),
+        (("stage1,stage1",), "each once; got 'stage1,stage1'"),
     ],
 )
 def test_wrong_recipes_are_refused(encoder, recipe, said):

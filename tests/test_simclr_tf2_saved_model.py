@@ -295,8 +295,8 @@ def test_features_of_any_endpoint(official_like):
     with pytest.raises(
         ValueError,
         match=(
-            "endpoints of saved_model must be last, stages or some of block_group4, "
-            "final_avg_pool; got 'x'"
+            "endpoints of saved_model must be last alone, stages alone, or some of "
+            "block_group4, final_avg_pool, each once; got 'x'"
         ),
     ):
         Embedder(encoder, "x")

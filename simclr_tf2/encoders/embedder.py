@@ -98,12 +98,18 @@ class Embedder:
         return self.vectors(pixels[..., :3], foreground)
 
     @cached_property
-    def _embed(self) -> Callable[[tf.Tensor], tf.Tensor]:
-        return tf.function(self.forward, reduce_retracing=True)
+    def _embed(self) -> dict[int, Callable[[tf.Tensor], tf.Tensor]]:
+        # One for each number of channels, which retracing would otherwise take for
+        # something that varies.
+        return {
+            channels: tf.function(self.forward, reduce_retracing=True)
+            for channels in (3, 4)
+        }
 
     def embed(self, crops: np.ndarray | tf.Tensor) -> np.ndarray:
         """Embeds uint8 crops; see `forward`."""
-        return self._embed(tf.convert_to_tensor(crops, tf.uint8)).numpy()
+        crops = tf.convert_to_tensor(crops, tf.uint8)
+        return self._embed[crops.shape[-1]](crops).numpy()
 
     def content_hash(self) -> str:
         """SHA-256 over network, weights and recipe: two embedders of the same hash give
@@ -164,12 +170,11 @@ def _resolve(encoder: Encoder, endpoints: str, pooling: str) -> tuple[str, ...]:
             )
         return (encoder.top if weighted and encoder.top else encoder.features,)
     names = tuple(name.strip() for name in endpoints.split(","))
-    for name in names:
-        if name not in encoder.widths:
-            raise ValueError(
-                f"endpoints of {encoder.config.name} must be {LAST}, {STAGES} or some "
-                f"of {', '.join(encoder.widths)}; got {name!r}"
-            )
+    if not set(names) <= set(encoder.widths) or len(set(names)) < len(names):
+        raise ValueError(
+            f"endpoints of {encoder.config.name} must be {LAST} alone, {STAGES} alone, "
+            f"or some of {', '.join(encoder.widths)}, each once; got {endpoints!r}"
+        )
     return names
 
 
