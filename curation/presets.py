@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from curation.config import FinetuneConfig
 from simclr_tf2.config import (
+    LAST,
     RANDOM,
     AugmentConfig,
     EncoderConfig,
@@ -45,6 +46,8 @@ def _pretrain(
         learning=ObjectiveConfig(augment, temperature=temperature, head=head),
         training=replace(training, optimizer="lars", warmup_epochs=10.0),
         train_split="train",
+        endpoints=LAST,  # as in the papers
+        pooling="mean",
     )
 
 
@@ -64,6 +67,8 @@ def _with_labels(
         ),
         training=replace(training, weight_decay=0.0, warmup_epochs=0.0),
         label_fraction=label_fraction,
+        endpoints=LAST,
+        pooling="mean",
     )
 
 

@@ -90,6 +90,8 @@ def test_a_fine_tuned_network_sees_larger_crops_than_in_training():
     assert sizes("--recipe=best") == (96, 160)
     assert sizes("--recipe=best", "--embed_size=96") == (96, 96)
     assert sizes("--preset=cifar10_pretrain") == (32, 32)
+    for preset in PRESETS.values():  # the papers know the last layer alone
+        assert preset.embedding().recipe.read == RECIPES["plain"].read
     assert sizes("--image_size=224") == (224, 288)
 
 

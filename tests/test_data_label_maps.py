@@ -1,8 +1,9 @@
 import numpy as np
+import pytest
 from PIL import Image
 
 from data.crop_table import MASK_FILE
-from data.images import CropWindow
+from data.images import CropWindow, cut
 from data.label_maps import LabelMaps
 from data.pipeline import Unreadable, embedding_batches
 from data.tiles import plant_pixels
@@ -56,6 +57,25 @@ def test_a_mask_by_hand(field):
     )
     assert 0 < own.mean() < 1
     assert np.array_equal(found, expected > 127)
+
+
+@pytest.mark.parametrize(
+    "window", [CropWindow(), CropWindow(0.4), CropWindow(fill="gray")]
+)
+def test_a_window_is_cut_as_that_of_the_photo_is(field, window):
+    """Also beyond the border, where pixels are mirrored."""
+    table, _ = read_cropandweed(field)
+    maps = LabelMaps(table)
+    for row in range(0, len(table), 5):
+        with Image.open(table.root / table.column(MASK_FILE)[row]) as image:
+            values = np.asarray(image)
+        own = values == table.column("label_id")[row]
+        left, top, right, bottom = table.boxes[row]
+        if own[top:bottom, left:right].any():
+            whole = Image.fromarray(np.repeat(own[..., None] * np.uint8(255), 3, -1))
+            expected = np.asarray(cut(whole, table.boxes[row], SIDE, window))[..., 0]
+            found = maps.cut(row, values.shape[::-1], SIDE, window)
+            assert np.array_equal(found, expected > 127)
 
 
 def test_green_pixels_take_the_place_of_a_mask_that_is_not_there(field):
