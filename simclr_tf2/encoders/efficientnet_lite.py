@@ -17,6 +17,7 @@ import numpy as np
 from simclr_tf2.batch_norm import FusedBatchNormalization
 from simclr_tf2.checkpoints.torch_pickle import load_state_dict
 from simclr_tf2.config import IMAGENET, RANDOM, EncoderConfig
+from simclr_tf2.depthwise import DepthwiseConv2D
 from simclr_tf2.encoders.base import Encoder, load_keras_weights
 
 # (repeats, kernel size, stride of the first repeat, expansion, filters)
@@ -59,7 +60,7 @@ def _mb_conv(
             width * expansion, 1, use_bias=False, name=f"{name}_expand_conv"
         )(x)
         x = keras.layers.ReLU(6.0)(_batch_norm(f"{name}_bn0")(x))
-    x = keras.layers.DepthwiseConv2D(
+    x = DepthwiseConv2D(
         kernel, stride, "same", use_bias=False, name=f"{name}_depthwise_conv"
     )(x)
     x = keras.layers.ReLU(6.0)(_batch_norm(f"{name}_bn1")(x))
