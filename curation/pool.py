@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from artifacts.files import check_writable
-from artifacts.progress import progress_bar
+from artifacts.progress import Progress, no_progress, progress_bar
 from curation.lru_cache import LruCache
 from data.duplicates import first_of_each, group_of
 from data.embeddings import EmbeddingSet
@@ -22,6 +22,7 @@ from probe.index import CosineIndex
 from probe.transforms import DIRECTIONS, POWER, Transform, mean_of_unit_vectors
 
 TRANSFORM = "partial"  # what is done to embeddings where nothing else is asked for
+MANY = 200_000  # crops, of which a pass takes seconds
 CASCADE_BYTES = 2**30  # embedding sets from this size get an index on disk
 
 
@@ -182,7 +183,12 @@ def _make_index(
     cascade = None
     if embeddings.vectors.nbytes >= CASCADE_BYTES and transform.name != "whiten":
         cascade = _open_cascade(embeddings, transform, build_cascade)
-    return CosineIndex(embeddings, transform=transform, cascade=cascade)
+    progress: Progress = no_progress
+    if len(embeddings.table) >= MANY:
+        progress = partial(progress_bar, unit="block", desc="whitening, once")
+    return CosineIndex(
+        embeddings, transform=transform, cascade=cascade, progress=progress
+    )
 
 
 def _open_cascade(

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from artifacts.progress import Progress, no_progress
 from probe.cascade import ROUNDING, Cascade, concurrently
 from probe.methods import LinearRanker
 from probe.ranking import FullRanking, Ranking, order_of
@@ -37,6 +38,7 @@ class CosineIndex:
             copied: for every transform the score is the inner product of the raw vector
             with one direction, up to two numbers per row, which are kept.
         cascade: makes searches several times faster, with the same results.
+        progress: wraps the pass over all rows that a projection needs once.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class CosineIndex:
         *,
         transform: Transform | None = None,
         cascade: Cascade | None = None,
+        progress: Progress = no_progress,
     ):
         vectors = getattr(embeddings, "vectors", embeddings)
         ids = embeddings.ids if ids is None else ids
@@ -64,6 +67,7 @@ class CosineIndex:
         self.transform = transform or Transform()
         self.cascade = cascade
         self._derived = getattr(embeddings, "derived", None)
+        self._progress = progress
         self._scales: tuple[np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
@@ -265,7 +269,7 @@ class CosineIndex:
 
         def compute() -> np.ndarray:
             found = np.empty((2, len(self)))
-            for start in range(0, len(self), _BLOCK):
+            for start in self._progress(range(0, len(self), _BLOCK)):
                 rows = slice(start, start + _BLOCK)
                 block = np.asarray(self.vectors[rows], np.float32)
                 found[:, rows] = self._scales_of(block)
