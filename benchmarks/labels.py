@@ -123,10 +123,10 @@ class Bench:
 
     def run(self, job: Job) -> dict[str, float]:
         """Trains an encoder and measures it."""
-        encoder = self.encoder(job)
+        embedder = Embedder(self.encoder(job))
         labelled = self.labelled(job)
-        vectors, answers = self.embed(encoder, labelled)
-        test_vectors, test_answers = self.embed(encoder, self.test)
+        vectors, answers = self.embed(embedder, labelled)
+        test_vectors, test_answers = self.embed(embedder, self.test)
         head = make_pipeline(
             StandardScaler(), LogisticRegression(C=0.01, max_iter=2000)
         ).fit(vectors, answers)
@@ -239,12 +239,12 @@ class Bench:
         trainer.run(progress=progress_bar)
 
     def embed(
-        self, encoder: Encoder, table: CropTable
+        self, embedder: Embedder, table: CropTable
     ) -> tuple[np.ndarray, np.ndarray]:
         """Vectors and classes of the crops that can be read."""
         vectors, valid = embed_readable(
             table,
-            Embedder(encoder).embed,
+            embedder.embed,
             FLAGS.image_size,
             64,
             unreadable=Unreadable(),

@@ -19,6 +19,7 @@ from data.images import CropWindow
 from simclr_tf2.config import (
     LAST,
     OBJECTIVES,
+    ORIENTATIONS,
     POOLINGS,
     PRECISIONS,
     STAGES,
@@ -27,7 +28,6 @@ from simclr_tf2.config import (
     ObjectiveConfig,
     TrainerConfig,
     check_choice,
-    check_orientations,
     check_range,
 )
 
@@ -45,7 +45,7 @@ OLD_NAMES: dict[str, str | None] = {
     "endpoint": "endpoints",
     "preset": None,  # its settings stand beside it
 }
-_OLD_VALUES = {("fill", "grey"): "gray", ("endpoints", ""): LAST}
+_OLD_VALUES = {("fill", "grey"): "gray"}
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Recipe:
     def __post_init__(self) -> None:
         check_types(self)
         check_choice("pooling", self.pooling, POOLINGS)
-        check_orientations(self.orientations)
+        check_choice("orientations", self.orientations, ORIENTATIONS)
         check_range("image_size", self.image_size, 32)
 
     @property
@@ -198,10 +198,8 @@ class FinetuneConfig:
         check_range("image_size", self.learning.augment.image_size, 32)
         if self.embed_size:
             check_range("embed_size", self.embed_size, 32)
-        check_choice("pooling", self.pooling, POOLINGS)
-        check_orientations(self.orientations)
-        check_range("embed_batch", self.embed_batch, 1)
         check_range("label_fraction", self.label_fraction, 0, 1)
+        self.embedding()  # refuses what it can't embed by
 
     def embedding(self, encoder: EncoderConfig | None = None) -> EmbedConfig:
         """How the fine-tuned encoder embeds."""
@@ -296,6 +294,7 @@ def overlay(config: Config, values: Mapping[str, Any], argument: str) -> Config:
     Raises:
         ValueError: an unknown name, or a value of the wrong type or out of its range.
     """
+    values = in_words_of_today(values)
     known = {name: (path, kind) for name, path, kind in _leaves(type(config))}
     changes: dict[tuple[str, ...], Any] = {}
     for stated, value in values.items():
@@ -376,7 +375,7 @@ def read_config(text: str) -> dict[str, Any]:
         raise ValueError(f"config must be JSON; {text!r} isn't: {error}") from None
     if not isinstance(content, dict):
         raise ValueError(f"config must be a JSON object of settings; got {text!r}")
-    return in_words_of_today(content)
+    return content
 
 
 # `plain` is the last layer alone, as in version 0.8.0 and before.

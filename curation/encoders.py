@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.embeddings import OF_NO_RECIPE, EmbeddingSet
+from data.embeddings import EmbeddingSet
 from simclr_tf2.checkpoints.download import is_remote, local_saved_model
 from simclr_tf2.config import EncoderConfig
 
@@ -27,10 +28,9 @@ def start_encoder(config: EncoderConfig) -> Encoder:
     """
     from simclr_tf2.encoders.registry import make_encoder
 
-    weights = config.weights
-    if is_remote(weights):
-        weights = str(local_saved_model(weights))
-    return make_encoder(EncoderConfig(config.name, weights))
+    if is_remote(config.weights):
+        config = replace(config, weights=str(local_saved_model(config.weights)))
+    return make_encoder(config)
 
 
 def reference(
@@ -74,9 +74,10 @@ def find_weights(meta: Mapping[str, Any], folder: Path) -> str:
 def recipe_in_words(meta: Mapping[str, Any]) -> dict[str, Any]:
     """The recipe that meta.json states, as result.json names it."""
     return {
-        "name": meta.get("recipe", "plain"),
+        "name": meta["recipe"],
         "endpoints": meta["endpoint"],
-        **{name: meta.get(name, OF_NO_RECIPE[name]) for name in OF_NO_RECIPE},
+        "pooling": meta["pooling"],
+        "orientations": meta["orientations"],
         "image_size": meta["image_size"],
         "window": meta["view"],
     }
@@ -105,9 +106,8 @@ def embedder_of(embeddings: EmbeddingSet) -> Embedder:
     from simclr_tf2.encoders.embedder import Embedder
 
     encoder = start_encoder(EncoderConfig(meta["encoder"], weights))
-    # A set of a version before recipes says of its endpoint alone.
-    how = {name: meta.get(name, was) for name, was in OF_NO_RECIPE.items()}
-    embedder = Embedder(encoder, meta["endpoint"], **how)
+    how = (meta[name] for name in ("endpoint", "pooling", "orientations"))
+    embedder = Embedder(encoder, *how)
     if embedder.content_hash() != meta["encoder_hash"]:
         raise ValueError(
             f"the encoder at {weights!r} isn't the one that made {embeddings.folder}: "

@@ -150,10 +150,9 @@ def evaluate_retrieval(request: EvaluateRequest, embeddings: EmbeddingSet) -> No
         )
     k = min(50, len(labels) - 1) if request.k is None else request.k
     index = Pool(embeddings, transform=request.transform).index
+    vectors, places = embeddings.vectors[inside], index.place_of_id[inside]
 
     def measured(transform: Transform) -> list[RetrievalQuality]:
-        places = index.place_of_id[inside]
-        vectors = embeddings.vectors[inside]
         return retrieval_quality(
             vectors, labels, k, transform=transform, place_of_id=places
         )

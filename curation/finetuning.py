@@ -106,8 +106,7 @@ def finetune(
     """
     strategy = set_up(config.device, config.seed)  # before anything else of TensorFlow
     check_writable(Path(run_dir), "run_dir")
-    config, words = _as_it_began(config, Path(run_dir))
-    settings = {**(settings or {}), **words}
+    config = _as_it_began(config, Path(run_dir))
     crops = _looked_at(crops, config, Path(run_dir))
     run = _Run(crops, config, Path(run_dir), strategy, dict(skipped or {}))
     worker = worker_of(strategy)[0]
@@ -115,25 +114,27 @@ def finetune(
         return run.assist(worker)
     with exclusive(run.folder, "run_dir"):
         check_same_run(run.folder, crops, config, settings)
-        return run.whole(settings)
+        return run.whole(dict(settings or {}))
 
 
-def _as_it_began(
-    config: FinetuneConfig, run_dir: Path
-) -> tuple[FinetuneConfig, dict[str, Any]]:
-    """The settings; a run that a version before recipes began goes on without one,
-    where none but the default is asked for, and its config.json keeps its words.
-    """
+def _stated_settings(run_dir: Path) -> dict[str, Any] | None:
+    """The config.json of a run, None where there is none."""
     stated = run_dir / "config.json"
-    began = json.loads(stated.read_text()) if stated.is_file() else {}
+    return json.loads(stated.read_text()) if stated.is_file() else None
+
+
+def _as_it_began(config: FinetuneConfig, run_dir: Path) -> FinetuneConfig:
+    """The settings; a run that a version before recipes began goes on without one,
+    where none but the default is asked for.
+    """
+    began = _stated_settings(run_dir) or {}
     if "endpoint" not in began or config.embedding().recipe.name != "fast":
-        return config, {}
+        return config
     today = in_words_of_today(began)
-    words = {name: began[name] for name in ("endpoint", "embed_size") if name in began}
     if config.embed_size:
-        today["embed_size"] = words["embed_size"] = config.embed_size
+        today["embed_size"] = config.embed_size
     recipe = {name: today[name] for name in _OF_RECIPE if name in today}
-    return overlay(config, recipe, "config.json"), words
+    return overlay(config, recipe, "config.json")
 
 
 def _looked_at(crops: CropTable, config: FinetuneConfig, run_dir: Path) -> CropTable:
@@ -195,11 +196,8 @@ class _Run:
         embedder = make_embedder(encoder, config.embedding().recipe)
         # Only now: a call that ends in an error must leave nothing behind that the
         # corrected call would trip over.
-        stated = {**flatten(config), **settings}
-        if "endpoint" in stated:
-            for name in ("endpoints", "pooling", "orientations"):
-                del stated[name]
-        write_json(folder / "config.json", stated)
+        if "endpoint" not in (_stated_settings(folder) or {}):  # it keeps its own words
+            write_json(folder / "config.json", {**flatten(config), **settings})
         self.crops.write(folder / "crops.parquet")
         # Every epoch is measured by the last layer alone, at the size of training.
         plain = on_devices(Embedder(encoder), self.strategy)
@@ -455,7 +453,7 @@ def _what_matters(settings: Mapping[str, Any]) -> dict[str, Any]:
     default = flatten(FinetuneConfig())
     known = {
         name: value
-        for name, value in in_words_of_today(settings).items()
+        for name, value in settings.items()
         if OLD_NAMES.get(name, name) in default
     }
     full = flatten(overlay(FinetuneConfig(), known, "config.json"))
@@ -484,9 +482,8 @@ def check_same_run(
     """Refuses to continue a run with other settings or crops, which would mix two
     experiments in one folder.
     """
-    stated_settings, stated_crops = run_dir / "config.json", run_dir / "crops.parquet"
-    if stated_settings.is_file():
-        stated = json.loads(stated_settings.read_text())
+    stated, stated_crops = _stated_settings(run_dir), run_dir / "crops.parquet"
+    if stated is not None:
         now = flatten(config)
         if identity_of_run(stated) != identity_of_run(now):
             there, here, default = (
@@ -509,9 +506,7 @@ def check_same_run(
     began = CropTable.read(stated_crops)
     # A reader may have learned to read another column since.
     if began.content_hash != crops.with_columns(began.rows.column_names).content_hash:
-        known = (
-            json.loads(stated_settings.read_text()) if stated_settings.is_file() else {}
-        )
+        known = stated or {}
         changed = [
             f"{name} is {now!r} now and was {known.get(name, '')!r}"
             for name, now in (settings or {}).items()

@@ -198,9 +198,8 @@ def _open_cascade(
     name = "cascade" if plain else f"cascade-{transform.name}"
     folder = Path(embeddings.folder) / name
     content = embeddings.meta["sha256"]
-    for array in (transform.mean, transform.projection):
-        if array is not None:
-            content += hashlib.sha256(array.tobytes()).hexdigest()
+    if not plain:
+        content += hashlib.sha256(transform.content).hexdigest()
     try:
         if folder.exists():
             return Cascade.load(folder, content)

@@ -21,7 +21,7 @@ from curation.lru_cache import LruCache
 from curation.pool import Pool
 from curation.query import Query, find_query, query_of_probe, stated_query
 from curation.selection import choose, decision_of, displayed
-from curation.session_facts import name_uploads, session_facts, transform_of
+from curation.session_facts import name_uploads, session_facts
 from data.formats.writing import Selection
 from data.predictions import PREDICTED
 from probe.estimate import draw_audit
@@ -138,7 +138,7 @@ class Session:
         """Resolves what the journal's facts name."""
         facts = self.journal.facts
         # Its thresholds are figures of the transform that it was made with.
-        pool = self.pool = self.pool.with_transform(transform_of(facts))
+        pool = self.pool = self.pool.with_transform(facts.transform)
         stated = facts.embeddings.get("sha256")
         if stated not in (None, pool.embeddings.meta["sha256"]):
             raise ValueError(

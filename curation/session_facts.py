@@ -49,7 +49,7 @@ class SessionFacts:
     embeddings: Mapping[str, str] = field(default_factory=dict)
     class_name: str = ""
     use: str = "collect"
-    transform: str = ""
+    transform: str = "center"  # the only one of version 0.5.0, which wrote centre
     method: str = "auto"
     seed: int = 0
     pool_hash: str = ""
@@ -75,14 +75,9 @@ class SessionFacts:
         ):
             raise TypeError("query and embeddings must be objects")
         stated = StatedQuery(tuple(query["crops"]), tuple(query["uploads"]))
+        if known.get("transform") in ("", "centre"):
+            del known["transform"]
         return cls(**{**known, "query": stated})  # type: ignore[arg-type]
-
-
-def transform_of(facts: SessionFacts) -> str:
-    """The transform of a session's embeddings, in the word of today; version 0.5.0
-    knew one alone.
-    """
-    return facts.transform if facts.transform not in ("", "centre") else "center"
 
 
 def name_uploads(vectors: np.ndarray) -> dict[str, np.ndarray]:

@@ -49,7 +49,7 @@ SKIPPED, DERIVED = "skipped.csv", ".derived.npz"
 DUPLICATES, _THUMBNAILS = "duplicates.csv", "thumbnails.npy"
 ROWS_PER_PART = 1024
 # What meta.json doesn't say of a set of a version before recipes.
-OF_NO_RECIPE = {"pooling": "mean", "orientations": 1}
+OF_NO_RECIPE = {"recipe": "plain", "pooling": "mean", "orientations": 1}
 _TINY = 1e-15  # length of a vector that is none
 ELSEWHERE = "elsewhere"  # the encoder of vectors that this project didn't make
 _ROWS_PER_CHECK = 16384
@@ -351,7 +351,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} isn't of an embedding set: it lacks {', '.join(sorted(missing))}"
         )
-    return meta
+    return {**OF_NO_RECIPE, **meta}
 
 
 def _check_finite(vectors: np.ndarray, path: Path) -> None:

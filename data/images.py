@@ -453,10 +453,12 @@ def _crop(image: Image.Image, window: Sequence[int], fill: str) -> Image.Image:
     missing = (inside[0] - left, inside[1] - top, right - inside[2], bottom - inside[3])
     if not any(missing):
         return crop
-    widths = ((missing[1], missing[3]), (missing[0], missing[2]), (0, 0))
+    pixels = np.asarray(crop)
+    sides = ((missing[1], missing[3]), (missing[0], missing[2]), (0, 0))
+    widths = sides[: pixels.ndim]  # a mask has no colors
     if fill == "gray":
-        return Image.fromarray(np.pad(np.asarray(crop), widths, constant_values=128))
-    return Image.fromarray(np.pad(np.asarray(crop), widths, mode="symmetric"))
+        return Image.fromarray(np.pad(pixels, widths, constant_values=128))
+    return Image.fromarray(np.pad(pixels, widths, mode="symmetric"))
 
 
 def as_on_disk(root: Path, image: str) -> str | None:

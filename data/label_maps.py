@@ -72,14 +72,9 @@ class LabelMaps:
         values = self._read(str(file)) if file else None
         if values is None or values.shape != size[::-1]:
             return None
-        left, top, right, bottom = (int(value) for value in self._boxes[row])
-        label = None if self._labels is None else self._labels[row]
-        has_own = (values[top:bottom, left:right] == label).any()
-        # What the window shows of the image, and the box in there.
-        window = view.window((left, top, right, bottom))
-        x, y = max(0, window[0]), max(0, window[1])
-        part = values[y : max(0, window[3]), x : max(0, window[2])]
-        own = part == label if has_own else part > 0
-        shown = Image.fromarray(np.repeat(own[..., None] * np.uint8(255), 3, axis=-1))
-        box = (left - x, top - y, right - x, bottom - y)
-        return np.asarray(cut(shown, box, side, view))[..., 0] > 127
+        left, top, right, bottom = box = self._boxes[row]
+        own = values == (None if self._labels is None else self._labels[row])
+        if not np.any(own[top:bottom, left:right]):
+            own = values > 0
+        shown = Image.fromarray(own * np.uint8(255))
+        return np.asarray(cut(shown, box, side, view)) > 127

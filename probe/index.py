@@ -4,6 +4,7 @@ than memory work.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
@@ -278,7 +279,9 @@ class CosineIndex:
         if self._derived is None:
             scale, shift = compute()
         else:
-            scale, shift = self._derived(f"scales_{self.transform.short_hash}", compute)
+            content = self.transform.name.encode() + self.transform.content
+            digest = hashlib.sha256(content).hexdigest()[:12]
+            scale, shift = self._derived(f"scales_{digest}", compute)
         return scale, shift
 
     def _exact(self, rows: np.ndarray, raw: np.ndarray, constant: float) -> np.ndarray:

@@ -20,7 +20,12 @@ from probe.transforms import Transform
 FORMAT = 2
 # What embeddings must share with those that were marked.
 IDENTITY = (
-    *("encoder_hash", "endpoint", "pooling", "orientations", "image_size", "view"),
+    "encoder_hash",
+    "endpoint",
+    "pooling",
+    "orientations",
+    "image_size",
+    "view",
 )
 # Where neither is stated: of a version before recipes.
 _UNSTATED = {"pooling": "mean", "orientations": 1}
@@ -162,18 +167,13 @@ class SavedProbe:
         Args:
             meta: the embedding set's meta.json.
         """
-        differ = {
-            name: f"{name} was {was!r} and is {found!r}"
-            for name in IDENTITY
-            for was, found in [
-                [_stated(facts, name) for facts in (self.identity, meta)]
-            ]
-            if was != found
-        }
+        was, found = (identity_of(facts) for facts in (self.identity, meta))
+        differ = [name for name in IDENTITY if was[name] != found[name]]
         if not differ:
             return
-        if len(differ) > 1:  # the hash is of the recipe too
-            differ.pop("encoder_hash", None)
+        if differ[0] == "encoder_hash" and len(differ) > 1:
+            del differ[0]  # it is a hash of the recipe too
+        said = [f"{name} was {was[name]!r} and is {found[name]!r}" for name in differ]
         hint = ""
         if meta.get("encoder") == "elsewhere":
             hint = (
@@ -182,18 +182,16 @@ class SavedProbe:
             )
         raise ValueError(
             "probe must be applied to embeddings like those it was learned from, of "
-            f"the same encoder and recipe; {'; '.join(differ.values())}{hint}"
+            f"the same encoder and recipe; {'; '.join(said)}{hint}"
         )
 
 
 def identity_of(meta: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What of an embedding set's meta.json a probe must find again."""
-    return {name: _stated(meta, name) for name in IDENTITY}
-
-
-def _stated(facts: Mapping[str, Any], name: str) -> Any:
-    """What an identity or a meta.json says, in the words of today."""
-    return _plain(facts.get(name, _UNSTATED.get(name)))
+    """What a probe must find again of an embedding set's meta.json, in the words of
+    today; also of an identity that was saved before.
+    """
+    stated = {**_UNSTATED, **meta}
+    return {name: _plain(stated.get(name)) for name in IDENTITY}
 
 
 def _plain(stated: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -145,12 +144,10 @@ class Transform:
         )
 
     @property
-    def short_hash(self) -> str:
-        """12 hexadecimal digits that tell it from any other."""
-        digest = hashlib.sha256(self.name.encode())
-        for array in (self.mean, self.projection):
-            digest.update(b"" if array is None else array.tobytes())
-        return digest.hexdigest()[:12]
+    def content(self) -> bytes:
+        """What tells it from another of its name, for hashes."""
+        arrays = (self.mean, self.projection)
+        return b"".join(array.tobytes() for array in arrays if array is not None)
 
     def dim(self, dimensions: int) -> int:
         """Of the result, for vectors of so many dimensions."""

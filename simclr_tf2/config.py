@@ -6,6 +6,7 @@ A field's name in files and on the command line is its own, or the `key` beside 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,10 +29,11 @@ def _key(name: str | None, default: Any) -> Any:
     return field(default=default, metadata={"key": name})
 
 
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Refuses a word that isn't one of the choices."""
+def check_choice(name: str, value: object, choices: Collection[object]) -> None:
+    """Refuses what isn't one of the choices."""
     if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
+        stated = ", ".join(map(str, choices))
+        raise ValueError(f"{name} must be one of {stated}; got {value!r}")
 
 
 def check_range(
@@ -41,15 +43,6 @@ def check_range(
     if not least <= value <= most:
         limits = f"in [{least:g}, {most:g}]" if most < float("inf") else f">= {least:g}"
         raise ValueError(f"{name} must be {limits}; got {value}")
-
-
-def check_orientations(count: int) -> None:
-    """Refuses what is no group of flips and quarter turns."""
-    if count not in ORIENTATIONS:
-        raise ValueError(
-            f"orientations must be one of {', '.join(map(str, ORIENTATIONS))}; got "
-            f"{count!r}"
-        )
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
     On CPUs TensorFlow has a fast kernel for the gradient of 3 x 3 filters alone. On
     small maps each channel's convolution is a small matrix, and the gradient of all
     entries is one product of matrices a channel, whose diagonals are added up for the
-    filter. For 5 x 5 filters on maps of up to 8 x 8 pixels that takes a third of the
-    time. On accelerators, and for everything else, the layer is Keras's.
+    filter: for 5 x 5 filters on maps of up to 8 x 8 pixels that takes less time. On
+    accelerators, and for everything else, the layer is Keras's.
     """
 
     def call(self, inputs):

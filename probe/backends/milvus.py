@@ -102,8 +102,7 @@ class MilvusIndex(CosineIndex):
         digest = hashlib.sha256(
             f"{content_hash} {len(self)} {self.dim} {self.transform.name}".encode()
         )
-        for array in (self.transform.mean, self.transform.projection):
-            digest.update(b"" if array is None else array.tobytes())
+        digest.update(self.transform.content)
         return digest.hexdigest()[:16]
 
     def _create(self, index_type: str) -> None:

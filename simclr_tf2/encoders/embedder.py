@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 import tensorflow as tf
 
-from simclr_tf2.config import LAST, POOLINGS, STAGES, check_choice, check_orientations
+from simclr_tf2.config import LAST, ORIENTATIONS, POOLINGS, STAGES, check_choice
 from simclr_tf2.encoders.base import Encoder
 
 CENTER_SIGMA = 0.2  # of the center prior, as a share of the crop's side
@@ -61,7 +61,7 @@ class Embedder:
         orientations: int = 1,
     ):
         check_choice("pooling", pooling, POOLINGS)
-        check_orientations(orientations)
+        check_choice("orientations", orientations, ORIENTATIONS)
         self.encoder, self.orientations = encoder, orientations
         names = _resolve(encoder, endpoints, pooling)
         self.endpoints = ",".join(names)
@@ -161,14 +161,16 @@ def _resolve(encoder: Encoder, endpoints: str, pooling: str) -> tuple[str, ...]:
     """Names of the outputs to read."""
     if endpoints == STAGES and encoder.stages:
         return encoder.stages
+    if endpoints == LAST and pooling == "mean":
+        return (encoder.features,)
+    if endpoints == LAST and encoder.top:
+        return (encoder.top,)
     if endpoints in (LAST, STAGES):
-        weighted = pooling != "mean" and endpoints == LAST
-        if endpoints == STAGES or (weighted and not encoder.top):
-            _log.warning(
-                "%s gives nothing but its last layer, which is pooled by mean",
-                encoder.config.name,
-            )
-        return (encoder.top if weighted and encoder.top else encoder.features,)
+        _log.warning(
+            "%s gives nothing but its last layer, which is pooled by mean",
+            encoder.config.name,
+        )
+        return (encoder.features,)
     names = tuple(name.strip() for name in endpoints.split(","))
     if not set(names) <= set(encoder.widths) or len(set(names)) < len(names):
         raise ValueError(

@@ -10,7 +10,11 @@ from simclr_tf2.config import IMAGENET, RANDOM, EncoderConfig
 from simclr_tf2.encoders.base import Encoder, load_keras_weights
 
 # The last blocks of the stages from a stride of 8 on; avg_pool is the last one's mean.
-_STAGES = ("conv3_block4_out", "conv4_block6_out", "conv5_block3_out")
+_STAGES = {
+    "stage3": "conv3_block4_out",
+    "stage4": "conv4_block6_out",
+    "stage5": "conv5_block3_out",
+}
 
 
 @keras.saving.register_keras_serializable("simclr_tf2")
@@ -53,18 +57,14 @@ def make(config: EncoderConfig) -> Encoder:
         network.set_weights(trained.get_weights())
     elif weights != RANDOM and not weights.endswith(".weights.h5"):
         load_keras_weights(network, weights, "resnet50 (include_top=False)")
-    ends = [*(network.get_layer(name).output for name in _STAGES), network.output]
+    ends = [network.get_layer(name).output for name in _STAGES.values()]
+    ends.append(network.output)
     network = keras.Model(network.input, ends, name=network.name)
     fused = keras.models.clone_model(network, clone_function=_fuse_batch_norm)
     fused.set_weights(network.get_weights())
     inputs = keras.Input((None, None, 3), name="image")
-    outputs = dict(
-        zip(
-            ("stage3", "stage4", "stage5", "avg_pool"),
-            fused(CaffePreprocessing(name="preprocess")(inputs)),
-            strict=True,
-        )
-    )
+    found = fused(CaffePreprocessing(name="preprocess")(inputs))
+    outputs = dict(zip((*_STAGES, "avg_pool"), found, strict=True))
     model = keras.Model(inputs, outputs, name="resnet50")
     if weights.endswith(".weights.h5"):
         load_keras_weights(model, weights, "resnet50")
