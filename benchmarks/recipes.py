@@ -15,6 +15,7 @@ ratio to the first recipe's, in one run.
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from artifacts.provenance import provenance
 
 # With its flags: --data, --dir, --images.
 from benchmarks.demo import CRITERION, choose_queries
-from curation.config import RECIPES
+from curation.config import RECIPES, read_config
 from curation.pool import TRANSFORM, Pool
 from data.embeddings import EmbeddingSet
 from data.sample_field import draw_field
@@ -47,10 +48,11 @@ K = 50
 
 def embedded(recipe: str, data: str, folder: Path) -> tuple[EmbeddingSet, float]:
     """The crops by a recipe, and the seconds it took."""
-    given = [f"--data={data}", f"--embeddings={folder}", f"--recipe={recipe}"]
+    # Not as a flag, which would count more than the other settings.
+    config = {"recipe": recipe, **(read_config(FLAGS.config) if FLAGS.config else {})}
+    given = [f"--data={data}", f"--embeddings={folder}"]
     given += [f"--encoder={FLAGS.encoder}", f"--weights={FLAGS.weights}"]
-    if FLAGS.config:
-        given.append(f"--config={FLAGS.config}")
+    given.append(f"--config={json.dumps(config)}")
     began = time.monotonic()
     run_embed.main(["run_embed.py", *given])
     return EmbeddingSet.load(folder), time.monotonic() - began
@@ -94,7 +96,7 @@ def main(argv: list[str]) -> None:
     data = FLAGS.data or str(draw_field(folder / "field", FLAGS.images, FLAGS.seed))
     measure = by_class if FLAGS.data else by_wish
     names = ["odd classes", "all classes"] if FLAGS.data else [f"of {K}"]
-    transforms = list(dict.fromkeys((TRANSFORM, "l2")))
+    transforms = (TRANSFORM, "l2")
     head = ["recipe", *(f"{name}, {one}" for one in transforms for name in names)]
     rows: list[list[str]] = []
     first = 0.0
