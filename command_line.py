@@ -144,7 +144,7 @@ def define_source_and_encoder(values: flags.FlagValues) -> None:
         "mixed_precision",
         DeviceConfig.mixed_precision,
         PRECISIONS,
-        "Arithmetic; bfloat16 also pays on CPUs with AMX.",
+        "Arithmetic; auto trains in bfloat16 on TPUs and new GPUs.",
         flag_values=values,
     )
 

@@ -22,6 +22,7 @@ import command_line
 from curation.config import DeviceConfig, FinetuneConfig, FinetuneRequest
 from curation.presets import PRESETS
 from simclr_tf2.config import (
+    BY_CROPS,
     OBJECTIVES,
     STRATEGIES,
     AugmentConfig,
@@ -40,8 +41,15 @@ flags.DEFINE_enum(
 flags.DEFINE_integer(
     "epochs",
     TrainerConfig.epochs,
-    "Passes over the training crops; 0 only embeds.",
-    lower_bound=0,
+    "Passes; -1 is 12 to 100, by the number of crops; 0 only embeds.",
+    lower_bound=BY_CROPS,
+    flag_values=FLAGS,
+)
+flags.DEFINE_float(
+    "minutes",
+    FinetuneConfig.minutes,
+    "Plan for so many instead, and stop when nothing is gained.",
+    lower_bound=0.0,
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(
@@ -60,8 +68,8 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     "batch_size",
     TrainerConfig.batch_size,
-    "Crops per training step, of all devices together.",
-    lower_bound=2,
+    "Crops per step, of all devices together; -1 is up to 128, by their number.",
+    lower_bound=BY_CROPS,
     flag_values=FLAGS,
 )
 flags.DEFINE_float(
@@ -73,7 +81,7 @@ flags.DEFINE_float(
 flags.DEFINE_string(
     "eval_split",
     FinetuneConfig.eval_split,
-    "Split whose retrieval quality each epoch measures.",
+    "Split that is measured on after each epoch.",
     flag_values=FLAGS,
 )
 flags.DEFINE_enum(

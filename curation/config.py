@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from data.formats.base import SourceOptions
 from data.images import CropWindow
 from simclr_tf2.config import (
+    AUTO,
     LAST,
     OBJECTIVES,
     ORIENTATIONS,
@@ -55,7 +56,8 @@ class DeviceConfig:
     # One device; all GPUs of this machine; the machines of TF_CONFIG; a TPU.
     strategy: str = "default"
     tpu: str = ""  # name or address of the TPU; default: the one of this machine
-    mixed_precision: str = "float32"  # arithmetic; bfloat16 also pays on CPUs with AMX
+    # Arithmetic; "auto" is float32, but for training bfloat16 on TPUs and new GPUs.
+    mixed_precision: str = AUTO
 
     def __post_init__(self) -> None:
         check_choice("strategy", self.strategy, STRATEGIES)
@@ -157,6 +159,7 @@ class FinetuneConfig:
             are made, those go into one.
         label_fraction: share of the labels to train on.
         recording_batches: see below.
+        minutes: to take for everything; see `curation.planning`.
         train_split: what to train on.
         eval_split: whose retrieval quality each epoch measures; where no crop is of it,
             some are kept aside.
@@ -185,6 +188,9 @@ class FinetuneConfig:
     # Contrastive: fill a batch from few recording sessions, so that soil and light tell
     # no crops apart.
     recording_batches: bool = True
+    # If epochs isn't stated: plan epochs, size and warm-up for so many minutes in all,
+    # and stop when retrieval has stopped rising. 0: no limit.
+    minutes: float = 0.0
     train_split: str = ""  # "" is all for contrastive, train otherwise
     eval_split: str = "validation"  # whose retrieval quality each epoch measures
     # Many devices: normalize by the whole batch, not by each device's share.
@@ -199,6 +205,7 @@ class FinetuneConfig:
         if self.embed_size:
             check_range("embed_size", self.embed_size, 32)
         check_range("label_fraction", self.label_fraction, 0, 1)
+        check_range("minutes", self.minutes, 0)
         self.embedding()  # refuses what it can't embed by
 
     def embedding(self, encoder: EncoderConfig | None = None) -> EmbedConfig:

@@ -25,14 +25,20 @@ from curation.config import (
 )
 from curation.crops import print_next, read_reported
 from curation.encoders import reference, start_encoder
+from curation.planning import in_words
 from data.crop_table import DUPLICATE_OF, CropTable
 from data.duplicates import looks_of
 from data.embeddings import EmbeddingSet, EmbeddingWriter, reusable
 from data.images import ImageError, read_image
 from data.label_maps import LabelMaps
 from data.pipeline import Unreadable, embed_crops
-from simclr_tf2.config import RANDOM, EncoderConfig
-from simclr_tf2.distribute import embed_on_all_devices, make_strategy, worker_of
+from simclr_tf2.config import AUTO, RANDOM, EncoderConfig
+from simclr_tf2.distribute import (
+    embed_on_all_devices,
+    fast_precision,
+    make_strategy,
+    worker_of,
+)
 from simclr_tf2.encoders.base import Encoder
 from simclr_tf2.encoders.embedder import Embedder
 
@@ -41,11 +47,16 @@ _log = logging.getLogger(__name__)
 EmbedBatch = Callable[[tf.Tensor], np.ndarray]
 
 
-def set_up(device: DeviceConfig, seed: int) -> tf.distribute.Strategy:
+def set_up(
+    device: DeviceConfig, seed: int, *, trains: bool = False
+) -> tf.distribute.Strategy:
     """Sets strategy, precision and seed; before anything is built."""
     strategy = make_strategy(device.strategy, device.tpu)
     keras.utils.set_random_seed(seed)
-    keras.mixed_precision.set_global_policy(device.mixed_precision)
+    precision = device.mixed_precision
+    if precision == AUTO:
+        precision = fast_precision(strategy) if trains else "float32"
+    keras.mixed_precision.set_global_policy(precision)
     return strategy
 
 
@@ -105,13 +116,7 @@ def costs_in_words(config: EmbedConfig, embed_batch: EmbedBatch, count: int) -> 
         count: of the crops.
     """
     recipe, size = config.recipe, config.recipe.image_size
-    channels = 4 if recipe.pooling == "mask" else 3
-    shape = (min(config.embed_batch, count), size, size, channels)
-    gray = tf.fill(shape, np.uint8(128))
-    embed_batch(gray)  # the first call traces
-    began = time.monotonic()
-    embed_batch(gray)
-    each_pixel = (time.monotonic() - began) / len(gray) / recipe.cost
+    each_pixel = seconds_per_pixel(config, embed_batch, count)
     shown = {recipe.name: recipe}
     shown |= {name: RECIPES[name] for name in ("fast", "best") if name != recipe.name}
     parts = [
@@ -125,11 +130,21 @@ def costs_in_words(config: EmbedConfig, embed_batch: EmbedBatch, count: int) -> 
     )
 
 
-def in_words(seconds: float) -> str:
-    """A duration, to two digits or so."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+def seconds_per_pixel(
+    config: EmbedConfig, embed_batch: EmbedBatch, count: int
+) -> float:
+    """What the network takes, measured on one batch of gray crops; see
+    `costs_in_words`.
+    """
+    recipe, size = config.recipe, config.recipe.image_size
+    channels = 4 if recipe.pooling == "mask" else 3
+    gray = tf.fill(
+        (min(config.embed_batch, count), size, size, channels), np.uint8(128)
+    )
+    embed_batch(gray)  # the first call traces
+    began = time.monotonic()
+    embed_batch(gray)
+    return (time.monotonic() - began) / len(gray) / recipe.cost
 
 
 def _embed(

@@ -6,63 +6,56 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import keras
 import tensorflow as tf
 
 from artifacts.files import check_writable, exclusive, write_json
 from artifacts.progress import progress_bar
 from artifacts.provenance import provenance
-from curation.config import (
-    OLD_NAMES,
-    FinetuneConfig,
-    FinetuneRequest,
-    flatten,
-    in_words_of_today,
-    overlay,
-)
+from curation.config import FinetuneConfig, FinetuneRequest, flatten
 from curation.crops import duplicates_in_words, print_next, read_reported
 from curation.embedding import (
     EmbedBatch,
     embed_into,
     make_embedder,
     on_devices,
+    seconds_per_pixel,
     set_up,
 )
 from curation.encoders import recipe_in_words, reference, start_encoder
+from curation.learning_curve import LearningCurve
+from curation.planning import Speed, by_crops, has_flattened, plan, plan_in_words
+from curation.resuming import (
+    as_it_began,
+    check_same_run,
+    identity_of_run,
+    stated_settings,
+)
 from data.crop_cache import CropCache
 from data.crop_table import DUPLICATE_OF, CropTable
 from data.duplicates import find_duplicates, read_looks, with_duplicates
 from data.embeddings import EmbeddingSet, read_skipped
-from data.pipeline import SOURCE_SCALE, Unreadable, embed_readable, training_batches
+from data.pipeline import SOURCE_SCALE, Unreadable, training_batches
 from data.splits import labelled_fraction, split_mask
-from probe.metrics import macro, retrieval_quality
 from simclr_tf2.batch_norm import synchronize
 from simclr_tf2.checkpoints.exporting import export_saved_model
-from simclr_tf2.config import RANDOM, EncoderConfig
+from simclr_tf2.config import BY_CROPS, RANDOM, EncoderConfig
 from simclr_tf2.distribute import worker_of
 from simclr_tf2.encoders.base import Encoder
 from simclr_tf2.encoders.embedder import Embedder
 from simclr_tf2.objectives import Objective, make_objective
-from simclr_tf2.trainer import Trainer, TrainingResult
+from simclr_tf2.trainer import Epoch, Trainer, TrainingResult, read_epochs
 
 _log = logging.getLogger(__name__)
-
-EVALUATION_K = 20
-# What may differ when a run is resumed, since it doesn't change what is computed. Where
-# the images lie is among it: the crop table's hash says whether they are the same.
-_OF_RECIPE = ("endpoints", "pooling", "orientations", "embed_size")
-_FREE = ("checkpoint_minutes", "tpu", "embed_batch")
-# Settings that choose crops.
-_OF_CROPS = ("where", "variant", "tiles", "recording", "boxes", "box_size")
 
 
 @dataclass(frozen=True)
@@ -104,12 +97,32 @@ def finetune(
         ValueError: the folder holds a run of other settings or crops.
         RuntimeError: another process holds it, or training diverged.
     """
-    strategy = set_up(config.device, config.seed)  # before anything else of TensorFlow
+    began = time.monotonic()
+    config = as_it_began(config, Path(run_dir))
+    # Before anything else of TensorFlow.
+    strategy = set_up(config.device, config.seed, trains=True)
     check_writable(Path(run_dir), "run_dir")
-    config = _as_it_began(config, Path(run_dir))
+    precision = keras.mixed_precision.dtype_policy().name
+    device = dataclasses.replace(config.device, mixed_precision=precision)
+    config = dataclasses.replace(config, device=device)
     crops = _looked_at(crops, config, Path(run_dir))
-    run = _Run(crops, config, Path(run_dir), strategy, dict(skipped or {}))
-    worker = worker_of(strategy)[0]
+    train = training_crops(crops, config) if config.training.epochs else crops
+    config = by_crops(config, len(train))
+    worker, workers = worker_of(strategy)
+    if config.training.epochs == BY_CROPS and workers > 1:
+        raise ValueError(
+            f"minutes is for one machine; got {config.minutes:g} with {workers} "
+            "workers, which must be told epochs"
+        )
+    run = _Run(
+        crops,
+        train,
+        config,
+        Path(run_dir),
+        strategy=strategy,
+        skipped=skipped or {},
+        began=began,
+    )
     if worker:
         return run.assist(worker)
     with exclusive(run.folder, "run_dir"):
@@ -117,24 +130,24 @@ def finetune(
         return run.whole(dict(settings or {}))
 
 
-def _stated_settings(run_dir: Path) -> dict[str, Any] | None:
-    """The config.json of a run, None where there is none."""
-    stated = run_dir / "config.json"
-    return json.loads(stated.read_text()) if stated.is_file() else None
-
-
-def _as_it_began(config: FinetuneConfig, run_dir: Path) -> FinetuneConfig:
-    """The settings; a run that a version before recipes began goes on without one,
-    where none but the default is asked for.
-    """
-    began = _stated_settings(run_dir) or {}
-    if "endpoint" not in began or config.embedding().recipe.name != "fast":
-        return config
-    today = in_words_of_today(began)
-    if config.embed_size:
-        today["embed_size"] = config.embed_size
-    recipe = {name: today[name] for name in _OF_RECIPE if name in today}
-    return overlay(config, recipe, "config.json")
+def training_crops(crops: CropTable, config: FinetuneConfig) -> CropTable:
+    """What to train on: the crops of the split, with labels as many as may be used."""
+    contrastive = config.objective == "contrastive"
+    split = config.train_split or ("all" if contrastive else "train")
+    train = crops.take(split_mask(crops, split, "train_split"))
+    if not contrastive:
+        train = train.take(labelled_fraction(train, config.label_fraction, config.seed))
+        if len(train.classes) < 2:
+            raise ValueError(
+                f"objective {config.objective} needs crops of at least 2 classes; "
+                f"the training crops have {len(train.classes)}"
+            )
+    elif config.label_fraction < 1:
+        raise ValueError(
+            "label_fraction is for supervised and linear; got "
+            f"{config.label_fraction} with objective contrastive"
+        )
+    return train
 
 
 def _looked_at(crops: CropTable, config: FinetuneConfig, run_dir: Path) -> CropTable:
@@ -164,13 +177,18 @@ class _Run:
     def __init__(
         self,
         crops: CropTable,
+        train: CropTable,
         config: FinetuneConfig,
         folder: Path,
+        *,
         strategy: tf.distribute.Strategy,
-        skipped: dict[str, str],
+        skipped: Mapping[str, str],
+        began: float,
     ):
-        self.crops, self.config, self.folder = crops, config, folder
+        self.crops, self.train = crops, train
+        self.config, self.folder = config, folder
         self.strategy = strategy
+        self.began = began
         self.unreadable = Unreadable()
         for image, reason in skipped.items():
             self.unreadable.add(image, reason)
@@ -184,25 +202,30 @@ class _Run:
         """Trains, saves, embeds."""
         config, folder = self.config, self.folder
         training: _Training | None = None
+        trained = self._trained_already()
         with self.strategy.scope():
-            encoder = start_encoder(config.encoder)
+            encoder = start_encoder(trained.encoder if trained else config.encoder)
             weight_bytes = 4 * encoder.model.count_params()
             # Three checkpoints at a time (the last two and the next), each with two
             # moments per weight, and the encoder twice.
             needed = 11 * weight_bytes if config.training.epochs else weight_bytes
             check_writable(folder, "run_dir", needed)
-            if config.training.epochs:
+            if config.training.epochs == BY_CROPS:
+                config = self.config = self._planned(encoder)
+            if config.training.epochs and not trained:
                 training = _Training(self, encoder)
         embedder = make_embedder(encoder, config.embedding().recipe)
         # Only now: a call that ends in an error must leave nothing behind that the
         # corrected call would trip over.
-        if "endpoint" not in (_stated_settings(folder) or {}):  # it keeps its own words
+        if "endpoint" not in (stated_settings(folder) or {}):  # it keeps its own words
             write_json(folder / "config.json", {**flatten(config), **settings})
         self.crops.write(folder / "crops.parquet")
         # Every epoch is measured by the last layer alone, at the size of training.
         plain = on_devices(Embedder(encoder), self.strategy)
-        trained = training.run(plain) if training else TrainingResult(0)
         complete = (folder / "result.json").is_file()
+        if training:
+            training.measure_frozen(plain)
+        done = training.run(plain) if training else trained or TrainingResult(0)
         if self.has_own_weights and not complete:
             encoder.save(folder)
             self._export(embedder, training.objective if training else None)
@@ -220,11 +243,23 @@ class _Run:
         if complete:
             _log.info("the run in %s is complete already", folder)
         else:
-            self._write_result(embeddings, trained)
+            self._write_result(embeddings, done, training)
         weights = EncoderConfig(encoder.config.name, facts["weights"])
         return FinetuneResult(
-            trained.steps, trained.history, trained.warnings, weights, embeddings
+            done.steps, done.history, done.warnings, weights, embeddings
         )
+
+    def _trained_already(self) -> FinetuneResult | None:
+        """What a complete run came to, if its weights are there: they are all it takes
+        to embed again.
+        """
+        result, file = self.folder / "result.json", self.folder / "encoder.weights.h5"
+        if not (self.config.training.epochs and result.is_file() and file.is_file()):
+            return None
+        facts = json.loads(result.read_text())
+        history = read_epochs(self.folder)
+        encoder = EncoderConfig(self.config.encoder.name, str(file))
+        return FinetuneResult(facts["steps"], history, facts["warnings"], encoder)
 
     def assist(self, worker: int) -> FinetuneResult:
         """The part of a worker that isn't the first: it trains along and writes nothing
@@ -261,7 +296,33 @@ class _Run:
             embedder=embedder,
         )
 
-    def _write_result(self, embeddings: EmbeddingSet, trained: TrainingResult) -> None:
+    def _planned(self, encoder: Encoder) -> FinetuneConfig:
+        """The settings with a plan for the minutes, by a few steps of trial."""
+        config = self.config
+        training = dataclasses.replace(config.training, epochs=1)
+        self.config = dataclasses.replace(config, training=training)
+        trial = _Training(self, encoder)
+        step = trial.trainer.seconds_per_step()
+        started = time.monotonic()
+        trial.measure_frozen(on_devices(Embedder(encoder), self.strategy))
+        evaluation = time.monotonic() - started
+        embedder = make_embedder(encoder, config.embedding().recipe)
+        embed_batch = on_devices(embedder, self.strategy)
+        each = seconds_per_pixel(config.embedding(), embed_batch, len(self.crops))
+        embedding = each * config.embedding().recipe.cost * len(self.crops)
+        gone = time.monotonic() - self.began
+        speed = Speed(gone, step, evaluation, embedding)
+        steps = len(self.train) // training.batch_size
+        planned = plan(config, steps, speed)
+        _log.info("%s", plan_in_words(planned, steps, speed))
+        return planned
+
+    def _write_result(
+        self,
+        embeddings: EmbeddingSet,
+        trained: TrainingResult,
+        training: _Training | None,
+    ) -> None:
         """Writes skipped.json and result.json."""
         reasons = {**read_skipped(embeddings.folder), **self.unreadable.reasons}
         write_json(self.folder / "skipped.json", reasons)
@@ -275,6 +336,8 @@ class _Run:
             "recipe": recipe_in_words(meta),
             "identity": identity_of_run(flatten(self.config)),
             **dataclasses.asdict(trained),
+            "frozen": training.curve.frozen if training else {},
+            "ceiling": training.curve.ceiling if training else None,
             "provenance": provenance(self.config.seed),
         }
         write_json(self.folder / "result.json", facts)
@@ -284,24 +347,9 @@ class _Training:
     """Trainer and evaluation of a run; all errors in its settings come from here."""
 
     def __init__(self, run: _Run, encoder: Encoder):
-        self.run_, config = run, run.config
-        contrastive = config.objective == "contrastive"
-        split = config.train_split or ("all" if contrastive else "train")
-        train = run.crops.take(split_mask(run.crops, split, "train_split"))
-        if not contrastive:
-            train = train.take(
-                labelled_fraction(train, config.label_fraction, config.seed)
-            )
-            if len(train.classes) < 2:
-                raise ValueError(
-                    f"objective {config.objective} needs crops of at least 2 classes; "
-                    f"the training crops have {len(train.classes)}"
-                )
-        elif config.label_fraction < 1:
-            raise ValueError(
-                "label_fraction is for supervised and linear; got "
-                f"{config.label_fraction} with objective contrastive"
-            )
+        self.run_, config, train = run, run.config, run.train
+        # Heads are drawn alike, whether a trial came before or not.
+        keras.utils.set_random_seed(config.seed)
         learning = dataclasses.replace(config.learning, classes=len(train.classes))
         self.objective = make_objective(config.objective, encoder, learning)
         for model in (encoder.model, self.objective.projection_head):
@@ -312,21 +360,7 @@ class _Training:
                 "batch_size must be at most the number of training crops, "
                 f"{len(train)}; got {batch}"
             )
-        evaluated = evaluation_crops(run.crops, config.eval_split)
-        self.evaluation = (
-            Evaluation(evaluated, self.objective, train.classes, config)
-            if evaluated is not None
-            else None
-        )
-        measured = (
-            f"{len(evaluated)} crops of split {config.eval_split}"
-            if evaluated is not None
-            else f"nothing: split {config.eval_split} has no two classes and "
-            f"{EVALUATION_K + 1} crops"
-        )
-        _log.info(
-            "training on %d crops; retrieval is measured on %s", len(train), measured
-        )
+        self.curve = LearningCurve.on(run.crops, self.objective, train.classes, config)
         self.trainer = Trainer(
             self.objective,
             config.training,
@@ -372,15 +406,34 @@ class _Training:
 
         return batches
 
+    def measure_frozen(self, embed_batch: EmbedBatch) -> None:
+        """Measures the network before training, and says what on."""
+        figures = self.curve.measure(embed_batch, self.run_.unreadable)
+        _log.info(
+            "training on %d crops; measured on %d. Before training: %s",
+            len(self.run_.train),
+            len(self.curve.table),
+            self.curve.in_words(figures),
+        )
+
     def run(self, embed_batch: EmbedBatch) -> TrainingResult:
-        """Trains to the end."""
+        """Trains to the end; with minutes, until the learning curve is flat."""
+        config = self.run_.config
 
         def end_of_epoch() -> dict[str, float]:
-            if self.evaluation is None:
-                return {}
-            return self.evaluation.measure(embed_batch, self.run_.unreadable)
+            return self.curve.measure(embed_batch, self.run_.unreadable)
 
-        trained = self.trainer.run(end_of_epoch, progress_bar)
+        def enough(history: Sequence[Epoch]) -> bool:
+            name = self.curve.name
+            curve = [each.figures[name] for each in history if name in each.figures]
+            return has_flattened(curve, config.training.epochs)
+
+        trained = self.trainer.run(
+            end_of_epoch,
+            progress_bar,
+            in_words=self.curve.in_words,
+            enough=enough if config.minutes else lambda history: False,
+        )
         # It has served its purpose.
         shutil.rmtree(self.run_.folder / crop_cache(0), ignore_errors=True)
         return trained
@@ -389,139 +442,6 @@ class _Training:
 def crop_cache(worker: int) -> str:
     """Name of a worker's folder of training crops."""
     return f"crops.cache-{worker}" if worker else "crops.cache"
-
-
-def evaluation_crops(crops: CropTable, split: str) -> CropTable | None:
-    """The crops to measure retrieval on; None where their labels allow none, unless
-    another split than the default was asked for.
-    """
-    try:
-        chosen = crops.take(split_mask(crops, split, "eval_split"))
-    except ValueError as error:
-        if split != FinetuneConfig.eval_split:
-            raise
-        if len(crops.classes) >= 2:
-            _log.warning("no retrieval is measured: %s", error)
-        return None
-    enough = len(chosen.classes) >= 2 and len(chosen) > EVALUATION_K
-    return chosen if enough else None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What is measured on the evaluation split after every epoch."""
-
-    table: CropTable
-    objective: Objective
-    classes: list[str]  # that the objective's classifier tells apart
-    config: FinetuneConfig
-
-    def measure(
-        self, embed_batch: EmbedBatch, unreadable: Unreadable
-    ) -> dict[str, float]:
-        """Macro P@20, each labeled crop as query, and the classifier's top-1 accuracy;
-        nothing where too few can be read.
-        """
-        config = self.config
-        vectors, valid = embed_readable(
-            self.table,
-            embed_batch,
-            config.embed_size or config.learning.augment.image_size,
-            config.embed_batch,
-            unreadable=unreadable,
-            view=config.window,
-        )
-        if len(vectors) <= EVALUATION_K:
-            return {}
-        answers = self.table.column("label_name")[valid]
-        split = config.eval_split
-        quality = macro(retrieval_quality(vectors, answers, EVALUATION_K))
-        figures = {f"{split}_P@{EVALUATION_K}": quality}
-        logits = self.objective.classify(vectors)
-        if logits is not None:
-            labeled = answers != ""
-            guesses = np.array(self.classes)[np.argmax(logits, axis=1)]
-            right = (guesses == answers)[labeled]
-            figures[f"{split}_accuracy"] = float(right.mean())
-        return figures
-
-
-def _what_matters(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that differ from their default and decide what is computed. A setting
-    that is absent, such as one that didn't exist yet, is at its default.
-    """
-    default = flatten(FinetuneConfig())
-    known = {
-        name: value
-        for name, value in settings.items()
-        if OLD_NAMES.get(name, name) in default
-    }
-    full = flatten(overlay(FinetuneConfig(), known, "config.json"))
-    weights = full["weights"]
-    if weights and Path(weights).exists():
-        full["weights"] = str(Path(weights).resolve())
-    return {
-        name: value
-        for name, value in full.items()
-        if value != default[name] and name not in _FREE
-    }
-
-
-def identity_of_run(settings: Mapping[str, Any]) -> str:
-    """SHA-256 of what matters of a run's settings."""
-    text = json.dumps(_what_matters(settings), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def check_same_run(
-    run_dir: Path,
-    crops: CropTable,
-    config: FinetuneConfig,
-    settings: Mapping[str, Any] | None = None,
-) -> None:
-    """Refuses to continue a run with other settings or crops, which would mix two
-    experiments in one folder.
-    """
-    stated, stated_crops = _stated_settings(run_dir), run_dir / "crops.parquet"
-    if stated is not None:
-        now = flatten(config)
-        if identity_of_run(stated) != identity_of_run(now):
-            there, here, default = (
-                _what_matters(stated),
-                _what_matters(now),
-                flatten(FinetuneConfig()),
-            )
-            changed = [
-                f"{name}: {there.get(name, default[name])!r} there, "
-                f"{here.get(name, default[name])!r} now"
-                for name in sorted({*there, *here})
-                if there.get(name, default[name]) != here.get(name, default[name])
-            ]
-            raise ValueError(
-                f"run_dir {str(run_dir)!r} holds a run with other settings "
-                f"({'; '.join(changed)}); choose another run_dir"
-            )
-    if not config.training.epochs or not stated_crops.is_file():
-        return
-    began = CropTable.read(stated_crops)
-    # A reader may have learned to read another column since.
-    if began.content_hash != crops.with_columns(began.rows.column_names).content_hash:
-        known = stated or {}
-        changed = [
-            f"{name} is {now!r} now and was {known.get(name, '')!r}"
-            for name, now in (settings or {}).items()
-            if name in _OF_CROPS and now != known.get(name, "")
-        ]
-        if changed:
-            raise ValueError(
-                f"run_dir {str(run_dir)!r} holds a run on other crops: "
-                f"{'; '.join(changed)}. Choose another run_dir"
-            )
-        raise ValueError(
-            f"the images in data have changed since the run in {str(run_dir)!r} began. "
-            "To embed them with its encoder, use run_embed.py "
-            "--weights=<run_dir>/encoder.weights.h5; to train on them, another run_dir"
-        )
 
 
 def run_finetune(request: FinetuneRequest) -> None:
@@ -534,8 +454,9 @@ def run_finetune(request: FinetuneRequest) -> None:
     check_writable(run_dir, "run_dir")
     # Strategies must be made before anything else of TensorFlow; `finetune` does so.
     crops, report = read_reported(request.data, request.source, request.where)
+    own = {*flatten(config), "run_dir"} - {"weights"}
     settings = {
-        name: value for name, value in flatten(request).items() if name != "run_dir"
+        name: value for name, value in flatten(request).items() if name not in own
     }
     for name in ("data", "images", "weights"):  # a run can go on from another folder
         if settings[name] and Path(settings[name]).exists():

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from curation.config import FinetuneConfig
+from curation.config import DeviceConfig, FinetuneConfig
 from simclr_tf2.config import (
     LAST,
+    NOTHING_FROZEN,
     RANDOM,
     AugmentConfig,
     EncoderConfig,
@@ -43,11 +44,17 @@ def _pretrain(
     return FinetuneConfig(
         encoder=EncoderConfig(encoder, RANDOM),
         objective="contrastive",
-        learning=ObjectiveConfig(augment, temperature=temperature, head=head),
+        learning=ObjectiveConfig(
+            augment,
+            temperature=temperature,
+            head=head,
+            freeze_through_block=NOTHING_FROZEN,
+        ),
         training=replace(training, optimizer="lars", warmup_epochs=10.0),
         train_split="train",
         endpoints=LAST,  # as in the papers
         pooling="mean",
+        device=DeviceConfig(mixed_precision="float32"),
     )
 
 
@@ -63,12 +70,16 @@ def _with_labels(
     return FinetuneConfig(
         objective=objective,
         learning=ObjectiveConfig(
-            augment, label_smoothing=0.0, projection_layer=projection_layer
+            augment,
+            label_smoothing=0.0,
+            projection_layer=projection_layer,
+            freeze_through_block=NOTHING_FROZEN,
         ),
         training=replace(training, weight_decay=0.0, warmup_epochs=0.0),
         label_fraction=label_fraction,
         endpoints=LAST,
         pooling="mean",
+        device=DeviceConfig(mixed_precision="float32"),
     )
 
 

@@ -4,7 +4,7 @@ Training shows every crop many times. Decoding its whole image each time would c
 than the network's step, and even decoding only the region of a 1920 x 1088 JPEG costs
 several times what reading a small crop does (benchmarks/pipeline.py). So each image is
 decoded once, however many crops it holds, and its crops are kept without loss in a few
-files.
+files, and as far as they fit in memory.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from data.crop_table import CropTable
 from data.images import CropWindow, ImageError, cut_at_most, read_image
 
 ROWS_PER_PART = 2048
+MEMORY = 1 << 30  # bytes of pixels that a cache keeps decoded, about
 
 
 class CropCache:
@@ -60,6 +61,8 @@ class CropCache:
             view,
         )
         self.reasons: dict[str, str] = {}
+        self._decoded: dict[int, np.ndarray] = {}
+        self._room = MEMORY
         identity = {
             "table_hash": table.content_hash,
             "longest": longest,
@@ -92,14 +95,22 @@ class CropCache:
         ]
 
     def read(self, row: int) -> np.ndarray | None:
-        """One crop, uint8 [height, width, 3]; None where its image couldn't be read."""
+        """One crop, uint8 [height, width, 3], not to be written to; None where its
+        image couldn't be read.
+        """
+        if row in self._decoded:
+            return self._decoded[row]
         part, place = divmod(row, ROWS_PER_PART)
         start, end = self._starts[part][place : place + 2]
         if start == end:
             return None
-        return np.asarray(
+        pixels = np.asarray(
             Image.open(io.BytesIO(self._bytes[part][start:end].tobytes()))
         )
+        if pixels.nbytes <= self._room:
+            self._room -= pixels.nbytes
+            self._decoded[row] = pixels
+        return pixels
 
     def _build(self, progress: Progress) -> None:
         missing = [

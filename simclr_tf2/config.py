@@ -20,8 +20,12 @@ STRATEGIES = ("default", "mirrored", "multiworker", "tpu")
 LAST, STAGES = "last", "stages"
 POOLINGS = ("mean", "gem", "green", "center", "mask")
 ORIENTATIONS = (1, 2, 4, 8)
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-NOTHING_FROZEN = -1
+# "auto" is bfloat16 for training where the device has it in hardware: TPUs, and GPUs
+# from compute capability 8.0. It never depends on a timing.
+AUTO = "auto"
+PRECISIONS = (AUTO, "float32", "mixed_bfloat16", "mixed_float16")
+NOTHING_FROZEN, EARLY_FROZEN = -1, -2
+BY_CROPS = -1  # so many as fit the number of crops
 
 
 def _key(name: str | None, default: Any) -> Any:
@@ -121,9 +125,11 @@ class ObjectiveConfig:
     # Supervised and linear: the classifier reads this layer of the encoder's projection
     # head; 0 is the features.
     projection_layer: int = 0
-    # Block group through which all is frozen, batch norm included; 0 is the stem, 4 the
-    # whole network, -1 nothing.
-    freeze_through_block: int = NOTHING_FROZEN
+    # Block through which all is frozen, batch norm included, counted from the stem, 0
+    # (of a SimCLR ResNet 4 is the last); -1 is nothing. -2: of pretrained weights what
+    # lies before a stride of 8. Edges and colors are the same everywhere, and half of a
+    # step's time goes into learning them again.
+    freeze_through_block: int = EARLY_FROZEN
     # Of batch norm in what is frozen; False lets them drift, as the official code does.
     frozen_statistics: bool = _key(None, True)
 
@@ -136,8 +142,9 @@ class ObjectiveConfig:
 class TrainerConfig:
     """How to train."""
 
-    epochs: int = 12
-    batch_size: int = 128  # crops per step, over all devices together
+    epochs: int = BY_CROPS  # 12 to 100, for a few hundred steps
+    # Crops per step, over all devices together; BY_CROPS is an eighth, 128 at most.
+    batch_size: int = BY_CROPS
     optimizer: str = "adamw"  # one of OPTIMIZERS; lars for batches of thousands
     learning_rate: float = 1e-3  # peak, reached after warm-up, before scaling
     # With the batch: not, times batch / 256, or times sqrt(batch).
@@ -150,8 +157,10 @@ class TrainerConfig:
     xla: bool = False  # compile the training step
 
     def __post_init__(self) -> None:
-        check_range("epochs", self.epochs, 0)
-        check_range("batch_size", self.batch_size, 2)
+        if self.epochs != BY_CROPS:
+            check_range("epochs", self.epochs, 0)
+        if self.batch_size != BY_CROPS:
+            check_range("batch_size", self.batch_size, 2)
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
         check_range("learning_rate", self.learning_rate, 0)
         check_choice("learning_rate_scaling", self.learning_rate_scaling, SCALINGS)

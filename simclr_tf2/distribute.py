@@ -71,6 +71,22 @@ def _check_tf_config(value: str) -> None:
         raise ValueError(f"{needed}; got {value!r}")
 
 
+def fast_precision(strategy: tf.distribute.Strategy) -> str:
+    """The arithmetic to train in on the devices that there are: bfloat16 where they
+    have it in hardware, float32 on CPUs, where it depends on the network whether it is
+    faster or many times slower. Never by a timing, so that a result doesn't depend on
+    how busy a machine was.
+    """
+    if isinstance(strategy, tf.distribute.TPUStrategy):
+        return "mixed_bfloat16"
+    found = [
+        tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
+        for gpu in tf.config.list_physical_devices("GPU")
+    ]
+    new = found and min(found) >= (8, 0)
+    return "mixed_bfloat16" if new else "float32"
+
+
 def worker_of(strategy: tf.distribute.Strategy) -> tuple[int, int]:
     """(index of this process, number of processes); the first one, the chief, writes
     files.

@@ -15,9 +15,13 @@ import keras
 import tensorflow as tf
 
 from simclr_tf2.augment import crop_and_flip, two_views
-from simclr_tf2.config import NOTHING_FROZEN, ObjectiveConfig
-from simclr_tf2.encoders.base import Encoder
-from simclr_tf2.encoders.resnet import group_of
+from simclr_tf2.config import (
+    EARLY_FROZEN,
+    NOTHING_FROZEN,
+    RANDOM,
+    ObjectiveConfig,
+)
+from simclr_tf2.encoders.base import Encoder, leaves
 from simclr_tf2.heads import (
     build_classifier,
     build_projection_head,
@@ -45,19 +49,24 @@ class Objective(abc.ABC):
         self.projection_head: Any = None  # keras.Model
         self.classifier: Any = None
         self._frozen: set[str] = set()
-        if config.freeze_through_block != NOTHING_FROZEN:
-            self._freeze()
+        through, blocks = config.freeze_through_block, encoder.blocks
+        if through == EARLY_FROZEN:
+            pretrained = encoder.config.weights != RANDOM
+            through = blocks.early if blocks and pretrained else NOTHING_FROZEN
+        if through != NOTHING_FROZEN:
+            self._freeze(through)
 
-    def _freeze(self) -> None:
-        last = self.config.freeze_through_block
-        if not 0 <= last <= 4 or self.encoder.architecture is None:
+    def _freeze(self, through: int) -> None:
+        blocks = self.encoder.blocks
+        if blocks is None or not 0 <= through <= blocks.last:
+            most = f", or 0 (the stem) to {blocks.last}" if blocks else ""
             raise ValueError(
-                f"freeze_through_block must be {NOTHING_FROZEN} (all weights train) "
-                "or, with a SimCLR ResNet, 0 (after the stem) to 4; "
-                f"got {last} with encoder {self.encoder.config.name}"
+                f"freeze_through_block must be {NOTHING_FROZEN} (all weights train), "
+                f"{EARLY_FROZEN} (by the network){most}; got {through} with encoder "
+                f"{self.encoder.config.name}"
             )
-        for layer in self.encoder.model.layers:
-            if layer.weights and group_of(layer) <= last:
+        for layer in leaves(self.encoder.model):
+            if layer.weights and blocks.of(layer.name) <= through:
                 self._frozen |= {
                     variable.path for variable in layer.trainable_variables
                 }
@@ -73,6 +82,12 @@ class Objective(abc.ABC):
             head for head in (self.projection_head, self.classifier) if head is not None
         ]
         return [variable for head in heads for variable in head.trainable_variables]
+
+    @property
+    def head_weights(self) -> list[keras.Variable]:
+        """All variables of the heads, moving statistics among them."""
+        heads = (self.projection_head, self.classifier)
+        return [each for head in heads if head is not None for each in head.weights]
 
     @property
     def trainable_variables(self) -> list:

@@ -4,19 +4,21 @@ kill -9.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
 from tqdm import tqdm
 
-from simclr_tf2.config import TrainerConfig
+from simclr_tf2.config import BY_CROPS, TrainerConfig
 from simclr_tf2.distribute import worker_of
 from simclr_tf2.objectives import Objective
 from simclr_tf2.optimizers import decay_in_loss, make_optimizer
@@ -27,6 +29,9 @@ _log = logging.getLogger(__name__)
 # Below this spread of the unit embeddings (see `embedding_std`) a network counts as
 # collapsed.
 COLLAPSED = 0.05
+# Steps between two looks at their figures, since each look waits for the device.
+LOOK_EVERY = 10
+_TRIAL = 4  # steps to warm up, and as many to measure
 _ZERO = tf.UnconnectedGradients.ZERO
 
 
@@ -53,6 +58,10 @@ class TrainingResult:
     steps: int
     history: list[Epoch] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+
+def _in_words(figures: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
 
 
 class TrainingDiverged(RuntimeError):
@@ -104,6 +113,11 @@ class Trainer:
         self.strategy = tf.distribute.get_strategy()
         self.replicas = self.strategy.num_replicas_in_sync
         self.is_chief = worker_of(self.strategy)[0] == 0
+        if BY_CROPS in (config.epochs, config.batch_size):
+            raise ValueError(
+                f"epochs and batch_size must be stated; got {config.epochs} and "
+                f"{config.batch_size}"
+            )
         if steps_per_epoch < 1:
             raise ValueError(
                 "batch_size must be at most the number of training crops; got "
@@ -175,6 +189,9 @@ class Trainer:
         self,
         end_of_epoch: Callable[[], dict[str, float]] = dict,
         progress: Callable[..., tqdm] = tqdm,
+        *,
+        in_words: Callable[[Mapping[str, float]], str] = _in_words,
+        enough: Callable[[Sequence[Epoch]], bool] = lambda history: False,
     ) -> TrainingResult:
         """Trains from the last checkpoint to the end.
 
@@ -182,9 +199,13 @@ class Trainer:
             end_of_epoch: called after every epoch, by the first worker; its figures
                 join the metrics.
             progress: makes the progress bar.
+            in_words: says the figures of `end_of_epoch`.
+            enough: asked after every epoch, of all epochs so far, whether to end
+                before the last one; for one process.
 
         Raises:
-            TrainingDiverged: names the step and the last good checkpoint.
+            TrainingDiverged: names the step and the last good checkpoint, which the
+                network is back at.
         """
         self._restore()
         # TPUs compile the whole of strategy.run by themselves.
@@ -197,7 +218,6 @@ class Trainer:
             lambda *batch: self._mean(self.strategy.run(one_replica, batch))
         )
         log = _Log(self.run_dir, self.done) if self.is_chief else _NoLog()
-        result = TrainingResult(self.total_steps, log.epochs)
         with progress(
             total=self.total_steps,
             initial=self.done,
@@ -205,56 +225,93 @@ class Trainer:
             desc="fine-tuning",
             disable=not self.is_chief,
         ) as bar:
-            while self.done < self.total_steps:
-                epoch, done = divmod(self.done, self.steps_per_epoch)
-                saved_at, losses = time.monotonic(), []
-                for augmented, labels in self._distributed(epoch, done):
-                    figures = {
-                        name: float(value)
-                        for name, value in train_step(augmented, labels).items()
-                    }
-                    self._check(figures)
-                    losses.append(figures["loss"])
-                    self.step.assign_add(1)
-                    bar.update()
-                    bar.set_postfix(
-                        epoch=f"{epoch + 1}/{self.config.epochs}",
-                        loss=f"{figures['loss']:.3f}",
-                        refresh=False,
-                    )
-                    log.step(self.done, epoch, figures)
-                    ends = (
-                        self.done % self.steps_per_epoch == 0
-                    )  # saved below, after its evaluation
-                    if (
-                        not ends
-                        and time.monotonic() - saved_at
-                        > 60 * self.config.checkpoint_minutes
-                    ):
-                        self._save()
-                        saved_at = time.monotonic()
-                if self.done != (epoch + 1) * self.steps_per_epoch:
-                    raise RuntimeError(
-                        f"epoch {epoch} ended at step {self.done}; "
-                        f"{self.steps_per_epoch} steps were announced"
-                    )
-                figures["loss"] = sum(losses) / len(
-                    losses
-                )  # of the epoch, from where this process took it up
+            warnings: list[str] = []
+            while self.done < self.total_steps and not enough(log.epochs):
+                epoch = self.done // self.steps_per_epoch
+                figures = self._epoch(epoch, train_step, bar, log)
                 evaluation = end_of_epoch() if self.is_chief else {}
                 log.epoch(self.done, epoch, figures, evaluation)
-                self._warn_if_collapsed(figures, result)
+                self._warn_if_collapsed(figures, warnings)
                 self._save()
-                shown = ", ".join(
-                    f"{name} {value:.3f}" for name, value in evaluation.items()
-                )
+                shown = in_words(evaluation)
                 if self.is_chief:
                     bar.write(
                         f"epoch {epoch + 1}/{self.config.epochs}: loss "
                         f"{figures['loss']:.3f}{', ' if shown else ''}{shown}"
                     )
         log.close()
-        return result
+        return TrainingResult(self.done, log.epochs, warnings)
+
+    def seconds_per_step(self) -> float:
+        """What a step takes on this machine, batches included, by a few that are taken
+        back.
+        """
+        variables = [
+            *self.objective.encoder.model.weights,
+            *self.objective.head_weights,
+            *self.optimizer.variables,
+        ]
+        before = [tf.identity(variable) for variable in variables]
+        train_step = tf.function(
+            lambda *batch: self._mean(self.strategy.run(self._train_step, batch))
+        )
+        # The first ones trace, and use up what was read ahead meanwhile.
+        times = []
+        batches = (
+            batch
+            for epoch in range(2 * _TRIAL)
+            for batch in self._distributed(epoch, 0)
+        )
+        for augmented, labels in itertools.islice(batches, 2 * _TRIAL):
+            float(train_step(augmented, labels)["loss"])
+            times.append(time.monotonic())
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+        return (times[-1] - times[_TRIAL - 1]) / _TRIAL
+
+    def _epoch(
+        self, epoch: int, train_step: Callable, bar: tqdm, log: _Log
+    ) -> dict[str, float]:
+        """The rest of an epoch; returns its last step's figures, and the mean loss from
+        where this process took it up.
+        """
+        begins, ends = self.done, (epoch + 1) * self.steps_per_epoch
+        seen: list[dict[str, float]] = []
+        unseen: list[dict[str, tf.Tensor]] = []
+
+        def look() -> None:
+            for figures in unseen:
+                seen.append({name: float(value) for name, value in figures.items()})
+                self._check(seen[-1], begins + len(seen) - 1)
+                log.step(begins + len(seen), epoch, seen[-1])
+            unseen.clear()
+            bar.set_postfix(
+                epoch=f"{epoch + 1}/{self.config.epochs}",
+                loss=f"{seen[-1]['loss']:.3f}",
+                refresh=False,
+            )
+
+        saved_at = time.monotonic()
+        batches = self._distributed(epoch, begins - epoch * self.steps_per_epoch)
+        for step, (augmented, labels) in enumerate(batches, begins + 1):
+            unseen.append(train_step(augmented, labels))
+            self.step.assign_add(1)
+            bar.update()
+            waited = time.monotonic() - saved_at
+            # At its end an epoch is saved after its evaluation.
+            due = step < ends and waited > 60 * self.config.checkpoint_minutes
+            if due or step == ends or len(unseen) == LOOK_EVERY:
+                look()
+            if due:  # what was looked at is finite
+                self._save()
+                saved_at = time.monotonic()
+        if self.done != ends:
+            raise RuntimeError(
+                f"epoch {epoch} ended at step {self.done}; "
+                f"{self.steps_per_epoch} steps were announced"
+            )
+        loss = sum(figures["loss"] for figures in seen) / len(seen)
+        return {**seen[-1], "loss": loss}
 
     @property
     def done(self) -> int:
@@ -387,7 +444,8 @@ class Trainer:
         )
         return gradients, embeddings, figures
 
-    def _check(self, figures: dict[str, float]) -> None:
+    def _check(self, figures: dict[str, float], step: int) -> None:
+        """Goes back to the last checkpoint where a step went wrong, and says so."""
         # With loss scaling an infinite gradient is routine: the optimizer skips the
         # step and halves the scale.
         scaled = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
@@ -399,18 +457,20 @@ class Trainer:
         if not bad or (scaled and bad == ["gradient_norm"]):
             return
         last = self.checkpoints.latest_checkpoint
+        if last:
+            self.checkpoints.checkpoint.restore(last)
         advice = (
             f"the last good checkpoint is {last}"
             if last
             else "there is no checkpoint yet"
         )
         raise TrainingDiverged(
-            f"{bad[0]} is {figures[bad[0]]} at step {self.done}; {advice}. Start "
+            f"{bad[0]} is {figures[bad[0]]} at step {step}; {advice}. Start "
             "another run_dir with a lower learning_rate."
         )
 
     def _warn_if_collapsed(
-        self, figures: dict[str, float], result: TrainingResult
+        self, figures: dict[str, float], warnings: list[str]
     ) -> None:
         if figures["embedding_std"] < COLLAPSED:
             warning = (
@@ -420,7 +480,7 @@ class Trainer:
                 "raise batch_size."
             )
             _log.warning(warning)
-            result.warnings.append(warning)
+            warnings.append(warning)
 
     def _save(self) -> None:
         if self.is_chief:
@@ -451,6 +511,26 @@ def embedding_std(embeddings: tf.Tensor) -> tf.Tensor:
     )
 
 
+def read_epochs(run_dir: Path) -> list[Epoch]:
+    """The epochs that a run's metrics.jsonl tells of."""
+    epochs = [
+        entry
+        for entry in _entries(run_dir / "metrics.jsonl")
+        if entry.pop("kind") == "epoch"
+    ]
+    return [Epoch(entry.pop("step"), entry.pop("epoch"), entry) for entry in epochs]
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    found = []
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue  # the line in flight when the process was killed
+    return found
+
+
 class _Log:
     """metrics.jsonl, one line a step and one an epoch, and the same for TensorBoard.
 
@@ -460,19 +540,9 @@ class _Log:
     def __init__(self, run_dir: Path, step: int):
         self.path = run_dir / "metrics.jsonl"
         self.writer = tf.summary.create_file_writer(str(run_dir / "tensorboard"))
-        kept = []
-        for line in self.path.read_text().splitlines() if self.path.is_file() else []:
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:
-                continue  # the line in flight when the process was killed
-            if entry["step"] <= step:
-                kept.append(entry)
+        kept = [entry for entry in _entries(self.path) if entry["step"] <= step]
         self.path.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
-        epochs = [entry for entry in kept if entry.pop("kind") == "epoch"]
-        self.epochs = [
-            Epoch(entry.pop("step"), entry.pop("epoch"), entry) for entry in epochs
-        ]
+        self.epochs = read_epochs(run_dir)
 
     def step(self, step: int, epoch: int, figures: dict[str, float]) -> None:
         self._append({"kind": "step", "step": step, "epoch": epoch, **figures})

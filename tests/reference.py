@@ -15,8 +15,8 @@ from simclr_tf2.checkpoints.official_names import (
     path_of,
 )
 from simclr_tf2.config import EncoderConfig
-from simclr_tf2.encoders.base import Encoder
-from simclr_tf2.encoders.resnet import ResNetConfig, build_resnet
+from simclr_tf2.encoders.base import Blocks, Encoder
+from simclr_tf2.encoders.resnet import ResNetConfig, build_resnet, group_of
 from simclr_tf2.heads import (
     HeadConfig,
     build_classifier,
@@ -112,4 +112,5 @@ def simclr_encoder(name, network, projection_head=None):
         "final_avg_pool",
         projection_head=projection_head,
         architecture=ResNetConfig.parse(name),
+        blocks=Blocks(group_of, 4, early=1),
     )

@@ -114,7 +114,7 @@ def test_a_runs_own_config_is_a_config(tmp_path):
         ({"epoch": 3}, "config has no setting 'epoch'; close to it: epochs"),
         ({"epochs": "3"}, "epochs must be of type int; got '3'"),
         ({"epochs": True}, "epochs must be of type int; got True"),
-        ({"epochs": -1}, "epochs must be >= 0; got -1"),
+        ({"epochs": -2}, "epochs must be >= 0; got -2"),
         ({"blur_prob": 2}, r"blur_prob must be in \[0, 1\]; got 2"),
         ({"optimizer": "sgd"}, "optimizer must be one of adamw, lars, momentum, adam"),
         ({"fill": "white"}, "fill must be one of reflect, gray; got 'white'"),

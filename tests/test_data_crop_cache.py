@@ -60,3 +60,21 @@ def test_a_cache_of_another_size_or_view_is_replaced(boxes_table, tmp_path):
         tmp_path / "cache", boxes_table, 8, CropWindow(square=False)
     ).read(0)
     assert stretched.shape == (8, 5, 3)
+
+
+def test_crops_stay_decoded_while_there_is_room(boxes_table, tmp_path, monkeypatch):
+    opened = []
+    original = crop_cache.Image.open
+    monkeypatch.setattr(
+        crop_cache.Image, "open", lambda file: opened.append(1) or original(file)
+    )
+    cache = CropCache(tmp_path / "cache", boxes_table, 16, VIEW)
+    first, opened[:] = cache.read(0), []
+    assert cache.read(0) is first
+    assert not opened
+    monkeypatch.setattr(crop_cache, "MEMORY", first.nbytes - 1)
+    small = CropCache(tmp_path / "cache", boxes_table, 16, VIEW)
+    opened.clear()
+    assert np.array_equal(small.read(0), first)
+    assert np.array_equal(small.read(0), first)
+    assert len(opened) == 2

@@ -292,4 +292,4 @@ def test_bad_arguments_are_named(tmp_path):
         ValueError,
         match="batch_size must be at most the number of training crops; got 128",
     ):
-        Trainer(objective, TrainerConfig(epochs=1), batches_for(objective), 0, tmp_path)
+        Trainer(objective, TrainerConfig(1, 128), batches_for(objective), 0, tmp_path)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +32,21 @@ if TYPE_CHECKING:
 _STAGE = re.compile(r"stage\d+|block_group[2-4]")
 
 
+@dataclass(frozen=True)
+class Blocks:
+    """How a network's layers form blocks, of which the first can be frozen.
+
+    Attributes:
+        of: name of a layer that has weights -> its block; 0 is the stem.
+        last: the last block.
+        early: the last one before a stride of 8.
+    """
+
+    of: Callable[[str], int]
+    last: int
+    early: int
+
+
 class Encoder:
     """A network from images to embeddings.
 
@@ -46,8 +63,9 @@ class Encoder:
         width: of the features.
         widths: number of channels of every output, by its name.
         projection_head: one that came with the weights, or None.
-        architecture: of a SimCLR ResNet, whose blocks can be frozen; None of any other
-            network.
+        architecture: of a SimCLR ResNet; None of any other network.
+        blocks: which of its layers can be frozen together; None of a network that is
+            trained as a whole.
         weights_file: name of what `save` writes.
     """
 
@@ -59,6 +77,7 @@ class Encoder:
         *,
         projection_head: keras.Model | None = None,
         architecture: ResNetConfig | None = None,
+        blocks: Blocks | None = None,
         weights_file: str = "encoder.weights.h5",
     ):
         self.config, self.model, self.features, self.projection_head = (
@@ -68,6 +87,7 @@ class Encoder:
             projection_head,
         )
         self.architecture, self.weights_file = architecture, weights_file
+        self.blocks = blocks
         output = model.output  # of a LoadedModel, what its function says it returns
         shapes = {
             name: end.shape
@@ -127,6 +147,15 @@ class Encoder:
         if isinstance(self.model, keras.Model):
             with whole_file(Path(folder) / self.weights_file) as partial:
                 self.model.save_weights(partial)
+
+
+def leaves(model: keras.Layer) -> Iterator[keras.Layer]:
+    """The layers of a network, those of the networks in it among them."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from leaves(layer)
+        else:
+            yield layer
 
 
 def load_keras_weights(model: keras.Model, path: str, name: str) -> None:

@@ -8,6 +8,7 @@ squeeze-and-excitation, stem and head not scaled.
 
 from __future__ import annotations
 
+import itertools
 import pickle
 from collections.abc import Mapping
 
@@ -18,7 +19,7 @@ from simclr_tf2.batch_norm import FusedBatchNormalization
 from simclr_tf2.checkpoints.torch_pickle import load_state_dict
 from simclr_tf2.config import IMAGENET, RANDOM, EncoderConfig
 from simclr_tf2.depthwise import DepthwiseConv2D
-from simclr_tf2.encoders.base import Encoder, load_keras_weights
+from simclr_tf2.encoders.base import Blocks, Encoder, load_keras_weights
 
 # (repeats, kernel size, stride of the first repeat, expansion, filters)
 _STAGES = (
@@ -114,6 +115,14 @@ def build_lite0(classes: int | None = None) -> keras.Model:
     return keras.Model(inputs, ends, name="efficientnet_lite0")
 
 
+def _stage_of(layer: str) -> int:
+    """The stage of a layer, by its name: 0 is the stem, 8 what follows the last."""
+    if not layer.startswith("blocks_"):
+        return 0 if layer in ("conv_stem", "bn0") else len(_STAGES) + 1
+    ends = itertools.accumulate(repeats for repeats, *_ in _STAGES)
+    return 1 + sum(end <= int(layer.split("_")[1]) for end in ends)
+
+
 def assign_weights(model: keras.Model, state: Mapping[str, np.ndarray]) -> None:
     """Copies a PyTorch state dict into the network, strictly: every layer must find its
     tensors and shapes must agree.
@@ -202,7 +211,7 @@ def make(config: EncoderConfig) -> Encoder:
             ) from None
     elif weights != RANDOM:
         load_keras_weights(model, weights, "efficientnet_lite0")
-    return Encoder(config, model, FEATURES)
+    return Encoder(config, model, FEATURES, blocks=Blocks(_stage_of, 8, early=2))
 
 
 def _packaged_lite0() -> str:

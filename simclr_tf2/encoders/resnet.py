@@ -136,11 +136,11 @@ def build_resnet(config: ResNetConfig) -> keras.Model:
     return keras.Model(images, endpoints, name="resnet")
 
 
-def group_of(layer: keras.Layer) -> int:
-    """The block group that a layer of `build_resnet` belongs to; 0 for the stem and
-    layers without a name of their own.
+def group_of(layer: str) -> int:
+    """The block group that a layer of `build_resnet` belongs to, by its name; 0 for the
+    stem and layers without a name of their own.
     """
-    match = re.match(r"group(\d)\.", layer.name)
+    match = re.match(r"group(\d)\.", layer)
     return int(match.group(1)) if match else 0
 
 

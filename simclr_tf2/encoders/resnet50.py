@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from simclr_tf2.batch_norm import FusedBatchNormalization
 from simclr_tf2.config import IMAGENET, RANDOM, EncoderConfig
-from simclr_tf2.encoders.base import Encoder, load_keras_weights
+from simclr_tf2.encoders.base import Blocks, Encoder, load_keras_weights
 
 # The last blocks of the stages from a stride of 8 on; avg_pool is the last one's mean.
 _STAGES = {
@@ -68,7 +68,12 @@ def make(config: EncoderConfig) -> Encoder:
     model = keras.Model(inputs, outputs, name="resnet50")
     if weights.endswith(".weights.h5"):
         load_keras_weights(model, weights, "resnet50")
-    return Encoder(config, model, "avg_pool")
+    return Encoder(config, model, "avg_pool", blocks=Blocks(_group_of, 4, early=1))
+
+
+def _group_of(layer: str) -> int:
+    """The block group of a layer, by its name, such as conv2_block1_1_conv."""
+    return int(layer.removeprefix("conv")[0]) - 1
 
 
 def _fuse_batch_norm(layer: keras.Layer) -> keras.Layer:

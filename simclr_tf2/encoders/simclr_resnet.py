@@ -6,8 +6,15 @@ from pathlib import Path
 
 from simclr_tf2.checkpoints.importing import import_weights
 from simclr_tf2.config import IMAGENET, RANDOM, EncoderConfig
-from simclr_tf2.encoders.base import Encoder, load_keras_weights
-from simclr_tf2.encoders.resnet import FEATURES, ResNetConfig, build_resnet
+from simclr_tf2.encoders.base import Blocks, Encoder, load_keras_weights
+from simclr_tf2.encoders.resnet import (
+    FEATURES,
+    ResNetConfig,
+    build_resnet,
+    group_of,
+)
+
+_BLOCKS = Blocks(group_of, 4, early=1)
 
 
 def make(config: EncoderConfig) -> Encoder:
@@ -30,8 +37,9 @@ def make(config: EncoderConfig) -> Encoder:
             FEATURES,
             projection_head=head if head.weights else None,
             architecture=resnet,
+            blocks=_BLOCKS,
         )
     model = build_resnet(resnet)
     if config.weights != RANDOM:
         load_keras_weights(model, config.weights, config.name)
-    return Encoder(config, model, FEATURES, architecture=resnet)
+    return Encoder(config, model, FEATURES, architecture=resnet, blocks=_BLOCKS)

@@ -1,0 +1,148 @@
+"""How long to train: by the number of crops, or by the minutes there are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from curation.config import FinetuneConfig
+from simclr_tf2.config import BY_CROPS, AugmentConfig
+
+# A few hundred steps move a pretrained network onto a new domain (docs/results.md).
+STEPS = 360
+LEAST_EPOCHS, MOST_EPOCHS = 12, 100
+LARGEST_BATCH = 128
+# Sides that a plan chooses from, in pixels: the largest at which it comes to the steps.
+SIZES = {128: 2 * STEPS, 96: STEPS // 3, 64: 1}
+WARM_UP_SHARE = 0.05  # of the steps, at least half an epoch
+_ROOM = 0.9  # share of the time that is planned with: machines have other work, too
+
+
+def batch_for(crops: int) -> int:
+    """How many crops a step takes: an eighth of a small pile, so that an epoch has a
+    few steps.
+    """
+    eighth = crops // 8
+    return min(LARGEST_BATCH, eighth // 8 * 8 if eighth >= 8 else max(2, eighth))
+
+
+def epochs_for(steps_per_epoch: int) -> int:
+    """How many epochs come to a few hundred steps."""
+    needed = math.ceil(STEPS / max(1, steps_per_epoch))
+    return min(max(needed, LEAST_EPOCHS), MOST_EPOCHS)
+
+
+def by_crops(config: FinetuneConfig, crops: int) -> FinetuneConfig:
+    """The configuration with its epochs and batch stated.
+
+    Args:
+        config: of which either may be BY_CROPS. Epochs that `plan` will state stay so.
+        crops: how many train.
+    """
+    training = config.training
+    if training.batch_size == BY_CROPS:
+        training = replace(training, batch_size=batch_for(crops))
+    if training.epochs == BY_CROPS and not config.minutes:
+        training = replace(training, epochs=epochs_for(crops // training.batch_size))
+    return replace(config, training=training)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What a machine was measured to take, in seconds, at one size of crops.
+
+    Attributes:
+        gone: of the budget, before the first epoch.
+        step: for a training step.
+        evaluation: for what is measured after an epoch.
+        embedding: for embedding all crops at the end.
+    """
+
+    gone: float
+    step: float
+    evaluation: float
+    embedding: float
+
+    def at(self, scale: float) -> Speed:
+        """At another size, with `scale` times the pixels."""
+        return Speed(
+            self.gone,
+            self.step * scale,
+            self.evaluation * scale,
+            self.embedding * scale,
+        )
+
+    def epoch(self, steps: int) -> float:
+        """For an epoch of so many steps."""
+        return steps * self.step + self.evaluation
+
+
+def plan(config: FinetuneConfig, steps_per_epoch: int, speed: Speed) -> FinetuneConfig:
+    """The configuration with epochs, size of the crops and warm-up for its minutes.
+
+    Args:
+        config: its size is what `speed` was measured at; one that isn't the default
+            stays.
+        steps_per_epoch: with its batch.
+        speed: of this machine.
+
+    Raises:
+        ValueError: the minutes don't suffice for an epoch; says how many would.
+    """
+    measured_at = config.learning.augment.image_size
+    sizes = SIZES if measured_at == AugmentConfig.image_size else {measured_at: 1}
+    least = 0.0
+    for size, enough in sizes.items():
+        there = speed.at((size / measured_at) ** 2)
+        left = _ROOM * 60 * config.minutes - there.gone - there.embedding
+        epochs = min(int(left // there.epoch(steps_per_epoch)), MOST_EPOCHS)
+        least = there.gone + there.embedding + there.epoch(steps_per_epoch)
+        if epochs >= 1 and epochs * steps_per_epoch >= enough:
+            break
+    else:
+        raise ValueError(
+            f"minutes must be at least {math.ceil(least / 60 / _ROOM)} for an epoch of "
+            f"{steps_per_epoch} steps and the embedding on this machine; got "
+            f"{config.minutes:g}"
+        )
+    warm_up = max(0.5, round(WARM_UP_SHARE * epochs, 2))
+    augment = replace(config.learning.augment, image_size=size)
+    return replace(
+        config,
+        learning=replace(config.learning, augment=augment),
+        training=replace(config.training, epochs=epochs, warmup_epochs=warm_up),
+    )
+
+
+def plan_in_words(config: FinetuneConfig, steps_per_epoch: int, speed: Speed) -> str:
+    """What to expect of a plan that was made at the default size of crops."""
+    size = config.learning.augment.image_size
+    there = speed.at((size / AugmentConfig.image_size) ** 2)
+    training = config.training.epochs * there.epoch(steps_per_epoch)
+    return (
+        f"planned for {config.minutes:g} minutes: {config.training.epochs} epochs of "
+        f"{steps_per_epoch} steps at {size} px, about {in_words(training)} if the "
+        f"machine stays as fast, then {in_words(there.embedding)} of embedding"
+    )
+
+
+def in_words(seconds: float) -> str:
+    """A duration, to two digits or so."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def has_flattened(curve: Sequence[float], planned: int) -> bool:
+    """Whether a learning curve has stopped rising: of its last epochs (a fifth of those
+    planned, at least 4) none is above the best one before.
+
+    Args:
+        curve: a figure after every epoch so far; higher is better.
+        planned: number of epochs.
+    """
+    patience = max(4, planned // 5)
+    return len(curve) > 2 * patience and max(curve[-patience:]) <= max(
+        curve[:-patience]
+    )
