@@ -158,7 +158,7 @@ class FinetuneConfig:
         find_duplicates: whether it is looked for crops that show the same; where splits
             are made, those go into one.
         label_fraction: share of the labels to train on.
-        recording_batches: see below.
+        recording_batches, neighbors: see below.
         minutes: to take for everything; see `curation.planning`.
         train_split: what to train on.
         eval_split: whose retrieval quality each epoch measures; where no crop is of it,
@@ -188,6 +188,9 @@ class FinetuneConfig:
     # Contrastive: fill a batch from few recording sessions, so that soil and light tell
     # no crops apart.
     recording_batches: bool = True
+    # Contrastive: the second view may be of a crop that is among the first's so many
+    # nearest, and the other way round; see `curation.partners`. 0 is SimCLR.
+    neighbors: int = 5
     # If epochs isn't stated: plan epochs, size and warm-up for so many minutes in all,
     # and stop when retrieval has stopped rising. 0: no limit.
     minutes: float = 0.0
@@ -206,6 +209,7 @@ class FinetuneConfig:
             check_range("embed_size", self.embed_size, 32)
         check_range("label_fraction", self.label_fraction, 0, 1)
         check_range("minutes", self.minutes, 0)
+        check_range("neighbors", self.neighbors, 0)
         self.embedding()  # refuses what it can't embed by
 
     def embedding(self, encoder: EncoderConfig | None = None) -> EmbedConfig:

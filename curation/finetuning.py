@@ -33,6 +33,7 @@ from curation.embedding import (
 )
 from curation.encoders import recipe_in_words, reference, start_encoder
 from curation.learning_curve import LearningCurve
+from curation.partners import Partners, recipe_of_partners
 from curation.planning import Speed, by_crops, has_flattened, plan, plan_in_words
 from curation.resuming import (
     as_it_began,
@@ -269,8 +270,10 @@ class _Run:
             return FinetuneResult(0)
         with self.strategy.scope():
             training = _Training(self, start_encoder(self.config.encoder))
-        trained = training.trainer.run(progress=progress_bar)
-        shutil.rmtree(self.folder / crop_cache(worker), ignore_errors=True)
+        trained = training.trainer.run(
+            progress=progress_bar, before_epoch=training.before_epoch
+        )
+        training.tidy(worker)
         print(
             f"worker {worker} has done its part; worker 0 embeds and writes the "
             f"results to {self.folder}"
@@ -310,8 +313,11 @@ class _Run:
         embed_batch = on_devices(embedder, self.strategy)
         each = seconds_per_pixel(config.embedding(), embed_batch, len(self.crops))
         embedding = each * config.embedding().recipe.cost * len(self.crops)
+        comparing = each * trial.partners.recipe.cost * len(self.train)
+        if not trial.partners.count:
+            comparing = 0.0
         gone = time.monotonic() - self.began
-        speed = Speed(gone, step, evaluation, embedding)
+        speed = Speed(gone, step, evaluation, comparing, embedding)
         steps = len(self.train) // training.batch_size
         planned = plan(config, steps, speed)
         _log.info("%s", plan_in_words(planned, steps, speed))
@@ -360,6 +366,17 @@ class _Training:
                 "batch_size must be at most the number of training crops, "
                 f"{len(train)}; got {batch}"
             )
+        self.partners = Partners(
+            train,
+            config.neighbors if config.objective == "contrastive" else 0,
+            recipe_of_partners(
+                config.embedding().recipe, config.learning.augment.image_size
+            ),
+            config.seed,
+            run.folder / partners_file(worker_of(run.strategy)[0]),
+        )
+        embedder = make_embedder(encoder, self.partners.recipe)
+        self.compare = on_devices(embedder, run.strategy)
         self.curve = LearningCurve.on(run.crops, self.objective, train.classes, config)
         self.trainer = Trainer(
             self.objective,
@@ -400,6 +417,7 @@ class _Training:
                 epoch=epoch,
                 start_batch=start,
                 by_session=by_recording,
+                partners=self.partners.rows,
                 replicas=strategy.num_replicas_in_sync,
                 worker=worker,
             )
@@ -416,6 +434,15 @@ class _Training:
             self.curve.in_words(figures),
         )
 
+    def before_epoch(self, epoch: int) -> None:
+        """Finds out which crops are partners now."""
+        self.partners.prepare(epoch, self.compare)
+
+    def tidy(self, worker: int) -> None:
+        """Removes what is of use during training alone."""
+        shutil.rmtree(self.run_.folder / crop_cache(worker), ignore_errors=True)
+        self.partners.file.unlink(missing_ok=True)
+
     def run(self, embed_batch: EmbedBatch) -> TrainingResult:
         """Trains to the end; with minutes, until the learning curve is flat."""
         config = self.run_.config
@@ -431,12 +458,17 @@ class _Training:
         trained = self.trainer.run(
             end_of_epoch,
             progress_bar,
+            before_epoch=self.before_epoch,
             in_words=self.curve.in_words,
             enough=enough if config.minutes else lambda history: False,
         )
-        # It has served its purpose.
-        shutil.rmtree(self.run_.folder / crop_cache(0), ignore_errors=True)
+        self.tidy(0)
         return trained
+
+
+def partners_file(worker: int) -> str:
+    """Name of a worker's file of which crops are partners."""
+    return f"partners-{worker}.npz" if worker else "partners.npz"
 
 
 def crop_cache(worker: int) -> str:

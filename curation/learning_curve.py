@@ -28,14 +28,18 @@ FEW_CROPS = 500  # of a split; contrastive training takes all that have labels i
 ORIENTATION = "finds_itself_turned"
 
 
-def evaluation_crops(crops: CropTable, config: FinetuneConfig) -> CropTable | None:
+def evaluation_crops(
+    crops: CropTable, config: FinetuneConfig
+) -> tuple[str, CropTable] | None:
     """The crops to measure retrieval on, the same whenever asked: those of the split
-    that have a class, at most MOST_CROPS. Of a small split training without labels
-    can measure more, on crops whose labels it never sees.
+    that have a class, at most MOST_CROPS. Where the split is small, training without
+    labels takes all crops, whose labels it never sees.
 
     Returns:
-        None where labels allow no measure, unless another split than the default was
-        asked for.
+        The split and its crops; None where labels allow no measure.
+
+    Raises:
+        ValueError: another split than the default was asked for, and there is none.
     """
     split = config.eval_split
     try:
@@ -48,11 +52,12 @@ def evaluation_crops(crops: CropTable, config: FinetuneConfig) -> CropTable | No
         chosen = crops.take(np.zeros(len(crops), bool))
     unseen = config.objective == "contrastive" and split == FinetuneConfig.eval_split
     if unseen and len(chosen) < FEW_CROPS:
-        chosen = crops
+        split, chosen = "all", crops
     labeled = np.flatnonzero(chosen.column("label_name") != "")
     drawn = np.random.default_rng([config.seed, 2]).permutation(labeled)[:MOST_CROPS]
     chosen = chosen.take(np.sort(drawn))
-    return chosen if len(chosen.classes) >= 2 and len(chosen) > K else None
+    enough = len(chosen.classes) >= 2 and len(chosen) > K
+    return (split, chosen) if enough else None
 
 
 @dataclass
@@ -66,13 +71,13 @@ class LearningCurve:
 
     Attributes:
         table: what is measured on.
-        labeled: whether by labels.
+        split: which split that is; "" measures without labels.
         frozen: the figures before training.
         ceiling: the best possible macro P@20 of these crops.
     """
 
     table: CropTable
-    labeled: bool
+    split: str
     objective: Objective
     classes: list[str]  # that the objective's classifier tells apart
     config: FinetuneConfig
@@ -88,17 +93,17 @@ class LearningCurve:
         config: FinetuneConfig,
     ) -> LearningCurve:
         """On what of the crops suits best."""
-        table = evaluation_crops(crops, config)
-        labeled = table is not None
-        if table is None:
-            drawn = np.random.default_rng([config.seed, 2]).permutation(len(crops))
-            table = crops.take(np.sort(drawn[:MOST_CROPS]))
-        return cls(table, labeled, objective, classes, config)
+        labeled = evaluation_crops(crops, config)
+        if labeled is not None:
+            return cls(labeled[1], labeled[0], objective, classes, config)
+        drawn = np.random.default_rng([config.seed, 2]).permutation(len(crops))
+        table = crops.take(np.sort(drawn[:MOST_CROPS]))
+        return cls(table, "", objective, classes, config)
 
     @property
     def name(self) -> str:
         """Of the figure that says how far training has come."""
-        return f"{self.config.eval_split}_P@{K}" if self.labeled else ORIENTATION
+        return f"{self.split}_P@{K}" if self.split else ORIENTATION
 
     def measure(
         self, embed_batch: EmbedBatch, unreadable: Unreadable
@@ -119,11 +124,11 @@ class LearningCurve:
         ):
             plain.append(vectors[readable])
             valid.append(readable)
-            if not self.labeled:
+            if not self.split:
                 quarter = embed_batch(tf.constant(np.rot90(crops, axes=(1, 2))))
                 turned.append(quarter[readable])
         found = np.concatenate(plain)
-        if self.labeled:
+        if self.split:
             figures = self._by_labels(found, np.concatenate(valid))
         else:
             figures = _by_turning(found, np.concatenate(turned))
@@ -141,7 +146,7 @@ class LearningCurve:
         if logits is not None:
             guesses = np.array(self.classes)[np.argmax(logits, axis=1)]
             right = float((guesses == answers).mean())
-            figures[f"{self.config.eval_split}_accuracy"] = right
+            figures[f"{self.split}_accuracy"] = right
         return figures
 
     def in_words(self, figures: Mapping[str, float]) -> str:

@@ -56,12 +56,15 @@ class Speed:
         gone: of the budget, before the first epoch.
         step: for a training step.
         evaluation: for what is measured after an epoch.
+        comparing: for finding out which crops are near each other, before the epochs
+            1, 2, 4, 8 and so on.
         embedding: for embedding all crops at the end.
     """
 
     gone: float
     step: float
     evaluation: float
+    comparing: float
     embedding: float
 
     def at(self, scale: float) -> Speed:
@@ -70,12 +73,14 @@ class Speed:
             self.gone,
             self.step * scale,
             self.evaluation * scale,
+            self.comparing * scale,
             self.embedding * scale,
         )
 
-    def epoch(self, steps: int) -> float:
-        """For an epoch of so many steps."""
-        return steps * self.step + self.evaluation
+    def training(self, epochs: int, steps: int) -> float:
+        """For so many epochs of so many steps."""
+        comparing = (epochs - 1).bit_length() * self.comparing
+        return epochs * (steps * self.step + self.evaluation) + comparing
 
 
 def plan(config: FinetuneConfig, steps_per_epoch: int, speed: Speed) -> FinetuneConfig:
@@ -96,8 +101,13 @@ def plan(config: FinetuneConfig, steps_per_epoch: int, speed: Speed) -> Finetune
     for size, enough in sizes.items():
         there = speed.at((size / measured_at) ** 2)
         left = _ROOM * 60 * config.minutes - there.gone - there.embedding
-        epochs = min(int(left // there.epoch(steps_per_epoch)), MOST_EPOCHS)
-        least = there.gone + there.embedding + there.epoch(steps_per_epoch)
+        fits = [
+            epochs
+            for epochs in range(1, MOST_EPOCHS + 1)
+            if there.training(epochs, steps_per_epoch) <= left
+        ]
+        epochs = max(fits, default=0)
+        least = there.gone + there.embedding + there.training(1, steps_per_epoch)
         if epochs >= 1 and epochs * steps_per_epoch >= enough:
             break
     else:
@@ -119,7 +129,7 @@ def plan_in_words(config: FinetuneConfig, steps_per_epoch: int, speed: Speed) ->
     """What to expect of a plan that was made at the default size of crops."""
     size = config.learning.augment.image_size
     there = speed.at((size / AugmentConfig.image_size) ** 2)
-    training = config.training.epochs * there.epoch(steps_per_epoch)
+    training = there.training(config.training.epochs, steps_per_epoch)
     return (
         f"planned for {config.minutes:g} minutes: {config.training.epochs} epochs of "
         f"{steps_per_epoch} steps at {size} px, about {in_words(training)} if the "

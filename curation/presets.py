@@ -52,6 +52,7 @@ def _pretrain(
         ),
         training=replace(training, optimizer="lars", warmup_epochs=10.0),
         train_split="train",
+        neighbors=0,
         endpoints=LAST,  # as in the papers
         pooling="mean",
         device=DeviceConfig(mixed_precision="float32"),

@@ -27,6 +27,7 @@ _LEFT_OPEN = {
     "batch_size": BY_CROPS,
     "mixed_precision": AUTO,
     "freeze_through_block": EARLY_FROZEN,
+    "neighbors": FinetuneConfig.neighbors,
 }
 # What these were where a config.json doesn't state them.
 _BEFORE = {
@@ -34,6 +35,7 @@ _BEFORE = {
     "batch_size": 128,
     "mixed_precision": "float32",
     "freeze_through_block": NOTHING_FROZEN,
+    "neighbors": 0,
 }
 _OF_PLAN = ("image_size", "warmup_epochs")  # with minutes
 # What may differ when a run is resumed, since it doesn't change what is computed. Where

@@ -21,6 +21,7 @@ from data.tiles import plant_pixels
 # Training crops keep up to this many times the training size, so that a random resized
 # crop still has pixels to show.
 SOURCE_SCALE = 2
+PARTNER_SHARE = 0.8  # of crops that have partners
 
 
 class Unreadable:
@@ -168,13 +169,14 @@ def training_order(
 
 def training_batches(
     cache: CropCache,
-    augment: Callable[[tf.Tensor, tf.Tensor], tf.Tensor | tuple[tf.Tensor, ...]],
+    augment: Callable[..., tf.Tensor | tuple[tf.Tensor, ...]],
     batch_size: int,
     *,
     seed: int,
     epoch: int,
     start_batch: int = 0,
     by_session: bool = False,
+    partners: np.ndarray | None = None,
     replicas: int = 1,
     worker: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
@@ -189,13 +191,16 @@ def training_batches(
         cache: the crops to train on, SOURCE_SCALE times as large as the crops that
             `augment` makes.
         augment: (float32 RGB [height, width, 3] in [0, 1], int32 seed [2]) -> a tensor
-            or several, stateless.
+            or several, stateless. With partners it takes the partner's pixels as well.
         batch_size: crops a batch, a multiple of replicas; a smaller remainder is
             dropped, as contrastive losses compare within full batches.
         seed: of the run.
         epoch: counts from 0.
         start_batch: how many batches to leave out.
         by_session: see `training_order`.
+        partners: [N, n] int, rows that count as the same crop, negative where there are
+            fewer. A crop comes with one of its, or with itself where it has none, and
+            in a share of 1 - PARTNER_SHARE.
         replicas: how many devices share a batch. An element of the dataset is the share
             of one of them, batch_size / replicas crops; those of a step follow one
             another in the order of the devices.
@@ -205,7 +210,7 @@ def training_batches(
     Returns:
         A dataset of (augmented, label): what `augment` returns, batched, and int32
         [batch], the place of the crop's class in `table.classes`, -1 for the
-        unlabelled.
+        unlabelled; with partners [batch, 2], of the crop and of its partner.
     """
     table = cache.table
     steps = training_order(table, batch_size, seed, epoch, by_session).reshape(
@@ -214,23 +219,40 @@ def training_batches(
     order = steps[start_batch:, worker[0]].ravel()
     labels = table.class_indices
 
-    def load(row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        for candidate in itertools.chain(range(int(row), len(table)), range(int(row))):
+    def readable(row: int) -> tuple[int, np.ndarray]:
+        for candidate in itertools.chain(range(row, len(table)), range(row)):
             crop = cache.read(candidate)
             if crop is not None:
-                return crop, labels[candidate]
+                return candidate, crop
         raise ValueError("none of the crops could be read; nothing to train on")
 
+    def load(row: np.ndarray) -> list[np.ndarray]:
+        place, crop = readable(int(row))
+        if partners is None:
+            return [labels[place], crop]
+        rng = np.random.default_rng([seed, epoch, int(row)])
+        known = partners[place][partners[place] >= 0]
+        chosen = place
+        if len(known) and rng.random() < PARTNER_SHARE:
+            chosen = int(rng.choice(known))
+        other, partner = readable(chosen)
+        return [labels[[place, other]], crop, partner]
+
     def load_op(row: tf.Tensor):
-        crop, label = tf.numpy_function(
-            load, [row], (tf.uint8, tf.int32), stateful=False
+        count = 1 if partners is None else 2
+        label, *crops = tf.numpy_function(
+            load, [row], (tf.int32, *[tf.uint8] * count), stateful=False
         )
-        crop.set_shape((None, None, 3))
-        label.set_shape(())
+        label.set_shape(() if partners is None else (2,))
+        for crop in crops:
+            crop.set_shape((None, None, 3))
+        first, *second = [
+            tf.image.convert_image_dtype(crop, tf.float32) for crop in crops
+        ]
         key = tf.random.experimental.stateless_fold_in(
             tf.constant([seed, epoch], tf.int32), tf.cast(row, tf.int32)
         )
-        return augment(tf.image.convert_image_dtype(crop, tf.float32), key), label
+        return augment(first, key, *second), label
 
     rows = tf.data.Dataset.from_tensor_slices(order)
     crops = rows.map(load_op, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)

@@ -26,13 +26,18 @@ _fold = tf.random.experimental.stateless_fold_in
 
 
 def two_views(
-    image: tf.Tensor, seed: tf.Tensor, config: AugmentConfig
+    image: tf.Tensor,
+    seed: tf.Tensor,
+    config: AugmentConfig,
+    partner: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Two independent views of one image, for contrastive training; [image_size,
-    image_size, 3] each.
+    image_size, 3] each. With a partner, an image that counts as the same, the second
+    is of that.
     """
+    second = image if partner is None else partner
     return one_view(image, _fold(seed, 1), config), one_view(
-        image, _fold(seed, 2), config
+        second, _fold(seed, 2), config
     )
 
 

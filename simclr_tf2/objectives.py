@@ -125,8 +125,9 @@ class Objective(abc.ABC):
     def loss(
         self, embeddings: tf.Tensor, labels: tf.Tensor
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """Embeddings of `images`, float32 [rows, width], and labels, int32 [batch] ->
-        the loss and figures to report.
+        """Embeddings of `images`, float32 [rows, width], and labels, int32 [batch], or
+        [batch, views] where views are of different crops -> the loss and figures to
+        report.
         """
 
 
@@ -156,9 +157,11 @@ class Contrastive(Objective):
         if config.online_linear_eval and config.classes >= 2:
             self.classifier = build_classifier(encoder.width, config.classes)
 
-    def augment(self, image, seed):
-        """(image, seed) -> what the loss is computed from; see `Objective`."""
-        return two_views(image, seed, self.config.augment)
+    def augment(self, image, seed, partner=None):
+        """(image, seed) -> what the loss is computed from; see `Objective` and
+        `two_views`.
+        """
+        return two_views(image, seed, self.config.augment, partner)
 
     def images(self, augmented):
         """How the views of a batch become one batch of images."""
@@ -178,9 +181,11 @@ class Contrastive(Objective):
         if self.classifier is None:
             return contrast.loss, figures
         logits = self.classifier(tf.stop_gradient(embeddings), training=True)
-        loss, accuracy = _classification(
-            logits, tf.concat([labels, labels], 0), self.config.classes, 0.0
-        )
+        # Of each view its own, or one of both.
+        of_views = tf.reshape(tf.transpose(labels), [-1])
+        if len(labels.shape) == 1:
+            of_views = tf.concat([labels, labels], 0)
+        loss, accuracy = _classification(logits, of_views, self.config.classes, 0.0)
         return contrast.loss + loss, {
             **figures,
             "online_loss": loss,

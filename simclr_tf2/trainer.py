@@ -190,6 +190,7 @@ class Trainer:
         end_of_epoch: Callable[[], dict[str, float]] = dict,
         progress: Callable[..., tqdm] = tqdm,
         *,
+        before_epoch: Callable[[int], None] = lambda epoch: None,
         in_words: Callable[[Mapping[str, float]], str] = _in_words,
         enough: Callable[[Sequence[Epoch]], bool] = lambda history: False,
     ) -> TrainingResult:
@@ -199,6 +200,8 @@ class Trainer:
             end_of_epoch: called after every epoch, by the first worker; its figures
                 join the metrics.
             progress: makes the progress bar.
+            before_epoch: called with an epoch's number, from 0, before its batches are
+                asked for; by every worker.
             in_words: says the figures of `end_of_epoch`.
             enough: asked after every epoch, of all epochs so far, whether to end
                 before the last one; for one process.
@@ -228,6 +231,7 @@ class Trainer:
             warnings: list[str] = []
             while self.done < self.total_steps and not enough(log.epochs):
                 epoch = self.done // self.steps_per_epoch
+                before_epoch(epoch)
                 figures = self._epoch(epoch, train_step, bar, log)
                 evaluation = end_of_epoch() if self.is_chief else {}
                 log.epoch(self.done, epoch, figures, evaluation)

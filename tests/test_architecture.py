@@ -117,7 +117,12 @@ def test_two_scripts_share_a_process():
 
 
 # What needs TensorFlow is imported on first use. These are the exceptions: the jobs.
-JOBS = {"curation.embedding", "curation.finetuning", "curation.learning_curve"}
+JOBS = {
+    "curation.embedding",
+    "curation.finetuning",
+    "curation.learning_curve",
+    "curation.partners",
+}
 
 
 def test_probe_curation_and_web_load_without_tensorflow():

@@ -243,3 +243,26 @@ def test_devices_share_a_batch_and_workers_share_the_work(photos, tmp_path):
     (first, second), labels = batches(4, (0, 2)).element_spec
     assert first.shape == second.shape == (3, 16, 16, 3)
     assert labels.shape == (3,)
+
+
+def test_a_partner_comes_four_times_in_five_with_its_own_label(photos, tmp_path):
+    table, _ = read_image_folder(photos)
+    cache = CropCache(tmp_path / "cache", table, 32, STRETCHED)
+    partners = np.full((len(table), 2), -1)
+    partners[:24, 0] = np.arange(24) + 12  # of the next color; the last have none
+
+    def numbers(image, key, partner):
+        return tf.reduce_mean(image), tf.reduce_mean(partner)
+
+    means = np.array([cache.read(row).mean() / 255 for row in range(len(table))])
+    taken, shown = 0, 0
+    for number in range(20):
+        options = {"seed": 0, "epoch": number, "partners": partners}
+        for (own, other), labels in training_batches(cache, numbers, 8, **options):
+            for one, two, pair in zip(own.numpy(), other.numpy(), labels, strict=True):
+                row, partner = (int(np.abs(means - m).argmin()) for m in (one, two))
+                assert pair.numpy().tolist() == [row // 12, partner // 12]
+                assert partner in (row, partners[row, 0])
+                shown += row < 24
+                taken += partner != row
+    assert taken / shown == pytest.approx(pipeline.PARTNER_SHARE, abs=0.06)

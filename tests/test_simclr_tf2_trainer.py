@@ -184,10 +184,90 @@ def test_nan_stops_with_the_step_and_the_last_good_checkpoint(tmp_path):
         match=r"(loss|gradient_norm) is nan at step 6; the last good checkpoint is .*ckpt-4",
     ):
         run.run()
+    assert run.done == 4  # back at it, before anything is done with the network
+    assert all(np.isfinite(value).all() for value in weights(run))
     again = trainer(tmp_path)
     again._restore()
     assert again.done == 4
-    assert all(np.isfinite(value).all() for value in weights(again))
+    for ours, theirs in zip(weights(run), weights(again), strict=True):
+        assert np.array_equal(ours, theirs)
+
+
+def test_no_checkpoint_is_written_of_a_step_that_nobody_looked_at(tmp_path):
+    """Also where one is due after every step."""
+    run = trainer(tmp_path, poison=(1, 2), checkpoint_minutes=0.0)
+    with pytest.raises(TrainingDiverged, match=r"at step 6; the last good .*ckpt-6"):
+        run.run()
+    assert run.done == 6
+    assert all(np.isfinite(value).all() for value in weights(run))
+
+
+def test_training_ends_when_it_is_enough_and_stays_so(tmp_path):
+    def enough(history):
+        return len(history) == 2
+
+    result = trainer(tmp_path).run(enough=enough)
+    assert (result.steps, len(result.history)) == (2 * STEPS, 2)
+    before = []
+    again = trainer(tmp_path).run(enough=enough, before_epoch=before.append)
+    assert (again.steps, before) == (2 * STEPS, [])
+
+
+def test_before_each_epoch_its_number_is_told(tmp_path):
+    told = []
+    trainer(tmp_path).run(before_epoch=told.append)
+    assert told == [0, 1, 2]
+
+
+def test_measuring_a_step_leaves_everything_as_it_was(tmp_path):
+    run = trainer(tmp_path)
+    before = weights(run)
+    seconds = run.seconds_per_step()
+    assert 0 < seconds < 60
+    for ours, theirs in zip(weights(run), before, strict=True):
+        assert np.array_equal(ours, theirs)
+    assert run.done == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "weights_", "frozen"),
+    [
+        ("efficientnet_lite0", "imagenet", "conv_stem blocks_0_ blocks_1_ blocks_2_"),
+        ("efficientnet_lite0", "random", ""),
+        ("tiny", "random", ""),
+    ],
+)
+def test_early_layers_of_pretrained_networks_are_frozen(name, weights_, frozen):
+    encoder = make_encoder(EncoderConfig(name, weights_))
+    objective = make_objective("contrastive", encoder, ObjectiveConfig(AUGMENT))
+    names = {path.path.split("/")[0] for path in objective.trainable_variables}
+    kept = {
+        layer.name
+        for layer in encoder.model.layers
+        if layer.trainable_weights or not layer.weights or layer.name in names
+    }
+    still = [layer.name for layer in encoder.model.layers if layer.name not in kept]
+    assert bool(still) == bool(frozen)
+    for layer in still:
+        assert layer == "bn0" or layer.startswith(tuple(frozen.split()))
+    if frozen:
+        assert {"conv_stem", "bn0", "blocks_2_bn2"} <= set(still)
+        assert "blocks_3_expand_conv" not in still
+
+
+def test_blocks_of_resnets_are_told_by_their_layers():
+    resnet = make_encoder(EncoderConfig("resnet50", "random"))
+    objective = make_objective(
+        "supervised", resnet, ObjectiveConfig(AUGMENT, 3, freeze_through_block=1)
+    )
+    paths = [v.path for v in objective.trainable_variables if "conv" in v.path]
+    assert not any(name in path for path in paths for name in ("conv1_", "conv2_"))
+    for group in (3, 4, 5):
+        assert any(f"conv{group}_" in path for path in paths)
+    with pytest.raises(ValueError, match=r"or 0 \(the stem\) to 4; got 5 with"):
+        make_objective(
+            "supervised", resnet, ObjectiveConfig(AUGMENT, 3, freeze_through_block=5)
+        )
 
 
 def test_collapse_is_warned_of(tmp_path):

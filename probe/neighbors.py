@@ -1,0 +1,55 @@
+"""Which vectors are nearest to which, of many at once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+NOBODY = -1
+_AT_ONCE = 512  # rows whose scores are in memory together
+
+
+def nearest(
+    unit: np.ndarray, count: int, apart: np.ndarray | None = None
+) -> np.ndarray:
+    """The nearest other rows of every row, by cosine.
+
+    Args:
+        unit: [N, D] float32 unit vectors; a row of zeros has no neighbors and is none.
+        count: how many, at least 1.
+        apart: [N] int; rows of the same number don't count. Default: each row by
+            itself.
+
+    Returns:
+        [N, count] int64, rows by falling cosine; NOBODY where there are fewer.
+    """
+    apart = np.arange(len(unit)) if apart is None else apart
+    found = np.full((len(unit), count), NOBODY, np.int64)
+    empty = ~unit.any(axis=1)
+    taken = min(count, len(unit))
+    for start in range(0, len(unit), _AT_ONCE):
+        scores = unit[start : start + _AT_ONCE] @ unit.T
+        scores[apart[start : start + _AT_ONCE, None] == apart] = -np.inf
+        scores[:, empty] = -np.inf
+        best = np.argpartition(-scores, taken - 1, axis=1)[:, :taken]
+        of_best = np.take_along_axis(scores, best, axis=1)
+        order = np.lexsort((best, -of_best), axis=1)
+        best, of_best = (
+            np.take_along_axis(each, order, axis=1) for each in (best, of_best)
+        )
+        found[start : start + _AT_ONCE, :taken] = np.where(
+            np.isfinite(of_best), best, NOBODY
+        )
+    found[empty] = NOBODY
+    return found
+
+
+def mutual(found: np.ndarray) -> np.ndarray:
+    """What is left of `nearest` where both rows name each other; [N, count], NOBODY
+    elsewhere. Of groups that lie close by chance, such as a species that one recording
+    lacks, few rows do.
+    """
+    own = np.arange(len(found))[:, None]
+    back = np.full(found.shape, False)
+    for place in range(found.shape[1]):
+        back |= found[found, place] == own
+    return np.where(back & (found != NOBODY), found, NOBODY)
