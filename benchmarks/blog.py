@@ -30,7 +30,7 @@ from artifacts.files import write_atomically
 from artifacts.progress import progress_bar
 from artifacts.provenance import provenance
 
-# With its flags: --data, --dir, --images, --views.
+# With its flags: --data, --dir, --images, --views, --recipe.
 from benchmarks.demo import CRITERION, choose_queries, embedding_sets
 from curation.contact_sheet import Sheet, Tile, draw_sheets
 from curation.pool import Pool
@@ -298,4 +298,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    FLAGS.set_default("views", 96_000)
+    FLAGS.set_default("recipe", "best")
     app.run(main)

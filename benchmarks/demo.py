@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
+from curation.config import RECIPES
 from curation.pool import Pool
 from curation.simulation import SimulatedAnnotator, simulate
 from data.embeddings import EmbeddingSet
@@ -40,6 +41,7 @@ flags.DEFINE_integer(
     32_000,
     "Augmented crops to train on, about: sets the epochs, and so the time.",
 )
+flags.DEFINE_enum("recipe", "fast", list(RECIPES), "How a crop becomes a vector.")
 
 # The post's wish: a new class that no label tells apart.
 CRITERION = (
@@ -47,7 +49,6 @@ CRITERION = (
     "AND cut_off = 0"
 )
 TRAINED = 96  # side of the training crops, in pixels
-RECIPE = "best"
 COSINE_QUERIES = 300  # a class, at most; a simulated annotator takes longer:
 FIELD_QUERIES, CLASS_QUERIES, PER_ROUND = 16, 4, 20
 
@@ -66,8 +67,9 @@ def run_folder(name: str) -> Path:
     return Path(FLAGS.dir) / runs / name
 
 
-def frozen_set(recipe: str = RECIPE) -> tuple[EmbeddingSet, str]:
+def frozen_set(recipe: str = "") -> tuple[EmbeddingSet, str]:
     """ImageNet embeddings, and what they are of."""
+    recipe = recipe or FLAGS.recipe
     data = FLAGS.data or str(draw_field(Path(FLAGS.dir) / "field", FLAGS.images))
     folder = run_folder(f"imagenet_{recipe}") / "embeddings"
     command("run_embed.py", data=data, embeddings=folder, recipe=recipe)
@@ -87,7 +89,7 @@ def tuned_set(before: EmbeddingSet, data: str) -> tuple[EmbeddingSet, int]:
         epochs=epochs,
         batch_size=batch,
         image_size=TRAINED,
-        recipe=RECIPE,
+        recipe=FLAGS.recipe,
     )
     return EmbeddingSet.load(folder / "embeddings"), epochs
 
@@ -171,8 +173,8 @@ def main(argv: list[str]) -> None:
     announce(
         sheets[0],
         started,
-        "fine-tune without labels and search again, some five minutes on two cores; "
-        "then simulated marks and a table, three more",
+        "fine-tune without labels and search again, some two minutes on two cores; "
+        "then simulated marks and a table, one more",
     )
 
     after, epochs = tuned_set(before, data)
@@ -227,8 +229,8 @@ def main(argv: list[str]) -> None:
     print(f"{'embeddings':32s} {' '.join(f'{head:>21s}' for head in heads)}")
     rows = {
         "ImageNet, the last layer": plain,
-        f"ImageNet, recipe {RECIPE}": before,
-        f"{epochs} epochs without labels, {RECIPE}": after,
+        f"ImageNet, recipe {FLAGS.recipe}": before,
+        f"{epochs} epochs without labels, {FLAGS.recipe}": after,
     }
     for name, embeddings in rows.items():
         print(table_row(name, embeddings, k, rounds), flush=True)

@@ -4,6 +4,7 @@ kill -9.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import logging
@@ -211,15 +212,6 @@ class Trainer:
                 network is back at.
         """
         self._restore()
-        # TPUs compile the whole of strategy.run by themselves.
-        one_replica = (
-            tf.function(self._train_step, jit_compile=True)
-            if self.config.xla and self.replicas == 1
-            else self._train_step
-        )
-        train_step = tf.function(
-            lambda *batch: self._mean(self.strategy.run(one_replica, batch))
-        )
         log = _Log(self.run_dir, self.done) if self.is_chief else _NoLog()
         with progress(
             total=self.total_steps,
@@ -232,7 +224,7 @@ class Trainer:
             while self.done < self.total_steps and not enough(log.epochs):
                 epoch = self.done // self.steps_per_epoch
                 before_epoch(epoch)
-                figures = self._epoch(epoch, train_step, bar, log)
+                figures = self._epoch(epoch, bar, log)
                 evaluation = end_of_epoch() if self.is_chief else {}
                 log.epoch(self.done, epoch, figures, evaluation)
                 self._warn_if_collapsed(figures, warnings)
@@ -256,9 +248,6 @@ class Trainer:
             *self.optimizer.variables,
         ]
         before = [tf.identity(variable) for variable in variables]
-        train_step = tf.function(
-            lambda *batch: self._mean(self.strategy.run(self._train_step, batch))
-        )
         # The first ones trace, and use up what was read ahead meanwhile.
         times = []
         batches = (
@@ -267,15 +256,26 @@ class Trainer:
             for batch in self._distributed(epoch, 0)
         )
         for augmented, labels in itertools.islice(batches, 2 * _TRIAL):
-            float(train_step(augmented, labels)["loss"])
+            float(self._step(augmented, labels)["loss"])
             times.append(time.monotonic())
         for variable, value in zip(variables, before, strict=True):
             variable.assign(value)
         return (times[-1] - times[_TRIAL - 1]) / _TRIAL
 
-    def _epoch(
-        self, epoch: int, train_step: Callable, bar: tqdm, log: _Log
-    ) -> dict[str, float]:
+    @functools.cached_property
+    def _step(self) -> Callable[..., dict[str, tf.Tensor]]:
+        """A step of all replicas: a batch's share of this process -> figures."""
+        # TPUs compile the whole of strategy.run by themselves.
+        one_replica = (
+            tf.function(self._train_step, jit_compile=True)
+            if self.config.xla and self.replicas == 1
+            else self._train_step
+        )
+        return tf.function(
+            lambda *batch: self._mean(self.strategy.run(one_replica, batch))
+        )
+
+    def _epoch(self, epoch: int, bar: tqdm, log: _Log) -> dict[str, float]:
         """The rest of an epoch; returns its last step's figures, and the mean loss from
         where this process took it up.
         """
@@ -298,7 +298,7 @@ class Trainer:
         saved_at = time.monotonic()
         batches = self._distributed(epoch, begins - epoch * self.steps_per_epoch)
         for step, (augmented, labels) in enumerate(batches, begins + 1):
-            unseen.append(train_step(augmented, labels))
+            unseen.append(self._step(augmented, labels))
             self.step.assign_add(1)
             bar.update()
             waited = time.monotonic() - saved_at

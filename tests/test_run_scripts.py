@@ -106,6 +106,36 @@ def test_the_same_command_again_changes_nothing(run_dir):
     assert [path.read_bytes() for path in files] == before
 
 
+def test_minutes_are_planned_with_once_and_kept(run_dir, tmp_path, monkeypatch):
+    """Even if the machine has become faster since."""
+    monkeypatch.setattr("curation.planning.MOST_EPOCHS", 2)
+    config = json.loads((run_dir / "config.json").read_text())
+    timed = ["run_finetune.py", f"--data={config['data']}", f"--run_dir={tmp_path}"]
+    timed += ["--minutes=5", *TINY]
+    said = call(*timed).stderr
+    assert "planned for 5 minutes: 2 epochs of 4 steps at 32 px" in said
+    assert "Before training: all_P@20" in said
+    plan = json.loads((tmp_path / "config.json").read_text())
+    assert (plan["minutes"], plan["epochs"], plan["warmup_epochs"]) == (5.0, 2, 0.5)
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["steps"] == 8
+    assert 0 < result["frozen"]["all_P@20"] <= result["ceiling"] < 1
+    monkeypatch.setattr("curation.planning.MOST_EPOCHS", 50)
+    again = call(*timed).stderr
+    assert "is complete already" in again
+    assert "planned for" not in again
+    other = failure(*timed[:-5], "--minutes=6", *TINY)
+    assert "minutes: 5.0 there, 6.0 now" in other
+
+
+def test_early_layers_and_neighbors_may_be_left_to_the_run(run_dir):
+    config = json.loads((run_dir / "config.json").read_text())
+    stated = [config[name] for name in ("freeze_through_block", "neighbors")]
+    assert stated == [-2, 5]
+    assert config["mixed_precision"] == "float32"
+    assert not (run_dir / "partners.npz").exists()
+
+
 def test_other_settings_in_the_same_folder_are_refused(run_dir):
     again = ["run_finetune.py", f"--run_dir={run_dir}"]
     again += [f"--config={run_dir / 'config.json'}"]
