@@ -307,7 +307,8 @@ class _Run:
         trial = _Training(self, encoder)
         step = trial.trainer.seconds_per_step()
         started = time.monotonic()
-        trial.measure_frozen(on_devices(Embedder(encoder), self.strategy))
+        plain = on_devices(Embedder(encoder), self.strategy)
+        trial.curve.measure(plain, self.unreadable)
         evaluation = time.monotonic() - started
         embedder = make_embedder(encoder, config.embedding().recipe)
         embed_batch = on_devices(embedder, self.strategy)
@@ -320,7 +321,8 @@ class _Run:
         speed = Speed(gone, step, evaluation, comparing, embedding)
         steps = len(self.train) // training.batch_size
         planned = plan(config, steps, speed)
-        _log.info("%s", plan_in_words(planned, steps, speed))
+        size = config.learning.augment.image_size
+        _log.info("%s", plan_in_words(planned, steps, speed, size))
         return planned
 
     def _write_result(

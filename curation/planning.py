@@ -125,10 +125,18 @@ def plan(config: FinetuneConfig, steps_per_epoch: int, speed: Speed) -> Finetune
     )
 
 
-def plan_in_words(config: FinetuneConfig, steps_per_epoch: int, speed: Speed) -> str:
-    """What to expect of a plan that was made at the default size of crops."""
+def plan_in_words(
+    config: FinetuneConfig, steps_per_epoch: int, speed: Speed, measured_at: int
+) -> str:
+    """What to expect of a plan.
+
+    Args:
+        config: with the plan.
+        steps_per_epoch: with its batch.
+        speed: of this machine, at crops of `measured_at` pixels.
+    """
     size = config.learning.augment.image_size
-    there = speed.at((size / AugmentConfig.image_size) ** 2)
+    there = speed.at((size / measured_at) ** 2)
     training = there.training(config.training.epochs, steps_per_epoch)
     return (
         f"planned for {config.minutes:g} minutes: {config.training.epochs} epochs of "

@@ -49,7 +49,7 @@ def test_a_plan_fills_the_time_that_is_left():
     assert speed.training(17, 30) == 628
     assert planned.learning.augment.image_size == 96
     assert planned.training.warmup_epochs == 0.85
-    assert plan_in_words(planned, 30, speed) == (
+    assert plan_in_words(planned, 30, speed, 96) == (
         "planned for 15 minutes: 17 epochs of 30 steps at 96 px, about 10 min if the "
         "machine stays as fast, then 2 min of embedding"
     )
