@@ -31,7 +31,8 @@ from artifacts.progress import progress_bar
 from artifacts.provenance import provenance
 
 # With its flags: --data, --dir, --images, --views, --recipe.
-from benchmarks.demo import CRITERION, choose_queries, embedding_sets
+from benchmarks.demo import embedding_sets
+from benchmarks.wish import CRITERION, choose_queries
 from curation.contact_sheet import Sheet, Tile, draw_sheets
 from curation.pool import Pool
 from curation.query import Examples, Query

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
+from benchmarks.wish import CRITERION, choose_queries
 from curation.config import RECIPES
 from curation.pool import Pool
 from curation.simulation import SimulatedAnnotator, simulate
@@ -43,11 +44,6 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_enum("recipe", "fast", list(RECIPES), "How a crop becomes a vector.")
 
-# The post's wish: a new class that no label tells apart.
-CRITERION = (
-    "species = 'Sugar beet' AND true_leaves BETWEEN 4 AND 6 AND share_visible > 0.9 "
-    "AND cut_off = 0"
-)
 TRAINED = 96  # side of the training crops, in pixels
 COSINE_QUERIES = 300  # a class, at most; a simulated annotator takes longer:
 FIELD_QUERIES, CLASS_QUERIES, PER_ROUND = 16, 4, 20
@@ -111,12 +107,6 @@ def targets_of(embeddings: EmbeddingSet) -> dict[str, np.ndarray]:
         for name in embeddings.table.classes
         if (labels == name).sum() >= 8
     }
-
-
-def choose_queries(relevant: np.ndarray, most: int) -> np.ndarray:
-    """Random queries, [at most `most`] rows; the same for the same pool."""
-    rows = np.flatnonzero(relevant)
-    return np.random.default_rng(0).permutation(rows)[:most]
 
 
 def table_row(name: str, embeddings: EmbeddingSet, k: int, rounds: int) -> str:

@@ -37,9 +37,7 @@ from scipy import stats
 from artifacts.files import write_json
 from artifacts.progress import progress_bar
 from artifacts.provenance import provenance
-
-# With its flags: --data, --dir, --images.
-from benchmarks.demo import CRITERION, choose_queries
+from benchmarks.wish import CRITERION, choose_queries
 from curation.config import RECIPES, FinetuneConfig
 from curation.embedding import make_embedder
 from curation.partners import Partners, recipe_of_partners
@@ -320,9 +318,13 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    flags.DEFINE_string(
+        "data", "", "Images, as run_finetune.py takes them; default: the sample field."
+    )
+    flags.DEFINE_string("dir", "runs/ideas", "Where everything goes.")
+    flags.DEFINE_integer("images", 120, "Images of the sample field.")
     flags.DEFINE_list("ideas", list(IDEAS), "Which, the first as the reference.")
     flags.DEFINE_integer("epochs", 4, "Of each run.", lower_bound=1)
     flags.DEFINE_integer("seeds", 3, "Runs of each idea.", lower_bound=1)
     flags.DEFINE_integer("queries", 40, "For the wish.")
-    FLAGS.set_default("dir", "runs/ideas")
     app.run(main)

@@ -25,9 +25,7 @@ from absl import app, flags
 import run_embed
 from artifacts.files import write_json
 from artifacts.provenance import provenance
-
-# With its flags: --data, --dir, --images.
-from benchmarks.demo import CRITERION, choose_queries
+from benchmarks.wish import CRITERION, choose_queries
 from curation.config import RECIPES, read_config
 from curation.pool import TRANSFORM, Pool
 from data.embeddings import EmbeddingSet
@@ -116,11 +114,15 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    flags.DEFINE_string(
+        "data", "", "Images, as run_embed.py takes them; default: the sample field."
+    )
+    flags.DEFINE_string("dir", "runs/recipes", "Where everything goes.")
+    flags.DEFINE_integer("images", 120, "Images of the sample field.")
     flags.DEFINE_list("recipes", ["plain", "fast", "best"], f"Of {', '.join(RECIPES)}.")
     flags.DEFINE_string("encoder", "efficientnet_lite0", "Network.")
     flags.DEFINE_string("weights", "imagenet", "Its weights.")
     flags.DEFINE_string("config", "", "More settings of run_embed.py, as JSON.")
     flags.DEFINE_integer("queries", 20, "For the wish.")
     flags.DEFINE_integer("seed", 0, "Of the sample field.")
-    FLAGS.set_default("dir", "runs/recipes")
     app.run(main)
