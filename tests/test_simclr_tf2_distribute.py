@@ -17,7 +17,12 @@ import tensorflow as tf
 from simclr_tf2.augment import AugmentConfig
 from simclr_tf2.batch_norm import FusedBatchNormalization, synchronize
 from simclr_tf2.config import EncoderConfig
-from simclr_tf2.distribute import embed_on_all_devices, make_strategy, worker_of
+from simclr_tf2.distribute import (
+    embed_on_all_devices,
+    fast_precision,
+    make_strategy,
+    worker_of,
+)
 from simclr_tf2.encoders.embedder import Embedder
 from simclr_tf2.encoders.registry import make_encoder
 from simclr_tf2.heads import HeadConfig
@@ -403,3 +408,24 @@ def test_half_precision_on_two_devices(tmp_path, policy):
         np.testing.assert_allclose(
             mine, theirs, atol=5e-2 * np.abs(theirs).max() + 1e-2
         )
+
+
+@pytest.mark.parametrize(
+    ("gpus", "precision"),
+    [
+        ([], "float32"),
+        ([(7, 5)], "float32"),
+        ([(8, 0)], "mixed_bfloat16"),
+        ([(9, 0), (7, 0)], "float32"),  # all have to have it
+        ([None], "float32"),
+    ],
+)
+def test_precision_is_chosen_by_the_device(monkeypatch, gpus, precision):
+    details = [{} if one is None else {"compute_capability": one} for one in gpus]
+    monkeypatch.setattr(
+        tf.config, "list_physical_devices", lambda kind: range(len(gpus))
+    )
+    monkeypatch.setattr(
+        tf.config.experimental, "get_device_details", lambda gpu: details[gpu]
+    )
+    assert fast_precision(tf.distribute.get_strategy()) == precision
