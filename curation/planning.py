@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from curation.config import FinetuneConfig
 from simclr_tf2.config import BY_CROPS, AugmentConfig
@@ -153,14 +154,14 @@ def in_words(seconds: float) -> str:
 
 
 def has_flattened(curve: Sequence[float], planned: int) -> bool:
-    """Whether a learning curve has stopped rising: of its last epochs (a fifth of those
-    planned, at least 4) none is above the best one before.
+    """Whether a learning curve has stopped rising: the mean of its last epochs (a fifth
+    of those planned, at least 4) is no higher than that of as many before. Single
+    epochs go up and down while the learning rate is high.
 
     Args:
         curve: a figure after every epoch so far; higher is better.
         planned: number of epochs.
     """
     patience = max(4, planned // 5)
-    return len(curve) > 2 * patience and max(curve[-patience:]) <= max(
-        curve[:-patience]
-    )
+    last, before = curve[-patience:], curve[-2 * patience : -patience]
+    return len(curve) > 2 * patience and fmean(last) <= fmean(before)

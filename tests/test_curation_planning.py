@@ -75,11 +75,15 @@ def test_too_little_time_is_said_with_how_much_would_do():
         plan(replace(FIFTEEN, minutes=5.0), 100, speed)
 
 
-def test_a_curve_is_flat_when_its_last_epochs_gain_nothing():
+def test_a_curve_is_flat_when_its_last_epochs_gain_nothing_on_average():
     rising = [0.1 * step for step in range(20)]
     assert not has_flattened(rising, 20)
-    assert has_flattened([*rising, 1.9, 1.8, 1.9, 1.9], 20)
-    assert not has_flattened([*rising, 1.9, 1.8, 1.9], 20)
-    assert not has_flattened([*rising, 1.9, 1.8, 1.9, 1.91], 20)
+    flat = [0.1, 0.2, 0.3, 0.6, 0.5, 0.6, 0.5]
+    assert not has_flattened([*flat, 0.5, 0.6], 20)  # 0.55 after 0.5
+    assert has_flattened([*flat, 0.5, 0.6, 0.5, 0.6], 20)  # 0.55 after 0.55
+    assert not has_flattened([*flat, 0.5, 0.6, 0.5, 0.61], 20)
+    # A high one long ago doesn't end what still rises.
+    assert not has_flattened([0.1, 0.2, 0.3, 0.9, 0.5, 0.6, 0.7, 0.7, 0.7, 0.75], 20)
     assert not has_flattened([0.5] * 8, 20)  # too short to tell
     assert has_flattened([0.5] * 9, 20)
+    assert not has_flattened([0.5] * 20, 50)  # of more epochs more are waited for
