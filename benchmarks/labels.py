@@ -50,7 +50,7 @@ from data.sample_field import draw_field
 from data.splits import labelled_fraction
 from probe.metrics import macro, retrieval_quality
 from simclr_tf2.augment import AugmentConfig
-from simclr_tf2.config import EncoderConfig
+from simclr_tf2.config import NOTHING_FROZEN, EncoderConfig
 from simclr_tf2.encoders.base import Encoder
 from simclr_tf2.encoders.embedder import Embedder
 from simclr_tf2.encoders.registry import make_encoder
@@ -207,6 +207,7 @@ class Bench:
             head=HeadConfig(hidden=512),
             online_linear_eval=False,
             label_smoothing=smoothing,
+            freeze_through_block=NOTHING_FROZEN,
         )
         goal = make_objective(objective, encoder, config)
         batch = min(batch, len(table))

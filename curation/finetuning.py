@@ -453,6 +453,9 @@ class _Training:
             return self.curve.measure(embed_batch, self.run_.unreadable)
 
         def enough(history: Sequence[Epoch]) -> bool:
+            # Several workers would have to end together.
+            if not config.minutes or worker_of(self.run_.strategy)[1] > 1:
+                return False
             name = self.curve.name
             curve = [each.figures[name] for each in history if name in each.figures]
             return has_flattened(curve, config.training.epochs)
@@ -462,7 +465,7 @@ class _Training:
             progress_bar,
             before_epoch=self.before_epoch,
             in_words=self.curve.in_words,
-            enough=enough if config.minutes else lambda history: False,
+            enough=enough,
         )
         self.tidy(0)
         return trained
