@@ -39,7 +39,7 @@ flags.DEFINE_string("dir", "demo", "Where everything goes.")
 flags.DEFINE_integer("images", 120, "Images of the sample field.", lower_bound=10)
 flags.DEFINE_integer(
     "views",
-    32_000,
+    24_000,
     "Augmented crops to train on, about: sets the epochs, and so the time.",
 )
 flags.DEFINE_enum("recipe", "fast", list(RECIPES), "How a crop becomes a vector.")
