@@ -21,7 +21,7 @@ import tensorflow as tf
 from artifacts.files import check_writable, exclusive, write_json
 from artifacts.progress import progress_bar
 from artifacts.provenance import provenance
-from curation.config import FinetuneConfig, FinetuneRequest, flatten
+from curation.config import FinetuneConfig, FinetuneRequest, flatten, overlay
 from curation.crops import duplicates_in_words, print_next, read_reported
 from curation.embedding import (
     EmbedBatch,
@@ -104,8 +104,7 @@ def finetune(
     strategy = set_up(config.device, config.seed, trains=True)
     check_writable(Path(run_dir), "run_dir")
     precision = keras.mixed_precision.dtype_policy().name
-    device = dataclasses.replace(config.device, mixed_precision=precision)
-    config = dataclasses.replace(config, device=device)
+    config = overlay(config, {"mixed_precision": precision}, "device")
     crops = _looked_at(crops, config, Path(run_dir))
     train = training_crops(crops, config) if config.training.epochs else crops
     config = by_crops(config, len(train))
@@ -302,8 +301,7 @@ class _Run:
     def _planned(self, encoder: Encoder) -> FinetuneConfig:
         """The settings with a plan for the minutes, by a few steps of trial."""
         config = self.config
-        training = dataclasses.replace(config.training, epochs=1)
-        self.config = dataclasses.replace(config, training=training)
+        self.config = overlay(config, {"epochs": 1}, "planning")
         trial = _Training(self, encoder)
         step = trial.trainer.seconds_per_step()
         started = time.monotonic()
@@ -319,7 +317,7 @@ class _Run:
             comparing = 0.0
         gone = time.monotonic() - self.began
         speed = Speed(gone, step, evaluation, comparing, embedding)
-        steps = len(self.train) // training.batch_size
+        steps = trial.trainer.steps_per_epoch
         planned = plan(config, steps, speed)
         size = config.learning.augment.image_size
         _log.info("%s", plan_in_words(planned, steps, speed, size))

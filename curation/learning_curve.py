@@ -14,7 +14,7 @@ import tensorflow as tf
 from curation.config import FinetuneConfig
 from curation.embedding import EmbedBatch
 from data.crop_table import CropTable
-from data.pipeline import Unreadable, embed_crops
+from data.pipeline import Unreadable, embed_readable
 from data.splits import split_mask
 from probe.metrics import macro, retrieval_quality
 from probe.transforms import l2_normalize
@@ -112,26 +112,23 @@ class LearningCurve:
         The first call's are `frozen`.
         """
         config = self.config
-        size = config.embed_size or config.learning.augment.image_size
-        turned, plain, valid = [], [], []
-        for vectors, readable, crops in embed_crops(
+
+        def with_turned(crops: tf.Tensor) -> np.ndarray:
+            both = embed_batch(crops), embed_batch(tf.image.rot90(crops))
+            return np.concatenate(both, axis=1)
+
+        vectors, valid = embed_readable(
             self.table,
-            embed_batch,
-            size,
+            embed_batch if self.split else with_turned,
+            config.embed_size or config.learning.augment.image_size,
             config.embed_batch,
             unreadable=unreadable,
             view=config.window,
-        ):
-            plain.append(vectors[readable])
-            valid.append(readable)
-            if not self.split:
-                quarter = embed_batch(tf.constant(np.rot90(crops, axes=(1, 2))))
-                turned.append(quarter[readable])
-        found = np.concatenate(plain)
+        )
         if self.split:
-            figures = self._by_labels(found, np.concatenate(valid))
+            figures = self._by_labels(vectors, valid)
         else:
-            figures = _by_turning(found, np.concatenate(turned))
+            figures = _by_turning(*np.split(vectors, 2, axis=1))
         self.frozen = self.frozen or figures
         return figures
 

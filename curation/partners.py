@@ -23,7 +23,7 @@ from curation.config import Recipe
 from curation.embedding import EmbedBatch
 from data.crop_table import CropTable
 from data.duplicates import group_of
-from data.pipeline import Unreadable, embed_crops
+from data.pipeline import Unreadable, embed_readable
 from probe.neighbors import NOBODY, mutual, nearest
 from probe.transforms import Transform
 
@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 50_000  # crops; of more, each is compared with so many random others
 TRANSFORM = "partial"
+_BATCH = 64  # crops that are embedded together
 
 
 class Partners:
@@ -72,34 +73,28 @@ class Partners:
         write_atomically(self.file, save)
 
     def _found(self, embed_batch: EmbedBatch, epoch: int) -> np.ndarray:
-        vectors = self._vectors(embed_batch)
-        readable = np.flatnonzero(np.isfinite(vectors).all(axis=1))
-        apart = _apart(self.table)
-        rows = np.full((len(self.table), self.count), NOBODY, np.int64)
-        shuffled = np.random.default_rng([self.seed, epoch, 3]).permutation(readable)
-        parts = max(1, -(-len(readable) // MOST_AT_ONCE))
-        for part in map(np.sort, np.array_split(shuffled, parts)):
-            unit = Transform.fit(TRANSFORM, vectors[part])(vectors[part])
-            found = mutual(nearest(unit, self.count, apart[part]))
-            rows[part] = np.where(found == NOBODY, NOBODY, part[found])
-        some = (rows != NOBODY).any(axis=1).mean()
-        _log.info("%.0f %% of the crops have partners", 100 * some)
-        return rows
-
-    def _vectors(self, embed_batch: EmbedBatch) -> np.ndarray:
-        """[N, D] float32; NaN for what can't be read."""
-        parts = []
-        for vectors, valid, _ in embed_crops(
+        vectors, valid = embed_readable(
             self.table,
             embed_batch,
             self.recipe.image_size,
-            64,
+            _BATCH,
             unreadable=Unreadable(),
             view=self.recipe.window,
             with_masks=self.recipe.pooling == "mask",
-        ):
-            parts.append(np.where(valid[:, None], vectors, np.nan))
-        return np.concatenate(parts)
+        )
+        readable, apart = np.flatnonzero(valid), _apart(self.table)[valid]
+        rows = np.full((len(self.table), self.count), NOBODY, np.int64)
+        rng = np.random.default_rng([self.seed, epoch, 3])
+        parts = max(1, -(-len(readable) // MOST_AT_ONCE))
+        for part in np.array_split(rng.permutation(len(readable)), parts):
+            part.sort()
+            unit = Transform.fit(TRANSFORM, vectors[part])(vectors[part])
+            found = mutual(nearest(unit, self.count, apart[part]))
+            own = readable[part]
+            rows[own] = np.where(found == NOBODY, NOBODY, own[found])
+        some = (rows != NOBODY).any(axis=1).mean()
+        _log.info("%.0f %% of the crops have partners", 100 * some)
+        return rows
 
 
 def recipe_of_partners(recipe: Recipe, image_size: int) -> Recipe:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean
 
-from curation.config import FinetuneConfig
+from curation.config import FinetuneConfig, overlay
 from simclr_tf2.config import BY_CROPS, AugmentConfig
 
 # A few hundred steps move a pretrained network onto a new domain (docs/results.md).
@@ -41,12 +41,12 @@ def by_crops(config: FinetuneConfig, crops: int) -> FinetuneConfig:
         config: of which either may be BY_CROPS. Epochs that `plan` will state stay so.
         crops: how many train.
     """
-    training = config.training
-    if training.batch_size == BY_CROPS:
-        training = replace(training, batch_size=batch_for(crops))
-    if training.epochs == BY_CROPS and not config.minutes:
-        training = replace(training, epochs=epochs_for(crops // training.batch_size))
-    return replace(config, training=training)
+    batch, epochs = config.training.batch_size, config.training.epochs
+    if batch == BY_CROPS:
+        batch = batch_for(crops)
+    if epochs == BY_CROPS and not config.minutes:
+        epochs = epochs_for(crops // batch)
+    return overlay(config, {"batch_size": batch, "epochs": epochs}, "planning")
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,6 @@ def plan(config: FinetuneConfig, steps_per_epoch: int, speed: Speed) -> Finetune
     """
     measured_at = config.learning.augment.image_size
     sizes = SIZES if measured_at == AugmentConfig.image_size else {measured_at: 1}
-    least = 0.0
     for size, enough in sizes.items():
         there = speed.at((size / measured_at) ** 2)
         left = _ROOM * 60 * config.minutes - there.gone - there.embedding
@@ -118,12 +117,8 @@ def plan(config: FinetuneConfig, steps_per_epoch: int, speed: Speed) -> Finetune
             f"{config.minutes:g}"
         )
     warm_up = max(0.5, round(WARM_UP_SHARE * epochs, 2))
-    augment = replace(config.learning.augment, image_size=size)
-    return replace(
-        config,
-        learning=replace(config.learning, augment=augment),
-        training=replace(config.training, epochs=epochs, warmup_epochs=warm_up),
-    )
+    planned = {"epochs": epochs, "image_size": size, "warmup_epochs": warm_up}
+    return overlay(config, planned, "planning")
 
 
 def plan_in_words(

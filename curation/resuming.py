@@ -59,10 +59,8 @@ def as_it_began(config: FinetuneConfig, run_dir: Path) -> FinetuneConfig:
     if began is None:
         return config
     known = _settings_of_today(began)
-    then, now = (
-        flatten(overlay(FinetuneConfig(), known, "config.json")),
-        flatten(config),
-    )
+    then = flatten(overlay(FinetuneConfig(), known, "config.json"))
+    now = flatten(config)
     kept = [name for name, value in _LEFT_OPEN.items() if now[name] == value]
     if now["minutes"] and then["minutes"] == now["minutes"] and "epochs" in kept:
         kept += _OF_PLAN
@@ -117,13 +115,9 @@ def check_same_run(
     """
     stated, stated_crops = stated_settings(run_dir), run_dir / "crops.parquet"
     if stated is not None:
-        now = flatten(config)
-        if identity_of_run(stated) != identity_of_run(now):
-            there, here, default = (
-                _what_matters(stated),
-                _what_matters(now),
-                flatten(FinetuneConfig()),
-            )
+        there, here = _what_matters(stated), _what_matters(flatten(config))
+        if there != here:
+            default = flatten(FinetuneConfig())
             changed = [
                 f"{name}: {there.get(name, default[name])!r} there, "
                 f"{here.get(name, default[name])!r} now"

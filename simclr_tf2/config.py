@@ -127,7 +127,7 @@ class ObjectiveConfig:
     projection_layer: int = 0
     # Block through which all is frozen, batch norm included, counted from the stem, 0
     # (of a SimCLR ResNet 4 is the last); -1 is nothing. -2: of pretrained weights what
-    # lies before a stride of 8. Edges and colors are the same everywhere, and half of a
+    # lies before a stride of 8. Edges and colors are the same everywhere, and much of a
     # step's time goes into learning them again.
     freeze_through_block: int = EARLY_FROZEN
     # Of batch norm in what is frozen; False lets them drift, as the official code does.

@@ -76,18 +76,21 @@ class Objective(abc.ABC):
                     layer.trainable = False
 
     @property
-    def head_variables(self) -> list[keras.Variable]:
-        """The trainable variables of the heads."""
-        heads = [
+    def heads(self) -> list[keras.Model]:
+        """Those that there are."""
+        return [
             head for head in (self.projection_head, self.classifier) if head is not None
         ]
-        return [variable for head in heads for variable in head.trainable_variables]
+
+    @property
+    def head_variables(self) -> list[keras.Variable]:
+        """The trainable variables of the heads."""
+        return [each for head in self.heads for each in head.trainable_variables]
 
     @property
     def head_weights(self) -> list[keras.Variable]:
         """All variables of the heads, moving statistics among them."""
-        heads = (self.projection_head, self.classifier)
-        return [each for head in heads if head is not None for each in head.weights]
+        return [each for head in self.heads for each in head.weights]
 
     @property
     def trainable_variables(self) -> list:
@@ -181,10 +184,9 @@ class Contrastive(Objective):
         if self.classifier is None:
             return contrast.loss, figures
         logits = self.classifier(tf.stop_gradient(embeddings), training=True)
-        # Of each view its own, or one of both.
+        if len(labels.shape) == 1:  # both views are of one crop
+            labels = tf.stack([labels, labels], axis=1)
         of_views = tf.reshape(tf.transpose(labels), [-1])
-        if len(labels.shape) == 1:
-            of_views = tf.concat([labels, labels], 0)
         loss, accuracy = _classification(logits, of_views, self.config.classes, 0.0)
         return contrast.loss + loss, {
             **figures,

@@ -517,11 +517,12 @@ def embedding_std(embeddings: tf.Tensor) -> tf.Tensor:
 
 def read_epochs(run_dir: Path) -> list[Epoch]:
     """The epochs that a run's metrics.jsonl tells of."""
-    epochs = [
-        entry
-        for entry in _entries(run_dir / "metrics.jsonl")
-        if entry.pop("kind") == "epoch"
-    ]
+    return _epochs(_entries(run_dir / "metrics.jsonl"))
+
+
+def _epochs(entries: list[dict[str, Any]]) -> list[Epoch]:
+    """Takes apart those entries that are of epochs."""
+    epochs = [entry for entry in entries if entry.pop("kind") == "epoch"]
     return [Epoch(entry.pop("step"), entry.pop("epoch"), entry) for entry in epochs]
 
 
@@ -546,7 +547,7 @@ class _Log:
         self.writer = tf.summary.create_file_writer(str(run_dir / "tensorboard"))
         kept = [entry for entry in _entries(self.path) if entry["step"] <= step]
         self.path.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
-        self.epochs = read_epochs(run_dir)
+        self.epochs = _epochs(kept)
 
     def step(self, step: int, epoch: int, figures: dict[str, float]) -> None:
         self._append({"kind": "step", "step": step, "epoch": epoch, **figures})

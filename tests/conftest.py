@@ -121,6 +121,17 @@ def photos(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.fixture
+def table(photos: Path) -> CropTable:
+    """The crops of `photos`."""
+    return read_image_folder(photos)[0]
+
+
+def mean_color(crops) -> np.ndarray:
+    """Stands for a network: blue, green and red photos lie apart."""
+    return np.asarray(crops, np.float32).mean(axis=(1, 2)) - 100
+
+
 @pytest.fixture(scope="session")
 def field(tmp_path_factory) -> Path:
     """A sample field of eleven images: two sessions and the first image of the next.

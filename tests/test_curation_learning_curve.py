@@ -7,7 +7,7 @@ from curation.config import FinetuneConfig
 from curation.learning_curve import ORIENTATION, LearningCurve, evaluation_crops
 from data.pipeline import Unreadable
 from simclr_tf2.config import AugmentConfig, ObjectiveConfig
-from tests.conftest import read_image_folder
+from tests.conftest import mean_color
 
 CONTRASTIVE = FinetuneConfig(learning=ObjectiveConfig(AugmentConfig(32)))
 SUPERVISED = FinetuneConfig(CONTRASTIVE.encoder, "supervised", CONTRASTIVE.learning)
@@ -16,15 +16,6 @@ SUPERVISED = FinetuneConfig(CONTRASTIVE.encoder, "supervised", CONTRASTIVE.learn
 class NoClassifier:
     def classify(self, features):
         return None
-
-
-def mean_color(crops):
-    return np.asarray(crops, np.float32).mean(axis=(1, 2)) - 100
-
-
-@pytest.fixture
-def table(photos):
-    return read_image_folder(photos)[0]
 
 
 def with_splits(table, held_out):

@@ -1,23 +1,12 @@
 import numpy as np
 import pyarrow as pa
-import pytest
 
 from curation.config import Recipe
 from curation.partners import Partners, recipe_of_partners
 from probe.neighbors import NOBODY
-from tests.conftest import read_image_folder
+from tests.conftest import mean_color
 
 RECIPE = Recipe(image_size=32)
-
-
-def mean_color(crops):
-    """Stands for a network: blue, green and red photos lie apart."""
-    return np.asarray(crops, np.float32).mean(axis=(1, 2)) - 100
-
-
-@pytest.fixture
-def table(photos):
-    return read_image_folder(photos)[0]
 
 
 def test_partners_are_near_each_other_and_found_anew_as_epochs_double(table, tmp_path):
