@@ -37,7 +37,7 @@ from scipy import stats
 from artifacts.files import write_json
 from artifacts.progress import progress_bar
 from artifacts.provenance import provenance
-from benchmarks.wish import CRITERION, choose_queries
+from benchmarks.wish import CRITERION, choose_queries, found_of
 from curation.config import RECIPES, FinetuneConfig
 from curation.embedding import make_embedder
 from curation.partners import Partners, recipe_of_partners
@@ -49,7 +49,6 @@ from data.pipeline import SOURCE_SCALE, Unreadable, embed_readable, training_bat
 from data.sample_field import draw_field
 from data.splits import split_mask
 from data.where import rows_where
-from probe.index import rank_first
 from probe.metrics import macro, retrieval_quality
 from probe.transforms import Transform
 from simclr_tf2.augment import one_view
@@ -231,14 +230,11 @@ def train(idea: Idea, crops: CropTable, seed: int, folder: Path) -> Encoder:
 
 def measure(vectors: np.ndarray, crops: CropTable) -> dict[str, float]:
     """Figures of all crops' vectors."""
-    transform = Transform.fit(TRANSFORM, vectors)
     if not FLAGS.data:
         relevant = rows_where(crops, CRITERION)
-        unit = transform(vectors, np.float64)
         queries = choose_queries(relevant, FLAGS.queries)
-        return {
-            "wish": float(relevant[rank_first(unit, queries, K)].sum(axis=1).mean())
-        }
+        return {"wish": float(found_of(vectors, relevant, queries, K).mean())}
+    transform = Transform.fit(TRANSFORM, vectors)
     labels = crops.column("label_name")
     held_out = split_mask(crops, "validation")
     found = retrieval_quality(vectors, labels, K, transform=transform)

@@ -2,12 +2,18 @@
 
     python -m benchmarks.paper --data_dir=~/tensorflow_datasets --checkpoint=gs://.../simclrv2/pretrained/r50_1x_sk0/saved_model
     python -m benchmarks.paper --experiments=cifar10_pretrain --dir=runs/paper
+    python -m benchmarks.paper --experiments=cifar10_pretrain --epochs=10 \\
+        --warmup_epochs=1 --batch_size=128 --seeds=3
 
 Data comes from tensorflow-datasets, prepared beforehand (`tfds build cifar10`); nothing
-is downloaded here. An experiment whose data isn't there is listed as not run. Settings
-are the papers' (simclr_tf2/presets.py); --epochs, --batch_size and --image_size change
-them for all experiments, and the table says so. Every result is a line of
-results.jsonl; a killed run goes on.
+is downloaded here. An experiment whose data isn't there is listed as not run, with the
+hours to expect. Settings are the papers' (curation/presets.py); --epochs, --batch_size,
+--warmup_epochs and --image_size change them for all experiments, and the table says so.
+Every result is a line of results.jsonl; a killed run goes on.
+
+Pretraining on CIFAR-10 is followed by the linear evaluation; its curves are drawn into
+cifar10_pretrain.png, beside those of the official code where images and settings are
+the ones it was measured with (the last line above, on 5,000 images).
 
 Ends with a table of the published number and ours, in results.md.
 """
@@ -18,8 +24,9 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -29,8 +36,12 @@ import tensorflow as tf
 from absl import app, flags
 from sklearn.linear_model import LogisticRegression
 
+from artifacts.files import write_json
 from artifacts.progress import progress_bar
 from artifacts.provenance import provenance
+from benchmarks import beside_official
+from benchmarks.beside_official import Pretraining
+from benchmarks.published import EXPERIMENTS, Experiment, hours
 from curation.config import FinetuneConfig, overlay
 from curation.presets import PRESETS
 from simclr_tf2.augment import evaluation_view
@@ -56,177 +67,31 @@ flags.DEFINE_string(
 flags.DEFINE_integer("epochs", 0, "Instead of the papers'.", lower_bound=0)
 flags.DEFINE_integer("batch_size", 0, "Instead of the papers'.", lower_bound=0)
 flags.DEFINE_integer("image_size", 0, "Instead of the papers'.", lower_bound=0)
+flags.DEFINE_float(
+    "warmup_epochs", -1, "Instead of the papers', where there is a warm-up."
+)
+flags.DEFINE_float(
+    "views_per_second",
+    1000,
+    "Of ResNet-50 in training at 224 pixels, on your device: for the hours to expect.",
+    lower_bound=1,
+)
 flags.DEFINE_enum("strategy", "default", STRATEGIES, "One device or many.")
 flags.DEFINE_string("tpu", "", "Name or address of the TPU.")
-flags.DEFINE_integer("seed", 0, "Of everything random.", lower_bound=0)
+flags.DEFINE_integer("seed", 0, "Of everything random; the first.", lower_bound=0)
+flags.DEFINE_integer("seeds", 1, "Runs of each experiment.", lower_bound=1)
 
 SHUFFLE = 20_000  # examples that are shuffled among themselves
-V1, V2 = "v1, table B.4", "v2, README of the official code"
-
-
-@dataclasses.dataclass(frozen=True)
-class Experiment:
-    """A number of a paper.
-
-    Attributes:
-        title: what was measured.
-        dataset: its name in tensorflow-datasets; "" if it has none.
-        train, test: splits.
-        protocol: "preset" trains as the preset says; "pretrain" does, and then trains a
-            linear classifier as `then` says; "logistic" fits a logistic regression to
-            the embeddings.
-        preset, then: see simclr_tf2/presets.py.
-        published: top-1 accuracy, per cent, of ResNet-50 1x unless the title says
-            otherwise.
-        source: of the number.
-        per_class: whether it is the mean over classes.
-    """
-
-    title: str
-    dataset: str
-    train: str
-    test: str
-    protocol: str
-    preset: str
-    published: float
-    source: str
-    then: str = ""
-    per_class: bool = False
-
-
-def _transfer(
-    title: str,
-    dataset: str,
-    train: str,
-    test: str,
-    *,
-    linear: float,
-    tuned: float,
-    per_class: bool = False,
-) -> dict:
-    source = "v1, table B.5"
-    key = title.lower().replace(" ", "").replace("-", "")
-    figures = {
-        "logistic": ("linear", "logistic", "imagenet_linear", linear),
-        "finetuned": ("fine-tuned", "preset", "transfer", tuned),
-    }
-    return {
-        f"{key}_{name}": Experiment(
-            f"{title}, {words}",
-            dataset,
-            train,
-            test,
-            protocol,
-            preset,
-            published,
-            source,
-            "",
-            per_class,
-        )
-        for name, (words, protocol, preset, published) in figures.items()
-    }
-
-
-EXPERIMENTS: dict[str, Experiment] = {
-    "imagenet_linear_v1": Experiment(
-        "ImageNet, linear evaluation, v1",
-        "imagenet2012",
-        "train",
-        "validation",
-        "preset",
-        "imagenet_linear",
-        69.3,
-        V1,
-    ),
-    "imagenet_linear_v2": Experiment(
-        "ImageNet, linear evaluation, v2",
-        "imagenet2012",
-        "train",
-        "validation",
-        "preset",
-        "imagenet_linear",
-        71.7,
-        V2,
-    ),
-    "imagenet_1pct_v1": Experiment(
-        "ImageNet, 1 % of labels, v1",
-        "imagenet2012_subset/1pct",
-        "train",
-        "validation",
-        "preset",
-        "v1_imagenet_1pct",
-        48.3,
-        V1,
-    ),
-    "imagenet_10pct_v1": Experiment(
-        "ImageNet, 10 % of labels, v1",
-        "imagenet2012_subset/10pct",
-        "train",
-        "validation",
-        "preset",
-        "v1_imagenet_10pct",
-        65.6,
-        V1,
-    ),
-    "imagenet_1pct_v2": Experiment(
-        "ImageNet, 1 % of labels, v2",
-        "imagenet2012_subset/1pct",
-        "train",
-        "validation",
-        "preset",
-        "v2_imagenet_1pct",
-        57.9,
-        V2,
-    ),
-    "imagenet_10pct_v2": Experiment(
-        "ImageNet, 10 % of labels, v2",
-        "imagenet2012_subset/10pct",
-        "train",
-        "validation",
-        "preset",
-        "v2_imagenet_10pct",
-        68.4,
-        V2,
-    ),
-    "cifar10_pretrain": Experiment(
-        "CIFAR-10, pretrained there, linear evaluation; published: ResNet-18, about",
-        "cifar10",
-        "train",
-        "test",
-        "pretrain",
-        "cifar10_pretrain",
-        91.0,
-        "README of the official code",
-        then="cifar10_linear",
-    ),
-    **_transfer(
-        "Flowers",
-        "oxford_flowers102",
-        "train+validation",
-        "test",
-        linear=91.2,
-        tuned=97.0,
-        per_class=True,
-    ),
-    **_transfer(
-        "Pets",
-        "oxford_iiit_pet",
-        "train",
-        "test",
-        linear=83.6,
-        tuned=89.2,
-        per_class=True,
-    ),
-    **_transfer("CIFAR-10", "cifar10", "train", "test", linear=90.6, tuned=97.7),
-    **_transfer("CIFAR-100", "cifar100", "train", "test", linear=71.6, tuned=85.9),
-    **_transfer("DTD", "dtd", "train+validation", "test", linear=74.5, tuned=73.2),
-    **_transfer("Cars", "cars196", "train", "test", linear=50.3, tuned=91.3),
-    # tensorflow-datasets has no such set
-    **_transfer(
-        "Aircraft", "", "train", "test", linear=50.3, tuned=88.1, per_class=True
-    ),
-    **_transfer("Food", "food101", "train", "validation", linear=68.4, tuned=88.2),
-}
+PRETRAINING = "pretraining.json"
+# What keeps an experiment from being run, and no other from it.
+NOT_RUN = (
+    ImportError,
+    AssertionError,
+    ValueError,
+    OSError,
+    RuntimeError,
+    tf.errors.OpError,
+)
 
 
 class Data:
@@ -266,7 +131,7 @@ class Data:
         )
 
     def training(
-        self, augment: Callable, batch_size: int
+        self, augment: Callable, batch_size: int, seed: int
     ) -> Callable[[int, int], tf.data.Dataset]:
         """The batches of an epoch, a function of (seed, epoch) alone; see
         `simclr_tf2.finetune.Trainer`.
@@ -277,11 +142,11 @@ class Data:
         def batches(epoch: int, start: int) -> tf.data.Dataset:
             def view(index, example):
                 key = tf.random.experimental.stateless_fold_in(
-                    tf.constant([FLAGS.seed, epoch], tf.int32), tf.cast(index, tf.int32)
+                    tf.constant([seed, epoch], tf.int32), tf.cast(index, tf.int32)
                 )
                 return augment(example[0], key), example[1]
 
-            order = int(np.random.default_rng([FLAGS.seed, epoch]).integers(2**31))
+            order = int(np.random.default_rng([seed, epoch]).integers(2**31))
             numbered = (
                 self.examples(self.experiment.train)
                 .enumerate()
@@ -314,12 +179,15 @@ class Data:
 
 def settings_of(preset: str) -> FinetuneConfig:
     """A preset, with what the flags change."""
-    names = ("epochs", "batch_size", "image_size")
-    changes = {name: FLAGS[name].value for name in names if FLAGS[name].value}
-    return overlay(PRESETS[preset], changes, "flags")
+    given = changes()
+    if not PRESETS[preset].training.warmup_epochs:
+        given.pop("warmup_epochs", None)
+    return overlay(PRESETS[preset], given, "flags")
 
 
-def trained(data: Data, encoder: Encoder, preset: str, folder: Path) -> Objective:
+def trained(
+    data: Data, encoder: Encoder, preset: str, folder: Path, seed: int
+) -> Objective:
     """Trains as a preset says."""
     has = settings_of(preset)
     learning = dataclasses.replace(has.learning, classes=data.classes)
@@ -327,7 +195,7 @@ def trained(data: Data, encoder: Encoder, preset: str, folder: Path) -> Objectiv
     batch = has.training.batch_size
     steps = data.count(data.experiment.train) // batch
     folder.mkdir(parents=True, exist_ok=True)
-    batches = data.training(objective.augment, batch)
+    batches = data.training(objective.augment, batch, seed)
     Trainer(
         objective,
         has.training,
@@ -348,6 +216,13 @@ def accuracy(guesses: np.ndarray, labels: np.ndarray, per_class: bool) -> float:
     )
 
 
+def answers(call: Callable, batches: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """What a function gives for all images of (images, labels), and the labels."""
+    pairs = [(call(images).numpy(), labels.numpy()) for images, labels in batches]
+    given, labels = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    return given, labels
+
+
 def measure(objective: Objective, data: Data, image_size: int) -> float:
     """Top-1 accuracy of an objective's classifier on the test split."""
 
@@ -358,30 +233,27 @@ def measure(objective: Objective, data: Data, image_size: int) -> float:
             features = objective.projection_head(features)
         return tf.argmax(objective.classifier(features), axis=1, output_type=tf.int32)
 
-    pairs = [
-        (guess(images).numpy(), labels.numpy())
-        for images, labels in data.testing(data.experiment.test, image_size)
-    ]
-    guesses, labels = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    guesses, labels = answers(guess, data.testing(data.experiment.test, image_size))
     return accuracy(guesses, labels, data.experiment.per_class)
 
 
-def logistic(encoder: Encoder, data: Data, image_size: int) -> float:
+def embedded(encoder: Encoder, data: Data, image_size: int) -> list[np.ndarray]:
+    """Features and labels of the training images, then of the test images."""
+    embed = tf.function(lambda images: encoder(images))
+    experiment = data.experiment
+    return [
+        array
+        for split in (experiment.train, experiment.test)
+        for array in answers(embed, data.testing(split, image_size))
+    ]
+
+
+def logistic(encoder: Encoder, data: Data, image_size: int, seed: int) -> float:
     """L2-regularised logistic regression on embeddings; its strength is chosen on a
     fifth of the training examples (B.8).
     """
-    embed = tf.function(lambda images: encoder(images))
-
-    def embedded(split: str) -> tuple[np.ndarray, np.ndarray]:
-        pairs = [
-            (embed(images).numpy(), labels.numpy())
-            for images, labels in data.testing(split, image_size)
-        ]
-        features, labels = (np.concatenate(part) for part in zip(*pairs, strict=True))
-        return features, labels
-
-    features, labels = embedded(data.experiment.train)
-    held_out = np.random.default_rng(FLAGS.seed).random(len(labels)) < 0.2
+    features, labels, test_features, test_labels = embedded(encoder, data, image_size)
+    held_out = np.random.default_rng(seed).random(len(labels)) < 0.2
 
     def fitted(strength: float, rows: np.ndarray) -> LogisticRegression:
         return LogisticRegression(C=strength, max_iter=1000).fit(
@@ -392,14 +264,31 @@ def logistic(encoder: Encoder, data: Data, image_size: int) -> float:
         np.logspace(-6, 5, 12),
         key=lambda c: fitted(c, ~held_out).score(features[held_out], labels[held_out]),
     )
-    test_features, test_labels = embedded(data.experiment.test)
     guesses = fitted(best, np.ones(len(labels), bool)).predict(test_features)
     return accuracy(guesses, test_labels, data.experiment.per_class)
 
 
-def run(name: str, experiment: Experiment, data: Data, folder: Path) -> float:
+def pretrained(
+    data: Data, encoder: Encoder, experiment: Experiment, folder: Path, seed: int
+) -> Pretraining:
+    """Pretrains, and measures the features as the official code's were."""
+    objective = trained(data, encoder, experiment.preset, folder, seed)
+    size = objective.config.augment.image_size
+    sets = embedded(encoder, data, size)
+    told = Pretraining(
+        beside_official.curves_of(folder),
+        beside_official.linear_accuracy(*sets),
+        beside_official.knn_accuracy(*sets),
+    )
+    write_json(folder / PRETRAINING, dataclasses.asdict(told))
+    return told
+
+
+def run(
+    name: str, experiment: Experiment, data: Data, folder: Path, seed: int
+) -> float:
     """One experiment's number; only what was trained and measured here."""
-    keras.utils.set_random_seed(FLAGS.seed)
+    keras.utils.set_random_seed(seed)
     has = settings_of(experiment.preset)
     pretrains = experiment.protocol == "pretrain"
     weights = (
@@ -412,12 +301,15 @@ def run(name: str, experiment: Experiment, data: Data, folder: Path) -> float:
     encoder = make_encoder(
         EncoderConfig(has.encoder.name if pretrains else FLAGS.encoder, weights)
     )
+    size = has.learning.augment.image_size
     if experiment.protocol == "logistic":
-        return logistic(encoder, data, has.learning.augment.image_size)
-    objective = trained(data, encoder, experiment.preset, folder / name)
+        return logistic(encoder, data, size, seed)
+    preset, target = experiment.preset, folder / name
     if pretrains:
-        objective = trained(data, encoder, experiment.then, folder / f"{name}_linear")
-    return measure(objective, data, has.learning.augment.image_size)
+        pretrained(data, encoder, experiment, target, seed)
+        preset, target = experiment.then, folder / f"{name}_linear"
+    objective = trained(data, encoder, preset, target, seed)
+    return measure(objective, data, size)
 
 
 def check_version(experiment: Experiment) -> None:
@@ -433,7 +325,7 @@ def check_version(experiment: Experiment) -> None:
             )
 
 
-def chosen() -> Iterator[tuple[str, Experiment]]:
+def chosen() -> dict[str, Experiment]:
     """The experiments that were asked for."""
     unknown = set(FLAGS.experiments) - set(EXPERIMENTS)
     if unknown:
@@ -441,94 +333,149 @@ def chosen() -> Iterator[tuple[str, Experiment]]:
             f"paper: experiments must be of {', '.join(EXPERIMENTS)}; got "
             f"{', '.join(sorted(unknown))}"
         )
-    yield from ((name, EXPERIMENTS[name]) for name in FLAGS.experiments or EXPERIMENTS)
+    return {name: EXPERIMENTS[name] for name in FLAGS.experiments or EXPERIMENTS}
+
+
+def changes() -> dict[str, Any]:
+    """What the flags change of the papers' settings."""
+    names = ("epochs", "batch_size", "image_size")
+    given = {name: FLAGS[name].value for name in names if FLAGS[name].value}
+    if FLAGS.warmup_epochs >= 0:
+        given["warmup_epochs"] = FLAGS.warmup_epochs
+    return given
+
+
+class Runs:
+    """The results of all experiments and seeds below a folder."""
+
+    def __init__(self, folder: Path, chief: bool):
+        self.folder, self.chief = folder, chief
+        folder.mkdir(parents=True, exist_ok=True)
+        self.file = folder / "results.jsonl"
+        lines = self.file.read_text().splitlines() if self.file.is_file() else []
+        self.rows = [json.loads(line) for line in lines]
+
+    def settings(self, seed: int) -> dict[str, Any]:
+        """What decides a result, beside the code."""
+        names = ("encoder", "checkpoint", "epochs", "batch_size", "image_size")
+        given = {name: FLAGS[name].value for name in names}
+        return {**given, **changes(), "seed": seed}
+
+    def dir(self, seed: int) -> Path:
+        """Where a run keeps its checkpoints: those of other settings apart."""
+        text = json.dumps(self.settings(seed), sort_keys=True)
+        return self.folder / hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def result(self, name: str, seed: int) -> float | None:
+        """The accuracy, if it was measured."""
+        settings = self.settings(seed)
+        for row in self.rows:
+            if row["experiment"] == name and row["settings"] == settings:
+                return row["accuracy"]
+        return None
+
+    def measure(self, name: str, experiment: Experiment, seed: int) -> None:
+        """Runs an experiment, if it hasn't been."""
+        if self.result(name, seed) is not None:
+            return
+        figure = run(name, experiment, Data(experiment), self.dir(seed), seed)
+        row = {
+            "experiment": name,
+            "accuracy": figure,
+            "settings": self.settings(seed),
+            "provenance": provenance(seed),
+        }
+        self.rows.append(row)
+        if self.chief:
+            with open(self.file, "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+
+    def pretrainings(self, name: str) -> list[Pretraining]:
+        """What pretraining came to, of the seeds that there are."""
+        paths = [self.dir(seed) / name / PRETRAINING for seed in seeds()]
+        return [
+            Pretraining(**json.loads(path.read_text()))
+            for path in paths
+            if path.is_file()
+        ]
+
+
+def seeds() -> range:
+    """Those that were asked for."""
+    return range(FLAGS.seed, FLAGS.seed + FLAGS.seeds)
+
+
+def attempt(
+    runs: Runs, name: str, experiment: Experiment, strategy: tf.distribute.Strategy
+) -> str:
+    """An experiment's cell of the table: our figure, or why there is none."""
+    try:
+        for seed in seeds():
+            check_version(experiment)
+            with strategy.scope():
+                runs.measure(name, experiment, seed)
+    except NOT_RUN as error:
+        first = str(error).strip().splitlines()[0]
+        reason = first if experiment.dataset else "not in tensorflow-datasets"
+        print(f"{name}: not run: {reason}", flush=True)
+    found = [runs.result(name, seed) for seed in seeds()]
+    figures = [figure for figure in found if figure is not None]
+    if not figures:
+        expected = hours(experiment, settings_of(experiment.preset)) / (
+            FLAGS.views_per_second
+        )
+        return f"not run; some {expected:.2g} hours" if expected else "not run"
+    if len(figures) == 1:
+        return f"{figures[0]:.1f}"
+    return f"{np.mean(figures):.1f} [{min(figures):.1f}, {max(figures):.1f}]"
+
+
+def beside(runs: Runs, name: str, experiment: Experiment) -> list[str]:
+    """Draws pretraining's curves, beside the official ones where those are of the same
+    settings; says how far apart they are.
+    """
+    ours = runs.pretrainings(name)
+    if not ours:
+        return []
+    settings, theirs = beside_official.official()
+    has = settings_of(experiment.preset)
+    same = settings == {
+        "examples": Data(experiment).count(experiment.train),
+        "encoder": has.encoder.name,
+        "batch_size": has.training.batch_size,
+        "epochs": has.training.epochs,
+        "warmup_epochs": has.training.warmup_epochs,
+    }
+    path = runs.folder / f"{name}.png"
+    beside_official.draw(ours, theirs if same else None, path)
+    lines = beside_official.in_words(ours, theirs) if same else []
+    return [*lines, f"Curves: {path}"]
 
 
 def main(argv: list[str]) -> None:
     """What the command line does."""
     del argv
     strategy = make_strategy(FLAGS.strategy, FLAGS.tpu)
-    chief = worker_of(strategy)[0] == 0
-    folder = Path(FLAGS.dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    results = folder / "results.jsonl"
-    asked = {
-        name: FLAGS[name].value
-        for name in (
-            "encoder",
-            "checkpoint",
-            "epochs",
-            "batch_size",
-            "image_size",
-            "seed",
-        )
-    }
-    rows = (
-        [json.loads(line) for line in results.read_text().splitlines()]
-        if results.is_file()
-        else []
-    )
-    done = {
-        row["experiment"]: row["accuracy"] for row in rows if row["settings"] == asked
-    }
-    runs = (
-        folder
-        / hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
-    )  # checkpoints of other settings apart
-    start = (
-        f"Started from {FLAGS.encoder}, {FLAGS.checkpoint}; pretraining from random "
-        "weights.\n"
-    )
-    changed = ", ".join(
-        f"{name} {asked[name]}"
-        for name in ("epochs", "batch_size", "image_size")
-        if asked[name]
-    )
+    runs = Runs(Path(FLAGS.dir), chief=worker_of(strategy)[0] == 0)
+    changed = ", ".join(f"{name} {value:g}" for name, value in changes().items())
     lines = [
-        start,
+        f"Started from {FLAGS.encoder}, {FLAGS.checkpoint}; pretraining from random "
+        f"weights. Seeds {', '.join(map(str, seeds()))}; mean [lowest, highest] of "
+        f"several. Hours to expect: where ResNet-50 trains at 224 pixels with "
+        f"{FLAGS.views_per_second:g} views a second.\n",
         f"| experiment | published | ours{f' ({changed})' if changed else ''} |",
         "| --- | --- | --- |",
     ]
-    for name, experiment in chosen():
-        if name not in done:
-            try:
-                check_version(experiment)
-                with strategy.scope():
-                    data = Data(experiment)
-                    figure = run(name, experiment, data, runs)
-            except (
-                ImportError,
-                AssertionError,
-                ValueError,
-                OSError,
-                RuntimeError,
-                tf.errors.OpError,
-            ) as error:
-                reason = (
-                    str(error).strip().splitlines()[0]
-                    if experiment.dataset
-                    else "not in tensorflow-datasets"
-                )
-                print(f"{name}: not run: {reason}", flush=True)
-            else:
-                done[name] = figure
-                row = {
-                    "experiment": name,
-                    "accuracy": figure,
-                    "settings": asked,
-                    "provenance": provenance(FLAGS.seed),
-                }
-                if chief:
-                    with open(results, "a", encoding="utf-8") as file:
-                        file.write(json.dumps(row) + "\n")
-        ours = f"{done[name]:.1f}" if name in done else "not run"
-        lines.append(
-            f"| {experiment.title} | {experiment.published} ({experiment.source}) | "
-            f"{ours} |"
-        )
-    if chief:
-        (folder / "results.md").write_text("\n".join(lines) + "\n")
-        print("\n" + "\n".join(lines))
+    pretrained = []
+    for name, experiment in chosen().items():
+        ours = attempt(runs, name, experiment, strategy)
+        published = f"{experiment.published} ({experiment.source})"
+        lines.append(f"| {experiment.title} | {published} | {ours} |")
+        if experiment.protocol == "pretrain" and runs.chief:
+            pretrained += beside(runs, name, experiment)
+    if runs.chief:
+        (runs.folder / "results.md").write_text("\n".join(lines) + "\n")
+        print("\n" + "\n".join([*lines, "", *pretrained]))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from simclr_tf2.config import (
     LAST,
     OBJECTIVES,
     ORIENTATIONS,
+    PLACES,
     POOLINGS,
     PRECISIONS,
     STAGES,
@@ -58,10 +59,13 @@ class DeviceConfig:
     tpu: str = ""  # name or address of the TPU; default: the one of this machine
     # Arithmetic; "auto" is float32, but for training bfloat16 on TPUs and new GPUs.
     mixed_precision: str = AUTO
+    # Where training makes the pixels of its views, one of PLACES.
+    augment_on: str = AUTO
 
     def __post_init__(self) -> None:
         check_choice("strategy", self.strategy, STRATEGIES)
         check_choice("mixed_precision", self.mixed_precision, PRECISIONS)
+        check_choice("augment_on", self.augment_on, PLACES)
 
 
 @dataclass(frozen=True)

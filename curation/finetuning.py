@@ -50,7 +50,7 @@ from data.splits import labelled_fraction, split_mask
 from simclr_tf2.batch_norm import synchronize
 from simclr_tf2.checkpoints.exporting import export_saved_model
 from simclr_tf2.config import BY_CROPS, RANDOM, EncoderConfig
-from simclr_tf2.distribute import worker_of
+from simclr_tf2.distribute import on_device, worker_of
 from simclr_tf2.encoders.base import Encoder
 from simclr_tf2.encoders.embedder import Embedder
 from simclr_tf2.objectives import Objective, make_objective
@@ -356,7 +356,11 @@ class _Training:
         self.run_, config, train = run, run.config, run.train
         # Heads are drawn alike, whether a trial came before or not.
         keras.utils.set_random_seed(config.seed)
-        learning = dataclasses.replace(config.learning, classes=len(train.classes))
+        learning = dataclasses.replace(
+            config.learning,
+            classes=len(train.classes),
+            augment_on_device=on_device(config.device.augment_on),
+        )
         self.objective = make_objective(config.objective, encoder, learning)
         for model in (encoder.model, self.objective.projection_head):
             synchronize(model, config.sync_batch_norm)

@@ -40,7 +40,7 @@ _BEFORE = {
 _OF_PLAN = ("image_size", "warmup_epochs")  # with minutes
 # What may differ when a run is resumed, since it doesn't change what is computed. Where
 # the images lie is among it: the crop table's hash says whether they are the same.
-_FREE = ("checkpoint_minutes", "tpu", "embed_batch")
+_FREE = ("checkpoint_minutes", "tpu", "embed_batch", "augment_on")
 # Settings that choose crops.
 _OF_CROPS = ("where", "variant", "tiles", "recording", "boxes", "box_size")
 

@@ -8,6 +8,7 @@ import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -169,7 +170,7 @@ def training_order(
 
 def training_batches(
     cache: CropCache,
-    augment: Callable[..., tf.Tensor | tuple[tf.Tensor, ...]],
+    augment: Callable[..., Any],
     batch_size: int,
     *,
     seed: int,
@@ -190,8 +191,8 @@ def training_batches(
     Args:
         cache: the crops to train on, SOURCE_SCALE times as large as the crops that
             `augment` makes.
-        augment: (float32 RGB [height, width, 3] in [0, 1], int32 seed [2]) -> a tensor
-            or several, stateless. With partners it takes the partner's pixels as well.
+        augment: (uint8 RGB [height, width, 3], int32 seed [2]) -> a nest of tensors,
+            stateless. With partners it takes the partner's pixels as well.
         batch_size: crops a batch, a multiple of replicas; a smaller remainder is
             dropped, as contrastive losses compare within full batches.
         seed: of the run.
@@ -246,9 +247,7 @@ def training_batches(
         label.set_shape(() if partners is None else (2,))
         for crop in crops:
             crop.set_shape((None, None, 3))
-        first, *second = [
-            tf.image.convert_image_dtype(crop, tf.float32) for crop in crops
-        ]
+        first, *second = crops
         key = tf.random.experimental.stateless_fold_in(
             tf.constant([seed, epoch], tf.int32), tf.cast(row, tf.int32)
         )

@@ -2,16 +2,18 @@
 the same view.
 
 All functions take and return float32 RGB [height, width, 3] in [0, 1] and a seed, int32
-[2].
+[2]; views are made of uint8 RGB, too. What chance decides is drawn first (`draw_view`);
+`simclr_tf2.batched_augment` makes the same views of a whole batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
-from simclr_tf2.config import BRIGHTNESS, AugmentConfig
+from simclr_tf2.config import BRIGHTNESS, AugmentConfig, check_choice
 
 # What colour jitter does, by how much; to be clipped to [0, 1] afterwards.
 COLOR: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
@@ -21,8 +23,51 @@ COLOR: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
     "saturation": tf.image.adjust_saturation,
     "hue": tf.image.adjust_hue,
 }
+JITTER = ("brightness", "contrast", "saturation", "hue")
 _LUMINANCE = (0.2989, 0.5870, 0.1140)
 _fold = tf.random.experimental.stateless_fold_in
+
+
+class View(NamedTuple):
+    """What chance decides about a view; a batch of them has one more dimension in
+    front.
+
+    Attributes:
+        box: int32 [4], top, left, height and width of the crop, in pixels.
+        flips: bool [3], left-right, up-down, transposed; in this order.
+        jittered, gray: bool, whether colors change, and whether they go.
+        order: int32 [4], places in JITTER, in the order in which they are done.
+        amounts: float32 [4], of JITTER.
+        sigma: float32, of the blur in pixels; 0 for none.
+    """
+
+    box: tf.Tensor
+    flips: tf.Tensor
+    jittered: tf.Tensor
+    order: tf.Tensor
+    amounts: tf.Tensor
+    gray: tf.Tensor
+    sigma: tf.Tensor
+
+
+def draw_view(size: tf.Tensor, seed: tf.Tensor, config: AugmentConfig) -> View:
+    """Draws a view of an image of `size`, int32 [2], height and width in pixels.
+
+    Jitter comes with probability 0.8, grey and blur with `config.grayscale_prob` and
+    `config.blur_prob`.
+    """
+    strength = config.color_jitter_strength
+    order, amounts = _draw_jitter(_fold(seed, 11), strength, config.brightness)
+    blurred = _chance(config.blur_prob, _fold(seed, 13))
+    return View(
+        _draw_box(size, _fold(seed, 3), config.min_area),
+        _draw_flips(seed, config.rot90_flips),
+        _chance(0.8 if strength > 0 else 0.0, _fold(seed, 10)),
+        order,
+        amounts,
+        _chance(config.grayscale_prob, _fold(seed, 12)),
+        tf.where(blurred, _draw_sigma(_fold(seed, 14)), 0.0),
+    )
 
 
 def two_views(
@@ -36,58 +81,33 @@ def two_views(
     is of that.
     """
     second = image if partner is None else partner
-    return one_view(image, _fold(seed, 1), config), one_view(
-        second, _fold(seed, 2), config
-    )
+    of_first, of_second = seeds_of_two(seed)
+    return one_view(image, of_first, config), one_view(second, of_second, config)
+
+
+def seeds_of_two(seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The seeds of both views of an image."""
+    return _fold(seed, 1), _fold(seed, 2)
 
 
 def one_view(image: tf.Tensor, seed: tf.Tensor, config: AugmentConfig) -> tf.Tensor:
-    """Random crop, flip, colour jitter with probability 0.8, grey and blur with
-    probability `config.grayscale_prob`, `config.blur_prob`.
-    """
-    image = crop_and_flip(image, seed, config)
+    """Random crop, flip, colour jitter, grey and blur; see `draw_view`."""
+    image = tf.image.convert_image_dtype(image, tf.float32)
+    view = draw_view(tf.shape(image)[:2], seed, config)
+    image = _cropped_and_flipped(image, view, config)
     if config.color_jitter_strength > 0:
-
-        def jittered(x):
-            return color_jitter(
-                x, _fold(seed, 11), config.color_jitter_strength, config.brightness
-            )
-
-        image = _sometimes(0.8, _fold(seed, 10), image, jittered)
+        image = tf.cond(
+            view.jittered,
+            lambda: _jittered(image, view.order, view.amounts, config.brightness),
+            lambda: image,
+        )
     if config.grayscale_prob > 0:
-        image = _sometimes(config.grayscale_prob, _fold(seed, 12), image, to_grayscale)
+        image = tf.cond(view.gray, lambda: to_grayscale(image), lambda: image)
     if config.blur_prob > 0:
-        image = _sometimes(
-            config.blur_prob,
-            _fold(seed, 13),
-            image,
-            lambda x: random_blur(x, _fold(seed, 14)),
+        image = tf.cond(
+            view.sigma > 0, lambda: _blurred(image, view.sigma), lambda: image
         )
     return image
-
-
-def batched(augment: Callable) -> Callable:
-    """The same augmentation for a batch: (images [batch, height, width, 3], seeds
-    [batch, 2]) -> its results, stacked.
-
-    Every image gets what it would get alone.
-    """
-
-    def augment_all(images: tf.Tensor, seeds: tf.Tensor):
-        one = tf.nest.map_structure(
-            lambda view: tf.TensorSpec(view.shape, view.dtype),
-            tf.function(augment)
-            .get_concrete_function(
-                tf.TensorSpec(images.shape[1:], tf.float32),
-                tf.TensorSpec((2,), tf.int32),
-            )
-            .structured_outputs,
-        )
-        return tf.map_fn(
-            lambda pair: augment(*pair), (images, seeds), fn_output_signature=one
-        )
-
-    return augment_all
 
 
 def evaluation_view(image: tf.Tensor, size: int, crop: float = 0.875) -> tf.Tensor:
@@ -112,13 +132,22 @@ def crop_and_flip(
     """The geometric part alone, SimCLR's augmentation for supervised training and
     fine-tuning.
     """
-    image = random_crop(image, _fold(seed, 3), config.image_size, config.min_area)
-    image = _sometimes(0.5, _fold(seed, 4), image, tf.image.flip_left_right)
-    if config.rot90_flips:
-        image = _sometimes(0.5, _fold(seed, 5), image, tf.image.flip_up_down)
-        image = _sometimes(
-            0.5, _fold(seed, 6), image, tf.image.transpose
-        )  # with the flips: all eight symmetries
+    image = tf.image.convert_image_dtype(image, tf.float32)
+    view = draw_view(tf.shape(image)[:2], seed, config)
+    return _cropped_and_flipped(image, view, config)
+
+
+def _cropped_and_flipped(
+    image: tf.Tensor, view: View, config: AugmentConfig
+) -> tf.Tensor:
+    image = _resized(image, view.box, config.image_size)
+    flips = [tf.image.flip_left_right]
+    if config.rot90_flips:  # together all eight symmetries
+        flips += [tf.image.flip_up_down, tf.image.transpose]
+    for place, flip in enumerate(flips):
+        image = tf.cond(
+            view.flips[place], lambda x=image, flip=flip: flip(x), lambda x=image: x
+        )
     image.set_shape((config.image_size, config.image_size, 3))
     return image
 
@@ -129,10 +158,13 @@ def random_crop(
     """A random box of `min_area` to all of the image, aspect 3/4 to 4/3, scaled to size
     x size (bicubic, clipped).
     """
-    whole = tf.constant([[[0.0, 0.0, 1.0, 1.0]]])
+    return _resized(image, _draw_box(tf.shape(image)[:2], seed, min_area), size)
+
+
+def _draw_box(size: tf.Tensor, seed: tf.Tensor, min_area: float) -> tf.Tensor:
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
-        tf.shape(image),
-        whole,
+        tf.concat([size, [3]], 0),
+        tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
         seed,
         min_object_covered=0.1,
         aspect_ratio_range=(3 / 4, 4 / 3),
@@ -140,9 +172,19 @@ def random_crop(
         max_attempts=100,
         use_image_if_no_bounding_boxes=True,
     )
-    resized = tf.image.resize(
-        tf.slice(image, begin, extent), (size, size), method="bicubic"
+    return tf.concat([begin[:2], extent[:2]], 0)
+
+
+def _draw_flips(seed: tf.Tensor, rot90_flips: bool) -> tf.Tensor:
+    likely = (0.5, 0.5, 0.5) if rot90_flips else (0.5, 0.0, 0.0)
+    return tf.stack(
+        [_chance(share, _fold(seed, 4 + place)) for place, share in enumerate(likely)]
     )
+
+
+def _resized(image: tf.Tensor, box: tf.Tensor, size: int) -> tf.Tensor:
+    part = tf.image.crop_to_bounding_box(image, *tf.unstack(box))
+    resized = tf.image.resize(part, (size, size), method="bicubic")
     return tf.clip_by_value(resized, 0.0, 1.0)
 
 
@@ -156,43 +198,46 @@ def color_jitter(
     scales around each channel's mean, saturation and hue work in HSV; the result is
     clipped to [0, 1] after each.
     """
-    if brightness not in BRIGHTNESS:
-        raise ValueError(
-            f"brightness must be one of {', '.join(BRIGHTNESS)}; got {brightness!r}"
-        )
+    check_choice("brightness", brightness, BRIGHTNESS)
+    order, amounts = _draw_jitter(seed, strength, brightness)
+    return _jittered(image, order, amounts, brightness)
+
+
+def _draw_jitter(
+    seed: tf.Tensor, strength: float, brightness: str
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Order and amounts of JITTER."""
     spread, shift = 0.8 * strength, 0.2 * strength
     low, high = max(0.0, 1 - spread), 1 + spread
     factors = tf.random.stateless_uniform((3,), _fold(seed, 1), low, high)
     hue = tf.random.stateless_uniform((), _fold(seed, 2), -shift, shift)
-    shift_or_factor = factors[0] if brightness == "multiply" else factors[0] - 1
-    steps = (
-        (brightness, shift_or_factor),
-        ("contrast", factors[1]),
-        ("saturation", factors[2]),
-        ("hue", hue),
-    )
-    operations = [
-        lambda x, name=name, amount=amount: COLOR[name](x, amount)
-        for name, amount in steps
-    ]
-    order = tf.argsort(tf.random.stateless_uniform((len(operations),), _fold(seed, 3)))
-    for place in range(len(operations)):
-        branches = [lambda x=image, apply=apply: apply(x) for apply in operations]
+    of_brightness = factors[0] if brightness == "multiply" else factors[0] - 1
+    order = tf.argsort(tf.random.stateless_uniform((len(JITTER),), _fold(seed, 3)))
+    return order, tf.stack([of_brightness, factors[1], factors[2], hue])
+
+
+def _jittered(
+    image: tf.Tensor, order: tf.Tensor, amounts: tf.Tensor, brightness: str
+) -> tf.Tensor:
+    operations = [COLOR[brightness], *(COLOR[name] for name in JITTER[1:])]
+    for place in range(len(JITTER)):
+        branches = [
+            lambda x=image, apply=apply, amount=amounts[at]: apply(x, amount)
+            for at, apply in enumerate(operations)
+        ]
         image = tf.clip_by_value(tf.switch_case(order[place], branches), 0.0, 1.0)
     return image
 
 
-def random_blur(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Gaussian blur with sigma uniform in [0.1, 2) over a tenth of the image's height
-    (appendix A).
-    """
-    return tf.clip_by_value(
-        gaussian_blur(
-            image, image.shape[0] // 10, tf.random.stateless_uniform((), seed, 0.1, 2.0)
-        ),
-        0.0,
-        1.0,
-    )
+def _draw_sigma(seed: tf.Tensor) -> tf.Tensor:
+    """Uniform in [0.1, 2) (appendix A)."""
+    return tf.random.stateless_uniform((), seed, 0.1, 2.0)
+
+
+def _blurred(image: tf.Tensor, sigma: tf.Tensor) -> tf.Tensor:
+    """Gaussian blur over a tenth of the image's height (appendix A)."""
+    blurred = gaussian_blur(image, image.shape[0] // 10, sigma)
+    return tf.clip_by_value(blurred, 0.0, 1.0)
 
 
 def gaussian_blur(
@@ -224,11 +269,5 @@ def to_grayscale(image: tf.Tensor) -> tf.Tensor:
     )
 
 
-def _sometimes(
-    probability: float, seed: tf.Tensor, image: tf.Tensor, apply
-) -> tf.Tensor:
-    return tf.cond(
-        tf.random.stateless_uniform((), seed) < probability,
-        lambda: apply(image),
-        lambda: image,
-    )
+def _chance(probability: float, seed: tf.Tensor) -> tf.Tensor:
+    return tf.random.stateless_uniform((), seed) < probability

@@ -23,6 +23,7 @@ ORIENTATIONS = (1, 2, 4, 8)
 # "auto" is bfloat16 for training where the device has it in hardware: TPUs, and GPUs
 # from compute capability 8.0. It never depends on a timing.
 AUTO = "auto"
+PLACES = (AUTO, "host", "device")
 PRECISIONS = (AUTO, "float32", "mixed_bfloat16", "mixed_float16")
 NOTHING_FROZEN, EARLY_FROZEN = -1, -2
 BY_CROPS = -1  # so many as fit the number of crops
@@ -130,6 +131,9 @@ class ObjectiveConfig:
     # lies before a stride of 8. Edges and colors are the same everywhere, and much of a
     # step's time goes into learning them again.
     freeze_through_block: int = EARLY_FROZEN
+    # Whether the pixels of the views are made on the device that trains, a batch at a
+    # time (`simclr_tf2.batched_augment`), or on the host.
+    augment_on_device: bool = _key(None, False)
     # Of batch norm in what is frozen; False lets them drift, as the official code does.
     frozen_statistics: bool = _key(None, True)
 

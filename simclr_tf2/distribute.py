@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from simclr_tf2.config import STRATEGIES
+from simclr_tf2.config import AUTO, STRATEGIES
 
 
 def make_strategy(name: str, tpu: str = "") -> tf.distribute.Strategy:
@@ -85,6 +85,29 @@ def fast_precision(strategy: tf.distribute.Strategy) -> str:
     ]
     new = found and min(found) >= (8, 0)
     return "mixed_bfloat16" if new else "float32"
+
+
+def accelerators() -> list[str]:
+    """The GPUs and TPU cores that TensorFlow computes on."""
+    found = tf.config.list_logical_devices()
+    return [device.name for device in found if device.device_type in {"GPU", "TPU"}]
+
+
+def on_device(place: str) -> bool:
+    """Whether views are made on the device that trains ("device"), not on the "host";
+    "auto" where there is an accelerator.
+    """
+    return bool(accelerators()) if place == AUTO else place == "device"
+
+
+def read_ahead(batches: tf.data.Dataset, device: str = "") -> tf.data.Dataset:
+    """Batches for one device, copied to its memory while it computes; default: the
+    first GPU, if there is one.
+    """
+    device = device or next((name for name in accelerators() if "GPU" in name), "")
+    if not device:
+        return batches
+    return batches.apply(tf.data.experimental.prefetch_to_device(device))
 
 
 def worker_of(strategy: tf.distribute.Strategy) -> tuple[int, int]:

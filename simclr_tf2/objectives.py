@@ -9,12 +9,14 @@ that.
 from __future__ import annotations
 
 import abc
+import dataclasses
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from simclr_tf2.augment import crop_and_flip, two_views
+from simclr_tf2.augment import crop_and_flip, draw_view, seeds_of_two, two_views
+from simclr_tf2.batched_augment import apply_views, prepared
 from simclr_tf2.config import (
     EARLY_FROZEN,
     NOTHING_FROZEN,
@@ -111,18 +113,16 @@ class Objective(abc.ABC):
         return None if self.classifier is None else self.classifier(features)
 
     @abc.abstractmethod
-    def augment(
-        self, image: tf.Tensor, seed: tf.Tensor
-    ) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
-        """One image, float32 [height, width, 3] in [0, 1], and a seed, int32 [2] ->
-        what `images` takes, unbatched.
+    def augment(self, image: tf.Tensor, seed: tf.Tensor) -> Any:
+        """One image, uint8 or float32 [height, width, 3], the latter in [0, 1], and a
+        seed, int32 [2] -> what `images` takes, unbatched.
         """
 
-    def images(self, augmented) -> tf.Tensor:
+    @abc.abstractmethod
+    def images(self, augmented: Any) -> tf.Tensor:
         """A batch of what `augment` makes -> the images to embed, [rows, size, size,
         3].
         """
-        return augmented
 
     @abc.abstractmethod
     def loss(
@@ -164,11 +164,25 @@ class Contrastive(Objective):
         """(image, seed) -> what the loss is computed from; see `Objective` and
         `two_views`.
         """
-        return two_views(image, seed, self.config.augment, partner)
+        config = self.config.augment
+        if not self.config.augment_on_device:
+            return two_views(image, seed, config, partner)
+        crops = [image] if partner is None else [image, partner]
+        views = tuple(
+            draw_view(tf.shape(crop)[:2], one, config)
+            for crop, one in zip((image, crops[-1]), seeds_of_two(seed), strict=True)
+        )
+        return tuple(prepared(crop, config) for crop in crops), views
 
     def images(self, augmented):
         """How the views of a batch become one batch of images."""
-        return tf.concat(augmented, 0)
+        if not self.config.augment_on_device:
+            return tf.concat(augmented, 0)
+        crops, views = augmented
+        pairs = zip((crops[0], crops[-1]), views, strict=True)
+        return tf.concat(
+            [apply_views(crop, view, self.config.augment) for crop, view in pairs], 0
+        )
 
     def loss(self, embeddings, labels):
         """The loss of a batch, and what to log beside it."""
@@ -207,6 +221,10 @@ class Supervised(Objective):
                 "a supervised objective needs crops of at least 2 classes; got "
                 f"{config.classes}"
             )
+        # Crops and flips alone.
+        self._geometry = dataclasses.replace(
+            config.augment, color_jitter_strength=0, grayscale_prob=0, blur_prob=0
+        )
         width = encoder.width
         if config.projection_layer:
             self.projection_head = _up_to(
@@ -217,7 +235,17 @@ class Supervised(Objective):
 
     def augment(self, image, seed):
         """(image, seed) -> what the loss is computed from; see `Objective`."""
-        return crop_and_flip(image, seed, self.config.augment)
+        if not self.config.augment_on_device:
+            return crop_and_flip(image, seed, self._geometry)
+        view = draw_view(tf.shape(image)[:2], seed, self._geometry)
+        return prepared(image, self._geometry), view
+
+    def images(self, augmented):
+        """The views themselves."""
+        if not self.config.augment_on_device:
+            return augmented
+        crops, views = augmented
+        return apply_views(crops, views, self._geometry)
 
     def classify(self, features):
         """Features -> logits."""

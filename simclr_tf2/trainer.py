@@ -20,7 +20,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from simclr_tf2.config import BY_CROPS, TrainerConfig
-from simclr_tf2.distribute import worker_of
+from simclr_tf2.distribute import read_ahead, worker_of
 from simclr_tf2.objectives import Objective
 from simclr_tf2.optimizers import decay_in_loss, make_optimizer
 from simclr_tf2.schedule import WarmupCosine, peak_learning_rate
@@ -251,19 +251,17 @@ class Trainer:
         # The first ones trace, and use up what was read ahead meanwhile.
         times = []
         batches = (
-            batch
-            for epoch in range(2 * _TRIAL)
-            for batch in self._distributed(epoch, 0)
+            batch for epoch in range(2 * _TRIAL) for batch in self.distributed(epoch, 0)
         )
         for augmented, labels in itertools.islice(batches, 2 * _TRIAL):
-            float(self._step(augmented, labels)["loss"])
+            float(self.step_function(augmented, labels)["loss"])
             times.append(time.monotonic())
         for variable, value in zip(variables, before, strict=True):
             variable.assign(value)
         return (times[-1] - times[_TRIAL - 1]) / _TRIAL
 
     @functools.cached_property
-    def _step(self) -> Callable[..., dict[str, tf.Tensor]]:
+    def step_function(self) -> Callable[..., dict[str, tf.Tensor]]:
         """A step of all replicas: a batch's share of this process -> figures."""
         # TPUs compile the whole of strategy.run by themselves.
         one_replica = (
@@ -296,9 +294,9 @@ class Trainer:
             )
 
         saved_at = time.monotonic()
-        batches = self._distributed(epoch, begins - epoch * self.steps_per_epoch)
+        batches = self.distributed(epoch, begins - epoch * self.steps_per_epoch)
         for step, (augmented, labels) in enumerate(batches, begins + 1):
-            unseen.append(self._step(augmented, labels))
+            unseen.append(self.step_function(augmented, labels))
             self.step.assign_add(1)
             bar.update()
             waited = time.monotonic() - saved_at
@@ -322,10 +320,10 @@ class Trainer:
         """Steps so far."""
         return int(self.step.numpy())
 
-    def _distributed(self, epoch: int, start: int):
+    def distributed(self, epoch: int, start: int):
         """The batches of an epoch, each spread over the replicas."""
         if self.replicas == 1:
-            return self.batches(epoch, start)
+            return read_ahead(self.batches(epoch, start))
         return self.strategy.distribute_datasets_from_function(
             lambda _: self.batches(epoch, start)
         )
@@ -518,6 +516,14 @@ def embedding_std(embeddings: tf.Tensor) -> tf.Tensor:
 def read_epochs(run_dir: Path) -> list[Epoch]:
     """The epochs that a run's metrics.jsonl tells of."""
     return _epochs(_entries(run_dir / "metrics.jsonl"))
+
+
+def read_steps(run_dir: Path) -> list[dict[str, Any]]:
+    """The steps that a run's metrics.jsonl tells of: step, epoch (from 0) and figures
+    by name.
+    """
+    entries = _entries(run_dir / "metrics.jsonl")
+    return [entry for entry in entries if entry.pop("kind") == "step"]
 
 
 def _epochs(entries: list[dict[str, Any]]) -> list[Epoch]:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -14,6 +16,10 @@ from data.pipeline import (
     training_order,
 )
 from simclr_tf2.augment import AugmentConfig, two_views
+from simclr_tf2.config import EncoderConfig, ObjectiveConfig
+from simclr_tf2.distribute import read_ahead
+from simclr_tf2.encoders.registry import make_encoder
+from simclr_tf2.objectives import make_objective
 from tests.conftest import read_image_folder
 from tests.test_data_crop_table import columns
 
@@ -107,7 +113,11 @@ def test_an_epoch_shows_every_crop_at_most_once(photos, tmp_path):
     table, _ = read_image_folder(photos)
     cache = CropCache(tmp_path / "cache", table.take(np.arange(24)), 32, STRETCHED)
     rows = training_batches(
-        cache, lambda image, key: tf.reduce_mean(image), 8, seed=0, epoch=0
+        cache,
+        lambda image, key: tf.reduce_mean(tf.cast(image, tf.float32)),
+        8,
+        seed=0,
+        epoch=0,
     )
     means = np.concatenate([value.numpy() for value, _ in rows])
     assert len(np.unique(means)) == 24
@@ -252,7 +262,8 @@ def test_a_partner_comes_four_times_in_five_with_its_own_label(photos, tmp_path)
     partners[:24, 0] = np.arange(24) + 12  # of the next color; the last have none
 
     def numbers(image, key, partner):
-        return tf.reduce_mean(image), tf.reduce_mean(partner)
+        pair = [tf.image.convert_image_dtype(x, tf.float32) for x in (image, partner)]
+        return tf.reduce_mean(pair[0]), tf.reduce_mean(pair[1])
 
     means = np.array([cache.read(row).mean() / 255 for row in range(len(table))])
     taken, shown = 0, 0
@@ -266,3 +277,40 @@ def test_a_partner_comes_four_times_in_five_with_its_own_label(photos, tmp_path)
                 shown += row < 24
                 taken += partner != row
     assert taken / shown == pytest.approx(pipeline.PARTNER_SHARE, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("objective", "with_partners"),
+    [("contrastive", True), ("contrastive", False), ("supervised", False)],
+)
+def test_views_made_on_the_device_are_those_of_the_host(
+    photos, tmp_path, objective, with_partners
+):
+    """Also where two devices share the batch, and read ahead of the step."""
+    table, _ = read_image_folder(photos)
+    augment = AugmentConfig(16, grayscale_prob=0.3, blur_prob=0.5)
+    config = ObjectiveConfig(augment, classes=3)
+    cache = CropCache(tmp_path / "cache", table, 32, STRETCHED)
+    partners = np.roll(np.arange(len(table)), 5)[:, None] if with_partners else None
+    encoder = make_encoder(EncoderConfig("tiny", "random"))
+
+    def images(on_device, replicas=1):
+        stated = replace(config, augment_on_device=on_device)
+        goal = make_objective(objective, encoder, stated)
+        options = {"seed": 1, "epoch": 2, "partners": partners, "replicas": replicas}
+        batches = training_batches(cache, goal.augment, 8, **options)
+        if on_device:
+            batches = read_ahead(batches, "/CPU:1")
+        return [(goal.images(views), labels) for views, labels in batches]
+
+    host, device = images(False), images(True)
+    assert len(host) == len(device) == len(table) // 8
+    for (mine, labels), (theirs, same) in zip(device, host, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=5e-6)
+        np.testing.assert_array_equal(labels, same)
+    for at, (mine, labels) in enumerate(images(True, replicas=2)):
+        rows = slice(4 * (at % 2), 4 * (at % 2) + 4)
+        theirs, same = host[at // 2]
+        views = tf.reshape(theirs, [-1, 8, 16, 16, 3])[:, rows]
+        np.testing.assert_allclose(mine, tf.reshape(views, [-1, 16, 16, 3]), atol=5e-6)
+        np.testing.assert_array_equal(labels, same[rows])

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from data import pipeline
 from simclr_tf2.augment import (
     COLOR,
     AugmentConfig,
-    batched,
     color_jitter,
     crop_and_flip,
+    draw_view,
     evaluation_view,
     gaussian_blur,
     one_view,
@@ -17,6 +18,7 @@ from simclr_tf2.augment import (
     to_grayscale,
     two_views,
 )
+from simclr_tf2.batched_augment import SOURCE_SCALE, apply_views, prepared
 from tests.conftest import GOLDEN
 from tests.reference import relative
 
@@ -106,21 +108,42 @@ def test_colour_is_dropped_as_often_as_stated():
     assert 0.22 < share < 0.38  # three standard errors about 0.3
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize(
     "config",
-    [CONFIG, AugmentConfig(20, blur_prob=1.0, grayscale_prob=0.0, brightness="add")],
+    [
+        CONFIG,  # larger and smaller than their images, all eight symmetries
+        AugmentConfig(40, 0.08, 1.0, 0.2, 0.5, rot90_flips=False),
+        AugmentConfig(20, 0.3, 0.5, 0.5, 1.0, brightness="add"),
+    ],
 )
-def test_a_batch_gets_what_every_image_would_get_alone(config):
-    images = tf.stack([IMAGE, 1 - IMAGE, IMAGE[::-1]])
-    seeds = tf.stack([seed(number) for number in range(3)])
+def test_a_batch_on_the_device_gets_what_every_image_would_get_alone(config, compiled):
+    rng = np.random.default_rng(0)
+    shapes = rng.integers(12, 33, (48, 2))
+    images = [rng.integers(0, 256, (*shape, 3), np.uint8) for shape in shapes]
+    seeds = [seed(number) for number in range(len(images))]
     alone = [
-        two_views(image, one, config) for image, one in zip(images, seeds, strict=True)
+        one_view(image, one, config) for image, one in zip(images, seeds, strict=True)
     ]
-    together = batched(lambda image, one: two_views(image, one, config))(images, seeds)
-    for view in range(2):
-        np.testing.assert_allclose(
-            together[view], tf.stack([views[view] for views in alone]), atol=1e-5
-        )
+    drawn = [
+        draw_view(tf.constant(image.shape[:2]), one, config)
+        for image, one in zip(images, seeds, strict=True)
+    ]
+    assert SOURCE_SCALE == pipeline.SOURCE_SCALE  # of what the pipeline gives
+    batch = tf.stack([prepared(image, config) for image in images])
+    views = tf.nest.map_structure(lambda *each: tf.stack(each), *drawn)
+    # What isn't in a crop must not be looked at.
+    outside = tf.stack([prepared(np.ones_like(image), config) for image in images]) == 0
+    batch = tf.where(outside, tf.constant(255, tf.uint8), batch)
+    apply = tf.function(lambda x, y: apply_views(x, y, config), jit_compile=compiled)
+    together = apply(batch, views)
+    assert together.shape == (48, config.image_size, config.image_size, 3)
+    np.testing.assert_allclose(together, tf.stack(alone), atol=5e-6)
+
+
+def test_views_on_the_device_are_of_crops_up_to_a_size():
+    with pytest.raises(ValueError, match="height must be <= target"):
+        prepared(np.zeros((33, 20, 3), np.uint8), CONFIG)
 
 
 # Against values of the official code (tests/golden/README.md), to float32 rounding.
