@@ -249,7 +249,7 @@ def equality(strategy: tf.distribute.Strategy) -> None:
         )
         rows = vectors[: len(found)]  # of the first device
         apart = {
-            "embeddings": np.linalg.norm(found - rows) / np.linalg.norm(rows),
+            "embeddings": relative_distance(found, rows),
             "loss": abs(its_loss / loss - 1),
             "gradient norm": abs(its_norm / norm - 1),
         }
@@ -261,6 +261,11 @@ def equality(strategy: tf.distribute.Strategy) -> None:
                 "relative",
                 f"{good} (up to {tolerance:g})",
             )
+
+
+def relative_distance(found: np.ndarray, expected: np.ndarray) -> float:
+    """Length of the difference, in lengths of what was expected."""
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
 def steps(strategy: tf.distribute.Strategy) -> None:
@@ -423,9 +428,8 @@ def export(strategy: tf.distribute.Strategy) -> None:
             again = make_encoder(EncoderConfig(case.encoder, file))
             weights = np.asarray(again(images))
     for name, other in (("saved_model", there), ("weights", weights)):
-        apart = np.linalg.norm(here - other) / np.linalg.norm(other)
         what = f"{name} of here on the CPU, embeddings apart"
-        tell(what, float(f"{apart:.2g}"), "relative")
+        tell(what, float(f"{relative_distance(here, other):.2g}"), "relative")
 
 
 def main(argv: list[str]) -> None:

@@ -8,7 +8,7 @@ All functions take and return float32 RGB [height, width, 3] in [0, 1] and a see
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -34,18 +34,18 @@ class View(NamedTuple):
 
     Attributes:
         box: int32 [4], top, left, height and width of the crop, in pixels.
-        flips: bool [3], left-right, up-down, transposed; in this order.
+        flips: three bool, left-right, up-down, transposed; in this order.
         jittered, gray: bool, whether colors change, and whether they go.
         order: int32 [4], places in JITTER, in the order in which they are done.
-        amounts: float32 [4], of JITTER.
+        amounts: four float32, of JITTER.
         sigma: float32, of the blur in pixels; 0 for none.
     """
 
     box: tf.Tensor
-    flips: tf.Tensor
+    flips: tuple[tf.Tensor, ...]
     jittered: tf.Tensor
     order: tf.Tensor
-    amounts: tf.Tensor
+    amounts: tuple[tf.Tensor, ...]
     gray: tf.Tensor
     sigma: tf.Tensor
 
@@ -56,9 +56,13 @@ def draw_view(size: tf.Tensor, seed: tf.Tensor, config: AugmentConfig) -> View:
     Jitter comes with probability 0.8, grey and blur with `config.grayscale_prob` and
     `config.blur_prob`.
     """
-    strength = config.color_jitter_strength
-    order, amounts = _draw_jitter(_fold(seed, 11), strength, config.brightness)
-    blurred = _chance(config.blur_prob, _fold(seed, 13))
+    strength, sigma = config.color_jitter_strength, tf.constant(0.0)
+    order, amounts = tf.range(len(JITTER)), (tf.constant(0.0),) * len(JITTER)
+    if strength > 0:
+        order, amounts = _draw_jitter(_fold(seed, 11), strength, config.brightness)
+    if config.blur_prob > 0:
+        blurred = _chance(config.blur_prob, _fold(seed, 13))
+        sigma = tf.where(blurred, _draw_sigma(_fold(seed, 14)), 0.0)
     return View(
         _draw_box(size, _fold(seed, 3), config.min_area),
         _draw_flips(seed, config.rot90_flips),
@@ -66,7 +70,7 @@ def draw_view(size: tf.Tensor, seed: tf.Tensor, config: AugmentConfig) -> View:
         order,
         amounts,
         _chance(config.grayscale_prob, _fold(seed, 12)),
-        tf.where(blurred, _draw_sigma(_fold(seed, 14)), 0.0),
+        sigma,
     )
 
 
@@ -175,15 +179,15 @@ def _draw_box(size: tf.Tensor, seed: tf.Tensor, min_area: float) -> tf.Tensor:
     return tf.concat([begin[:2], extent[:2]], 0)
 
 
-def _draw_flips(seed: tf.Tensor, rot90_flips: bool) -> tf.Tensor:
+def _draw_flips(seed: tf.Tensor, rot90_flips: bool) -> tuple[tf.Tensor, ...]:
     likely = (0.5, 0.5, 0.5) if rot90_flips else (0.5, 0.0, 0.0)
-    return tf.stack(
-        [_chance(share, _fold(seed, 4 + place)) for place, share in enumerate(likely)]
+    return tuple(
+        _chance(share, _fold(seed, 4 + place)) for place, share in enumerate(likely)
     )
 
 
 def _resized(image: tf.Tensor, box: tf.Tensor, size: int) -> tf.Tensor:
-    part = tf.image.crop_to_bounding_box(image, *tf.unstack(box))
+    part = tf.slice(image, tf.concat([box[:2], [0]], 0), tf.concat([box[2:], [3]], 0))
     resized = tf.image.resize(part, (size, size), method="bicubic")
     return tf.clip_by_value(resized, 0.0, 1.0)
 
@@ -205,7 +209,7 @@ def color_jitter(
 
 def _draw_jitter(
     seed: tf.Tensor, strength: float, brightness: str
-) -> tuple[tf.Tensor, tf.Tensor]:
+) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
     """Order and amounts of JITTER."""
     spread, shift = 0.8 * strength, 0.2 * strength
     low, high = max(0.0, 1 - spread), 1 + spread
@@ -213,11 +217,11 @@ def _draw_jitter(
     hue = tf.random.stateless_uniform((), _fold(seed, 2), -shift, shift)
     of_brightness = factors[0] if brightness == "multiply" else factors[0] - 1
     order = tf.argsort(tf.random.stateless_uniform((len(JITTER),), _fold(seed, 3)))
-    return order, tf.stack([of_brightness, factors[1], factors[2], hue])
+    return order, (of_brightness, factors[1], factors[2], hue)
 
 
 def _jittered(
-    image: tf.Tensor, order: tf.Tensor, amounts: tf.Tensor, brightness: str
+    image: tf.Tensor, order: tf.Tensor, amounts: Sequence[tf.Tensor], brightness: str
 ) -> tf.Tensor:
     operations = [COLOR[brightness], *(COLOR[name] for name in JITTER[1:])]
     for place in range(len(JITTER)):
@@ -270,4 +274,6 @@ def to_grayscale(image: tf.Tensor) -> tf.Tensor:
 
 
 def _chance(probability: float, seed: tf.Tensor) -> tf.Tensor:
+    if probability <= 0:
+        return tf.constant(False)
     return tf.random.stateless_uniform((), seed) < probability

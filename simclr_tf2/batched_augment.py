@@ -71,7 +71,7 @@ def _cropped_and_flipped(images: tf.Tensor, views: View, size: int) -> tf.Tensor
     top, left, height, width = tf.unstack(views.box, axis=1)
     rows = _bicubic(top, height, images.shape[1], size)
     columns = _bicubic(left, width, images.shape[2], size)
-    left_right, up_down, transposed = tf.unstack(views.flips, axis=1)
+    left_right, up_down, transposed = views.flips
     rows = tf.where(up_down[:, None, None], rows[:, ::-1], rows)
     columns = tf.where(left_right[:, None, None], columns[:, ::-1], columns)
     pixels = tf.clip_by_value(_times(rows, images, columns), 0.0, 1.0)
@@ -97,23 +97,23 @@ def _bicubic(start: tf.Tensor, extent: tf.Tensor, side: int, size: int) -> tf.Te
 
 
 def _jittered(images: tf.Tensor, views: View, brightness: str) -> tf.Tensor:
-    amounts = tf.reshape(views.amounts, [-1, len(JITTER), 1, 1, 1])
+    amounts = [amount[:, None, None, None] for amount in views.amounts]
 
     def brightened(x):
-        return x * amounts[:, 0] if brightness == "multiply" else x + amounts[:, 0]
+        return x * amounts[0] if brightness == "multiply" else x + amounts[0]
 
     def contrasted(x):
         mean = tf.reduce_mean(x, axis=(1, 2), keepdims=True)
-        return (x - mean) * amounts[:, 1] + mean
+        return (x - mean) * amounts[1] + mean
 
     def saturated(x):
         hue, saturation, value = tf.split(tf.image.rgb_to_hsv(x), 3, axis=3)
-        saturation = tf.clip_by_value(saturation * amounts[:, 2], 0.0, 1.0)
+        saturation = tf.clip_by_value(saturation * amounts[2], 0.0, 1.0)
         return tf.image.hsv_to_rgb(tf.concat([hue, saturation, value], 3))
 
     def tinted(x):
         hue, saturation, value = tf.split(tf.image.rgb_to_hsv(x), 3, axis=3)
-        hue = tf.math.floormod(hue + amounts[:, 3], 1.0)
+        hue = tf.math.floormod(hue + amounts[3], 1.0)
         return tf.image.hsv_to_rgb(tf.concat([hue, saturation, value], 3))
 
     for place in range(len(JITTER)):
