@@ -17,7 +17,9 @@ Ideas that didn't help live here alone, so that the figures can be had again:
 `all_layers` trains the early layers, too; `decoupled` leaves the positive out of the
 loss's denominator (Yeh et al. 2021, arXiv 2110.06848); `local_views` adds two small
 views that must find the large ones (Caron et al. 2020, arXiv 2006.09882); `averaged`
-embeds by weights averaged over time.
+embeds by weights averaged over time; `layer_wise` moves early layers less;
+`head_first` trains the projection head alone in the first epoch (Kumar et al. 2022,
+arXiv 2202.10054).
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +56,7 @@ from probe.metrics import macro, retrieval_quality
 from probe.transforms import Transform
 from simclr_tf2.augment import one_view
 from simclr_tf2.config import NOTHING_FROZEN, EncoderConfig, TrainerConfig
-from simclr_tf2.encoders.base import Encoder
+from simclr_tf2.encoders.base import Encoder, leaves
 from simclr_tf2.encoders.registry import make_encoder
 from simclr_tf2.heads import projections
 from simclr_tf2.objectives import Contrastive
@@ -63,6 +66,7 @@ FLAGS = flags.FLAGS
 BATCH, K = 128, 50
 LOCAL_VIEWS, LOCAL_SIZE, LOCAL_AREA = 2, 48, 0.1
 AVERAGE = 0.98  # of the averaged weights that stays, a step
+LAYER_DECAY = 0.9
 
 
 def contrast(anchors, candidates, positive, left_out, temperature):
@@ -166,6 +170,55 @@ class Averaging(Trainer):
         return result
 
 
+class Paced(Trainer):
+    """Moves each variable by a share of what the optimizer says."""
+
+    def pace(self, variable: keras.Variable, step: tf.Tensor) -> tf.Tensor | float:
+        """The share, at a step (from 0)."""
+        raise NotImplementedError
+
+    def _train_step(self, augmented, labels):
+        variables, step = self.objective.trainable_variables, self.step + 0
+        before = [tf.identity(variable) for variable in variables]
+        figures = super()._train_step(augmented, labels)
+        for variable, old in zip(variables, before, strict=True):
+            now = tf.convert_to_tensor(variable)
+            variable.assign(old + self.pace(variable, step) * (now - old))
+        return figures
+
+    @cached_property
+    def blocks(self) -> dict[str, int]:
+        """Path of a variable of the encoder -> its block."""
+        encoder = self.objective.encoder
+        blocks = encoder.blocks
+        if blocks is None:
+            raise ValueError(f"{encoder.config.name} has no blocks")
+        return {
+            variable.path: blocks.of(layer.name)
+            for layer in leaves(encoder.model)
+            for variable in layer.trainable_variables
+        }
+
+
+class LayerWise(Paced):
+    """The earlier a block, the slower: a factor for each one that comes after it."""
+
+    def pace(self, variable, step):
+        """0.9 to the power of the blocks after it; 1 for heads."""
+        last = max(self.blocks.values())
+        return LAYER_DECAY ** (last - self.blocks.get(variable.path, last))
+
+
+class HeadFirst(Paced):
+    """The encoder waits for an epoch, while the head learns."""
+
+    def pace(self, variable, step):
+        """0 for the encoder in the first epoch, 1 else."""
+        if variable.path not in self.blocks:
+            return 1.0
+        return tf.cast(step >= self.steps_per_epoch, tf.float32)
+
+
 @dataclasses.dataclass(frozen=True)
 class Idea:
     """What is done otherwise."""
@@ -183,6 +236,8 @@ IDEAS = {
     "decoupled": Idea(Decoupled),
     "local_views": Idea(LocalViews),
     "averaged": Idea(trainer=Averaging),
+    "layer_wise": Idea(trainer=LayerWise),
+    "head_first": Idea(trainer=HeadFirst),
     "all_layers": Idea(learning={"freeze_through_block": NOTHING_FROZEN}),
 }
 

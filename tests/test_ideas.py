@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,6 +11,8 @@ from benchmarks.ideas import (
     AVERAGE,
     Averaging,
     Decoupled,
+    HeadFirst,
+    LayerWise,
     LocalViews,
     contrast,
     row_of,
@@ -20,6 +23,7 @@ from simclr_tf2.encoders.registry import make_encoder
 from simclr_tf2.heads import HeadConfig
 from simclr_tf2.nt_xent import nt_xent
 from simclr_tf2.objectives import Contrastive, ObjectiveConfig
+from simclr_tf2.trainer import Trainer
 from tests.test_simclr_tf2_trainer import BATCH, STEPS, batches_for
 
 CONFIG = ObjectiveConfig(
@@ -117,3 +121,33 @@ def test_differences_are_of_pairs():
     # Differences 0.1, 0, 0.2: 0.1 +- 4.303 x 0.1 / sqrt(3).
     mixed = first + np.array([[0.1], [0.0], [0.2]])
     assert row_of("mixed", mixed, first)[1] == "0.700 (+0.100 [-0.148, +0.348])"
+
+
+@pytest.mark.parametrize("kind", [HeadFirst, LayerWise])
+def test_variables_move_at_their_own_pace(tmp_path, kind):
+    """By hand: against a trainer that moves all of them fully, from the same start."""
+    moved = []
+    for trainer in (Trainer, kind):
+        keras.utils.set_random_seed(3)
+        network = make_encoder(EncoderConfig("r18_1x_sk0_small", "random"))
+        goal = Contrastive(
+            network, dataclasses.replace(CONFIG, head=HeadConfig(output=8))
+        )
+        batches = batches_for(goal)
+        settings = TrainerConfig(1, BATCH, warmup_epochs=0)
+        run = trainer(goal, settings, batches, STEPS, tmp_path / trainer.__name__)
+        before = {v.path: v.numpy() for v in goal.trainable_variables}
+        augmented, labels = next(iter(batches(0, 0)))
+        run.step_function(augmented, labels)
+        moved.append(
+            {v.path: v.numpy() - before[v.path] for v in goal.trainable_variables}
+        )
+    whole, paced = moved
+    blocks = run.blocks
+    last = max(blocks.values())
+    assert set(blocks.values()) == {0, 1, 2, 3, 4}
+    for path, change in whole.items():
+        share = 1.0
+        if path in blocks:
+            share = 0.0 if kind is HeadFirst else 0.9 ** (last - blocks[path])
+        np.testing.assert_allclose(paced[path], share * change, rtol=2e-3, atol=2e-6)
