@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from data.crop_cache import CropCache
+from data.images import STRETCHED
+from data.pipeline import training_batches
 from simclr_tf2.augment import AugmentConfig
 from simclr_tf2.batch_norm import FusedBatchNormalization, synchronize
 from simclr_tf2.config import EncoderConfig
@@ -28,7 +31,7 @@ from simclr_tf2.encoders.registry import make_encoder
 from simclr_tf2.heads import HeadConfig
 from simclr_tf2.objectives import ObjectiveConfig, make_objective
 from simclr_tf2.trainer import Trainer, TrainerConfig
-from tests.conftest import two_devices
+from tests.conftest import read_image_folder, two_devices
 
 ROOT = Path(__file__).parent.parent
 BATCH, STEPS, SIZE = 8, 3, 32
@@ -429,3 +432,54 @@ def test_precision_is_chosen_by_the_device(monkeypatch, gpus, precision):
         tf.config.experimental, "get_device_details", lambda gpu: details[gpu]
     )
     assert fast_precision(tf.distribute.get_strategy()) == precision
+
+
+# What no accelerator can do within a step: call Python, or make tensors whose shape
+# depends on values.
+ON_THE_HOST = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "PrintV2", "Where", "Unique"}
+
+
+def operations(function):
+    """All of a concrete function, those of functions that it calls included."""
+    yield from function.graph.get_operations()
+    for name in function.graph._functions:  # there is no public way to them
+        yield from function.graph._functions[name].graph.get_operations()
+
+
+@pytest.mark.parametrize("objective", ["contrastive", "supervised"])
+def test_a_step_with_its_views_can_be_compiled_for_a_tpu(photos, tmp_path, objective):
+    """From the pipeline's bytes to new weights: no host call, shapes known, and the
+    step that XLA makes of it is the host's.
+    """
+    table, _ = read_image_folder(photos)
+    cache = CropCache(tmp_path / "cache", table, 2 * SIZE, STRETCHED)
+    contrastive = objective == "contrastive"
+    partners = np.roll(np.arange(len(table)), 5)[:, None] if contrastive else None
+    figures = []
+    for on_device in (False, True):
+        keras.utils.set_random_seed(1)
+        augment = AugmentConfig(SIZE, grayscale_prob=0.2, blur_prob=0.5)
+        config = ObjectiveConfig(augment, 3, augment_on_device=on_device)
+        goal = make_objective(
+            objective, make_encoder(EncoderConfig("tiny", "random")), config
+        )
+        batches = training_batches(
+            cache, goal.augment, BATCH, seed=0, epoch=0, partners=partners
+        )
+        settings = TrainerConfig(1, BATCH, xla=on_device)
+        run = Trainer(goal, settings, lambda *_, b=batches: b, STEPS, tmp_path)
+        batch = next(iter(batches))
+        figures.append(run.step_function(*batch))
+    host, compiled = figures
+    for name in ("loss", "gradient_norm", "accuracy"):
+        assert float(compiled[name]) == pytest.approx(float(host[name]), rel=1e-4), name
+    plain = tf.function(run._train_step).get_concrete_function(*batch)
+    names = {operation.type for operation in operations(plain)}
+    assert "Conv2D" in names
+    assert not names & ON_THE_HOST
+    assert all(
+        output.shape.is_fully_defined()
+        for operation in plain.graph.get_operations()
+        if operation.type in {"Conv2D", "Einsum", "MatMul", "ConcatV2", "BatchMatMulV2"}
+        for output in operation.outputs
+    )
