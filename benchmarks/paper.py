@@ -424,10 +424,17 @@ def attempt(
         expected = hours(experiment, settings_of(experiment.preset)) / (
             FLAGS.views_per_second
         )
-        return f"not run; some {expected:.2g} hours" if expected else "not run"
+        return f"not run; {in_words(expected)}" if expected else "not run"
     if len(figures) == 1:
         return f"{figures[0]:.1f}"
     return f"{np.mean(figures):.1f} [{min(figures):.1f}, {max(figures):.1f}]"
+
+
+def in_words(hours: float) -> str:
+    """How long it will take, about."""
+    if hours < 1:
+        return f"{max(1, round(60 * hours))} minutes"
+    return f"{hours:.2g} hours"
 
 
 def beside(runs: Runs, name: str, experiment: Experiment) -> list[str]:

@@ -138,7 +138,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         V2,
     ),
     "cifar10_pretrain": Experiment(
-        "CIFAR-10, pretrained there, linear evaluation; published: ResNet-18, about",
+        "CIFAR-10, ResNet-18 pretrained there, linear evaluation; published: about",
         "cifar10",
         "train",
         "test",
@@ -146,6 +146,17 @@ EXPERIMENTS: dict[str, Experiment] = {
         "cifar10_pretrain",
         91.0,
         "README of the official code",
+        then="cifar10_linear",
+    ),
+    "cifar10_pretrain_r50": Experiment(
+        "CIFAR-10, pretrained there, linear evaluation, batch 1,024",
+        "cifar10",
+        "train",
+        "test",
+        "pretrain",
+        "v1_cifar10_pretrain",
+        94.0,
+        "v1, B.9",
         then="cifar10_linear",
     ),
     **_transfer(

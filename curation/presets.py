@@ -120,6 +120,14 @@ PRESETS: dict[str, FinetuneConfig] = {
         0.5,
         _training("lars", 1000, 512, rate=1.0, scaling="linear", decay=1e-4),
     ),
+    # B.9: the best of batches from 256 to 4096 and of rates of 0.5, 1.0 and 1.5.
+    "v1_cifar10_pretrain": _pretrain(
+        "r50_1x_sk0_small",
+        replace(_CIFAR, brightness="add"),
+        2,
+        0.5,
+        _training("lars", 1000, 1024, rate=1.0, scaling="none", decay=1e-6),
+    ),
     # Linear evaluation: momentum; crops and flips alone.
     "imagenet_linear": _with_labels(
         "linear", _IMAGENET, _training("momentum", 90, 4096, rate=0.1, scaling="linear")
