@@ -31,6 +31,7 @@ import tensorflow as tf
 from benchmarks.accelerator import PARTS, asked_for, define_flags, write_row
 from benchmarks.wish import CRITERION, choose_queries, found_of
 from curation.config import RECIPES, FinetuneConfig
+from curation.pool import Pool
 from data.crop_cache import CropCache
 from data.embeddings import EmbeddingSet
 from data.formats.registry import read_source
@@ -405,7 +406,7 @@ def retrieval(strategy: tf.distribute.Strategy) -> None:
             relevant = rows_where(embeddings.table, CRITERION)
         queries = choose_queries(relevant, 20)
         k = min(K, int(relevant.sum()) - 1)
-        found = float(found_of(embeddings.vectors, relevant, queries, k).mean())
+        found = float(found_of(Pool(embeddings), relevant, queries, k).mean())
         tell(f"{name}: right of the first {k}, mean of {len(queries)} queries", found)
 
 

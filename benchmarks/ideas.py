@@ -44,16 +44,16 @@ from benchmarks.wish import CRITERION, choose_queries, found_of
 from curation.config import RECIPES, FinetuneConfig
 from curation.embedding import make_embedder
 from curation.partners import Partners, recipe_of_partners
-from curation.pool import TRANSFORM
+from curation.pool import Pool
 from data.crop_cache import CropCache
 from data.crop_table import CropTable
+from data.embeddings import EmbeddingSet
 from data.formats.registry import read_source
 from data.pipeline import SOURCE_SCALE, Unreadable, embed_readable, training_batches
 from data.sample_field import draw_field
 from data.splits import split_mask
 from data.where import rows_where
 from probe.metrics import macro, retrieval_quality
-from probe.transforms import Transform
 from simclr_tf2.augment import one_view
 from simclr_tf2.config import NOTHING_FROZEN, EncoderConfig, TrainerConfig
 from simclr_tf2.encoders.base import Encoder, leaves
@@ -285,11 +285,14 @@ def train(idea: Idea, crops: CropTable, seed: int, folder: Path) -> Encoder:
 
 def measure(vectors: np.ndarray, crops: CropTable) -> dict[str, float]:
     """Figures of all crops' vectors."""
+    pool = Pool(
+        EmbeddingSet(vectors, crops, {"sha256": ""}, Path(FLAGS.dir), whole=False)
+    )
     if not FLAGS.data:
         relevant = rows_where(crops, CRITERION)
         queries = choose_queries(relevant, FLAGS.queries)
-        return {"wish": float(found_of(vectors, relevant, queries, K).mean())}
-    transform = Transform.fit(TRANSFORM, vectors)
+        return {"wish": float(found_of(pool, relevant, queries, K).mean())}
+    vectors, transform = pool.embeddings.vectors, pool.index.transform
     labels = crops.column("label_name")
     held_out = split_mask(crops, "validation")
     found = retrieval_quality(vectors, labels, K, transform=transform)

@@ -19,19 +19,17 @@ import json
 import time
 from pathlib import Path
 
-import numpy as np
 from absl import app, flags
 
 import run_embed
 from artifacts.files import write_json
 from artifacts.provenance import provenance
-from benchmarks.wish import CRITERION, choose_queries
+from benchmarks.wish import CRITERION, choose_queries, found_of
 from curation.config import RECIPES, read_config
 from curation.pool import TRANSFORM, Pool
 from data.embeddings import EmbeddingSet
 from data.sample_field import draw_field
 from data.where import rows_where
-from probe.index import rank_first
 from probe.metrics import (
     RetrievalQuality,
     bootstrap_interval,
@@ -64,9 +62,10 @@ def interval(qualities: list[RetrievalQuality]) -> str:
 
 def by_class(embeddings: EmbeddingSet, transform: str) -> list[str]:
     """Macro P@50 over the odd classes, and over all."""
-    index = Pool(embeddings, transform=transform).index
+    pool = Pool(embeddings, transform=transform)
+    index = pool.index
     found = retrieval_quality(
-        embeddings.vectors,
+        pool.embeddings.vectors,
         embeddings.table.column("label_name"),
         K,
         transform=index.transform,
@@ -77,12 +76,10 @@ def by_class(embeddings: EmbeddingSet, transform: str) -> list[str]:
 
 def by_wish(embeddings: EmbeddingSet, transform: str) -> list[str]:
     """How many of 50 meet the wish."""
-    index = Pool(embeddings, transform=transform).index
+    pool = Pool(embeddings, transform=transform)
     relevant = rows_where(embeddings.table, CRITERION)
     queries = choose_queries(relevant, FLAGS.queries)
-    unit = index.unit_vectors(np.arange(len(index)), np.float64)
-    best = rank_first(unit, queries, K, place_of_id=index.place_of_id)
-    counts = relevant[best].sum(axis=1)
+    counts = found_of(pool, relevant, queries, K)
     low, high = bootstrap_interval(counts)
     return [f"{counts.mean():.1f} [{low:.1f}, {high:.1f}]"]
 
@@ -94,7 +91,7 @@ def main(argv: list[str]) -> None:
     data = FLAGS.data or str(draw_field(folder / "field", FLAGS.images, FLAGS.seed))
     measure = by_class if FLAGS.data else by_wish
     names = ["odd classes", "all classes"] if FLAGS.data else [f"of {K}"]
-    transforms = (TRANSFORM, "l2")
+    transforms = (TRANSFORM, "partial", "l2")
     head = ["recipe", *(f"{name}, {one}" for one in transforms for name in names)]
     rows: list[list[str]] = []
     first = 0.0

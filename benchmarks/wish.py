@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from curation.pool import TRANSFORM
+from curation.pool import Pool
 from probe.index import rank_first
-from probe.transforms import Transform
 
 # The post's wish: a new class that no label tells apart.
 CRITERION = (
@@ -22,10 +21,12 @@ def choose_queries(relevant: np.ndarray, most: int) -> np.ndarray:
 
 
 def found_of(
-    vectors: np.ndarray, relevant: np.ndarray, queries: np.ndarray, k: int
+    pool: Pool, relevant: np.ndarray, queries: np.ndarray, k: int
 ) -> np.ndarray:
-    """How many of the k nearest to each query, itself left out, are relevant, by the
-    default transform: [queries] int.
+    """How many of the k nearest to each query, itself left out, are relevant: [queries]
+    int.
     """
-    unit = Transform.fit(TRANSFORM, vectors)(vectors, np.float64)
-    return relevant[rank_first(unit, queries, k)].sum(axis=1)
+    unit = pool.index.unit_vectors(np.arange(len(pool)), np.float64)
+    places = pool.index.place_of_id
+    best = rank_first(unit, queries, k, place_of_id=places)
+    return relevant[best].sum(axis=1)

@@ -149,15 +149,18 @@ def evaluate_retrieval(request: EvaluateRequest, embeddings: EmbeddingSet) -> No
             f"retrieval needs at least two crops to find one another; got {len(labels)}"
         )
     k = min(50, len(labels) - 1) if request.k is None else request.k
-    index = Pool(embeddings, transform=request.transform).index
-    vectors, places = embeddings.vectors[inside], index.place_of_id[inside]
+    pool = Pool(embeddings, transform=request.transform)
 
-    def measured(transform: Transform) -> list[RetrievalQuality]:
+    def measured(of: EmbeddingSet, transform: Transform) -> list[RetrievalQuality]:
         return retrieval_quality(
-            vectors, labels, k, transform=transform, place_of_id=places
+            of.vectors[inside],
+            labels,
+            k,
+            transform=transform,
+            place_of_id=pool.index.place_of_id[inside],
         )
 
-    qualities = measured(index.transform)
+    qualities = measured(pool.embeddings, pool.index.transform)
     if not qualities:
         raise ValueError(
             "retrieval needs at least two crops of a class; this set has no labels"
@@ -178,7 +181,7 @@ def evaluate_retrieval(request: EvaluateRequest, embeddings: EmbeddingSet) -> No
     low, high = macro_interval(qualities)
     print(f"95 % interval of the macro P@{k} over queries: {low:.3f} to {high:.3f}")
     if request.transform != "l2":
-        plain = measured(Transform())
+        plain = measured(embeddings, Transform())
         print(
             f"by plain cosine instead of the transform {request.transform}: "
             f"P@{k} {macro(plain):.3f}, R-precision {macro(plain, 'r_precision'):.3f}"

@@ -18,7 +18,6 @@ from curation.session import Session
 from data.embeddings import hashes_of
 from data.images import write_png
 from probe.estimate import STABLE, cohen_kappa
-from probe.index import CosineIndex
 from probe.saved_probe import SavedProbe
 
 
@@ -129,7 +128,7 @@ def _compare_with_earlier(
         return earlier
     if not (earlier.ranker.has_boundary and saved.ranker.has_boundary):
         return earlier
-    index = CosineIndex(session.pool.embeddings, transform=earlier.transform)
+    index = Pool(session.pool.original, transform=earlier.transform).index
     before = index.decision(earlier.ranker) > 0
     kappa = cohen_kappa(before, session.learned().decision > 0)
     print(

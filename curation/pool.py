@@ -13,17 +13,26 @@ import numpy as np
 from artifacts.files import check_writable
 from artifacts.progress import Progress, no_progress, progress_bar
 from curation.lru_cache import LruCache
+from data.crop_table import CropTable
 from data.duplicates import first_of_each, group_of
 from data.embeddings import EmbeddingSet
 from data.predictions import with_predictions
 from data.where import rows_where
+from probe.alignment import NEIGHBORS, ROUNDS, SHRINKAGE, shifts_of
 from probe.cascade import Cascade
 from probe.index import CosineIndex
-from probe.transforms import DIRECTIONS, POWER, Transform, mean_of_unit_vectors
+from probe.transforms import (
+    DIRECTIONS,
+    POWER,
+    Transform,
+    l2_normalize,
+    mean_of_unit_vectors,
+)
 
-TRANSFORM = "partial"  # what is done to embeddings where nothing else is asked for
+TRANSFORM = "aligned"  # what is done to embeddings where nothing else is asked for
 MANY = 200_000  # crops, of which a pass takes seconds
 CASCADE_BYTES = 2**30  # embedding sets from this size get an index on disk
+_BLOCK = 16384
 
 
 class Pool:
@@ -44,7 +53,9 @@ class Pool:
             out.
 
     Attributes:
-        embeddings, table: as given.
+        original, table: as given.
+        embeddings: the set that is searched; with the transform `aligned` its vectors
+            are shifted, recording by recording.
         index: over unit vectors of the transform.
     """
 
@@ -58,10 +69,12 @@ class Pool:
         hide_duplicates: bool = False,
     ):
         self.hide_duplicates = hide_duplicates
-        self.embeddings, self.table = embeddings, embeddings.table
+        self.original, self.table = embeddings, embeddings.table
+        name = transform if isinstance(transform, str) else transform.name
+        self.embeddings = aligned(embeddings) if name == "aligned" else embeddings
         if isinstance(transform, str):
-            transform = fit_transform(transform, embeddings)
-        self.index = _make_index(embeddings, transform, milvus, build_cascade)
+            transform = fit_transform(transform, self.embeddings)
+        self.index = _make_index(self.embeddings, transform, milvus, build_cascade)
         self._masks: LruCache[np.ndarray] = LruCache(16)
         self._others: dict[str, Pool] = {}
 
@@ -71,7 +84,7 @@ class Pool:
             return self
         if name not in self._others:
             hide = self.hide_duplicates
-            other = Pool(self.embeddings, transform=name, hide_duplicates=hide)
+            other = Pool(self.original, transform=name, hide_duplicates=hide)
             other._masks = self._masks
             self._others[name] = other
         return self._others[name]
@@ -80,7 +93,7 @@ class Pool:
         return len(self.table)
 
     def __repr__(self) -> str:
-        return f"Pool({self.embeddings!r}, transform={self.index.transform.name!r})"
+        return f"Pool({self.original!r}, transform={self.index.transform.name!r})"
 
     @property
     def ids(self) -> np.ndarray:
@@ -143,6 +156,36 @@ def load(embeddings: str, images_root: str, predictions: str = "") -> EmbeddingS
     return found
 
 
+def recordings_of(table: CropTable) -> np.ndarray:
+    """The number of each crop's recording, [N] int from 0; all 0 where none is
+    known.
+    """
+    names = table.column("session").astype(str)
+    return np.unique(names, return_inverse=True)[1]
+
+
+def aligned(embeddings: EmbeddingSet) -> EmbeddingSet:
+    """The set with each recording's shift added to the unit vectors; the set itself
+    where there is one recording. Shifts are kept in the set's folder, and so are the
+    vectors of a large set.
+    """
+    recording = recordings_of(embeddings.table)
+    if not len(recording) or not recording.max():
+        return embeddings
+    vectors = embeddings.vectors
+    shifts = embeddings.derived(
+        f"shifts_{NEIGHBORS}_{SHRINKAGE}_{ROUNDS}",
+        lambda: shifts_of(vectors, recording),
+    )
+
+    def fill(into: np.ndarray) -> None:
+        for start in range(0, len(vectors), _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            into[rows] = l2_normalize(vectors[rows]) + shifts[recording[rows]]
+
+    return embeddings.altered("aligned", fill, shifts.tobytes(), CASCADE_BYTES)
+
+
 def fit_transform(name: str, embeddings: EmbeddingSet) -> Transform:
     """A transform fitted to a set; what takes a pass over everything is kept in its
     folder.
@@ -151,7 +194,7 @@ def fit_transform(name: str, embeddings: EmbeddingSet) -> Transform:
         return Transform()
     vectors = embeddings.vectors
     mean = embeddings.derived("unit_mean", lambda: mean_of_unit_vectors(vectors))
-    if name != "partial":
+    if name not in {"aligned", "partial"}:
         return Transform.fit(name, vectors, mean=mean)
 
     def directions() -> np.ndarray:

@@ -14,6 +14,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 from collections.abc import Callable, Collection, Mapping
@@ -73,6 +74,7 @@ class EmbeddingSet:
     meta: dict[str, Any]
     folder: Path
     whole: bool = True  # whether it holds all that lies in the folder
+    altered_by: str = ""  # what was done to the vectors in the folder
 
     def __repr__(self) -> str:
         rows, width = self.vectors.shape
@@ -220,6 +222,37 @@ class EmbeddingSet:
             self, vectors=vectors, table=self.table.take(rows), whole=False
         )
 
+    def altered(
+        self,
+        name: str,
+        fill: Callable[[np.ndarray], None],
+        content: bytes,
+        in_memory: int,
+    ) -> EmbeddingSet:
+        """The set with other vectors, which follow from its own.
+
+        Args:
+            name: of what is done to them.
+            fill: writes them into an array, [N, D] float32.
+            content: what tells them from others of that name.
+            in_memory: bytes up to which they are kept in memory. More are kept in the
+                set's folder, as `name`-<hash>.npy, where it can be written to.
+        """
+        digest = hashlib.sha256(self.meta["sha256"].encode() + content).hexdigest()[:12]
+        path = self.folder / f"{name}-{digest}.npy"
+        vectors = None
+        if self.whole and self.vectors.nbytes > in_memory:
+            with contextlib.suppress(OSError):
+                if not path.is_file():
+                    for old in self.folder.glob(f"{name}-*.npy"):
+                        old.unlink()
+                    _write_array(path, self.vectors.shape, fill)
+                vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+        if vectors is None:
+            vectors = np.empty(self.vectors.shape, np.float32)
+            fill(vectors)
+        return dataclasses.replace(self, vectors=vectors, altered_by=name)
+
     def derived(self, name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
         """An array that follows from the files, such as a mean of all vectors: computed
         once, and from then on read from the set's folder.
@@ -230,6 +263,7 @@ class EmbeddingSet:
         """
         if not self.whole:
             return compute()
+        name = f"{self.altered_by}_{name}" if self.altered_by else name
         known = _read_derived(self.folder, (name,))
         if name in known:
             return known[name]
@@ -337,6 +371,22 @@ def _write_derived(folder: Path, known: Mapping[str, np.ndarray]) -> None:
             folder / DERIVED,
             lambda file: np.savez(file, **arrays),  # type: ignore[arg-type]
         )
+
+
+def _write_array(
+    path: Path, shape: tuple[int, ...], fill: Callable[[np.ndarray], None]
+) -> None:
+    """Writes an array that need not fit in memory, whole or not at all."""
+    check_writable(path.parent, "embeddings", 4 * math.prod(shape))
+    partial = path.with_name(f".{path.name}.partial")
+    array = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
+    try:
+        fill(array)
+        array.flush()
+    except BaseException:
+        partial.unlink()
+        raise
+    partial.replace(path)
 
 
 def _read_meta(path: Path) -> dict[str, Any]:

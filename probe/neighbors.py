@@ -9,7 +9,11 @@ _AT_ONCE = 512  # rows whose scores are in memory together
 
 
 def nearest(
-    unit: np.ndarray, count: int, apart: np.ndarray | None = None
+    unit: np.ndarray,
+    count: int,
+    apart: np.ndarray | None = None,
+    *,
+    one_of_each: bool = False,
 ) -> np.ndarray:
     """The nearest other rows of every row, by cosine.
 
@@ -18,6 +22,7 @@ def nearest(
         count: how many, at least 1.
         apart: [N] int; rows of the same number don't count. Default: each row by
             itself.
+        one_of_each: of rows of the same number only the nearest counts.
 
     Returns:
         [N, count] int64, rows by falling cosine; NOBODY where there are fewer.
@@ -25,13 +30,24 @@ def nearest(
     apart = np.arange(len(unit)) if apart is None else apart
     found = np.full((len(unit), count), NOBODY, np.int64)
     empty = ~unit.any(axis=1)
-    taken = min(count, len(unit))
+    members: list[np.ndarray] = []
+    if one_of_each:
+        order = np.argsort(apart, kind="stable")
+        starts = np.flatnonzero(np.diff(apart[order])) + 1
+        members = np.split(order, starts)
+    taken = min(count, len(members) if one_of_each else len(unit))
     for start in range(0, len(unit), _AT_ONCE):
         scores = unit[start : start + _AT_ONCE] @ unit.T
         scores[apart[start : start + _AT_ONCE, None] == apart] = -np.inf
         scores[:, empty] = -np.inf
+        columns = np.arange(len(unit))[None]
+        if one_of_each:
+            nearest_of = [m[scores[:, m].argmax(axis=1)] for m in members]
+            columns = np.stack(nearest_of, axis=1)
+            scores = np.take_along_axis(scores, columns, axis=1)
         best = np.argpartition(-scores, taken - 1, axis=1)[:, :taken]
         of_best = np.take_along_axis(scores, best, axis=1)
+        best = np.take_along_axis(np.broadcast_to(columns, scores.shape), best, axis=1)
         order = np.lexsort((best, -of_best), axis=1)
         best, of_best = (
             np.take_along_axis(each, order, axis=1) for each in (best, of_best)

@@ -28,6 +28,16 @@ def test_rows_of_one_number_are_apart_and_zeros_have_nobody():
     assert nearest(unit[:2], 3, apart[:2]).tolist() == [[NOBODY] * 3] * 2
 
 
+def test_of_each_number_only_the_nearest_may_count():
+    angles = np.radians([0, 5, 6, 7, 40, 90])
+    unit = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    apart = np.array([0, 1, 1, 1, 2, 3])
+    found = nearest(unit, 2, apart, one_of_each=True)
+    assert found.tolist() == [[1, 4], [0, 4], [0, 4], [0, 4], [3, 0], [4, 3]]
+    few = nearest(unit, 5, apart, one_of_each=True)
+    assert few[0].tolist() == [1, 4, 5, NOBODY, NOBODY]
+
+
 def test_mutual_keeps_who_name_each_other():
     found = np.array([[1, 2], [0, 2], [3, 0], [2, NOBODY]])
     assert mutual(found).tolist() == [
