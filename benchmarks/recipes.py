@@ -65,7 +65,7 @@ def by_class(embeddings: EmbeddingSet, transform: str) -> list[str]:
     pool = Pool(embeddings, transform=transform)
     index = pool.index
     found = retrieval_quality(
-        pool.embeddings.vectors,
+        index.vectors,
         embeddings.table.column("label_name"),
         K,
         transform=index.transform,

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from curation.auditing import AuditRequest, audit
 from curation.crops import leaks_in_words
 from curation.outputs import check_outputs, draw
@@ -151,16 +153,16 @@ def evaluate_retrieval(request: EvaluateRequest, embeddings: EmbeddingSet) -> No
     k = min(50, len(labels) - 1) if request.k is None else request.k
     pool = Pool(embeddings, transform=request.transform)
 
-    def measured(of: EmbeddingSet, transform: Transform) -> list[RetrievalQuality]:
+    def measured(vectors: np.ndarray, transform: Transform) -> list[RetrievalQuality]:
         return retrieval_quality(
-            of.vectors[inside],
+            vectors[inside],
             labels,
             k,
             transform=transform,
             place_of_id=pool.index.place_of_id[inside],
         )
 
-    qualities = measured(pool.embeddings, pool.index.transform)
+    qualities = measured(pool.index.vectors, pool.index.transform)
     if not qualities:
         raise ValueError(
             "retrieval needs at least two crops of a class; this set has no labels"
@@ -181,7 +183,7 @@ def evaluate_retrieval(request: EvaluateRequest, embeddings: EmbeddingSet) -> No
     low, high = macro_interval(qualities)
     print(f"95 % interval of the macro P@{k} over queries: {low:.3f} to {high:.3f}")
     if request.transform != "l2":
-        plain = measured(embeddings, Transform())
+        plain = measured(embeddings.vectors, Transform())
         print(
             f"by plain cosine instead of the transform {request.transform}: "
             f"P@{k} {macro(plain):.3f}, R-precision {macro(plain, 'r_precision'):.3f}"

@@ -128,7 +128,7 @@ def _compare_with_earlier(
         return earlier
     if not (earlier.ranker.has_boundary and saved.ranker.has_boundary):
         return earlier
-    index = Pool(session.pool.original, transform=earlier.transform).index
+    index = Pool(session.pool.embeddings, transform=earlier.transform).index
     before = index.decision(earlier.ranker) > 0
     kappa = cohen_kappa(before, session.learned().decision > 0)
     print(

@@ -53,10 +53,9 @@ class Pool:
             out.
 
     Attributes:
-        original, table: as given.
-        embeddings: the set that is searched; with the transform `aligned` its vectors
-            are shifted, recording by recording.
-        index: over unit vectors of the transform.
+        embeddings, table: as given.
+        index: over unit vectors of the transform. With `aligned`, its vectors are those
+            of the set shifted recording by recording.
     """
 
     def __init__(
@@ -69,12 +68,12 @@ class Pool:
         hide_duplicates: bool = False,
     ):
         self.hide_duplicates = hide_duplicates
-        self.original, self.table = embeddings, embeddings.table
+        self.embeddings, self.table = embeddings, embeddings.table
         name = transform if isinstance(transform, str) else transform.name
-        self.embeddings = aligned(embeddings) if name == "aligned" else embeddings
+        searched = aligned(embeddings) if name == "aligned" else embeddings
         if isinstance(transform, str):
-            transform = fit_transform(transform, self.embeddings)
-        self.index = _make_index(self.embeddings, transform, milvus, build_cascade)
+            transform = fit_transform(transform, searched)
+        self.index = _make_index(searched, transform, milvus, build_cascade)
         self._masks: LruCache[np.ndarray] = LruCache(16)
         self._others: dict[str, Pool] = {}
 
@@ -84,7 +83,7 @@ class Pool:
             return self
         if name not in self._others:
             hide = self.hide_duplicates
-            other = Pool(self.original, transform=name, hide_duplicates=hide)
+            other = Pool(self.embeddings, transform=name, hide_duplicates=hide)
             other._masks = self._masks
             self._others[name] = other
         return self._others[name]
@@ -93,7 +92,7 @@ class Pool:
         return len(self.table)
 
     def __repr__(self) -> str:
-        return f"Pool({self.original!r}, transform={self.index.transform.name!r})"
+        return f"Pool({self.embeddings!r}, transform={self.index.transform.name!r})"
 
     @property
     def ids(self) -> np.ndarray:

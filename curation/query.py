@@ -37,7 +37,7 @@ class Examples:
 
     def vectors(self, pool: Pool) -> np.ndarray:
         """Embeddings of all, those in the set first; [n, D] float32."""
-        vectors = pool.embeddings.vectors
+        vectors = pool.index.vectors
         inside = np.asarray(vectors[np.array(self.rows, np.int64)], np.float32)
         if self.outside is None or not len(self.outside):
             return inside

@@ -73,7 +73,7 @@ def test_a_session_keeps_the_transform_that_it_was_made_with(
     folder = tmp_path / "session"
     with Session(pool, query=str(pool.ids[query]), folder=folder) as made:
         assert made.pool is pool
-        assert made.journal.facts.transform == TRANSFORM == "partial"
+        assert made.journal.facts.transform == TRANSFORM == "aligned"
     path = folder / "session.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "transform": stated}))
     name = "l2" if stated == "l2" else "center"
@@ -88,11 +88,11 @@ def test_a_session_keeps_the_transform_that_it_was_made_with(
 
 def test_rankings_are_those_of_the_library(start, pool, truth):
     session, query = start()
-    embeddings = pool.embeddings
-    transform = Transform.fit("partial", embeddings.vectors)
-    index = CosineIndex(embeddings, transform=transform)
+    vectors = pool.index.vectors  # recordings brought together
+    transform = Transform.fit("partial", vectors)
+    index = CosineIndex(vectors, pool.ids, transform=transform)
     mask = np.arange(len(pool)) != query
-    plain = index.search(embeddings.vectors[query], 60, mask=mask)
+    plain = index.search(vectors[query], 60, mask=mask)
     assert best(session, 60).tolist() == plain.rows.tolist()
     marked = [*best(session, 25).tolist(), *best(session)[-5:].tolist()]
     number = say(session, marked, truth)
