@@ -99,7 +99,7 @@ def test_rankings_are_those_of_the_library(start, pool, truth):
     ranker = learn_from(
         index,
         {row: bool(truth[row]) for row in marked},
-        examples=embeddings.vectors[[query]],
+        examples=vectors[[query]],
         example_rows=[query],
     )
     expected = index.top(ranker, 60, mask=mask)
