@@ -3,6 +3,7 @@
     python -m benchmarks.recipes --data=DATA                       # frozen, by class
     python -m benchmarks.recipes --data=DATA --weights=runs/a/encoder.weights.h5
     python -m benchmarks.recipes                                   # the sample field
+    python -m benchmarks.recipes --sets=runs/a/embeddings,runs/b/embeddings
 
 Embeds the same crops by every recipe with `run_embed.py`, below --dir. With --data
 every labeled crop is a query against all others: macro P@50 by the default transform
@@ -10,7 +11,8 @@ and by plain cosine, over the classes at odd places of the sorted list (those at
 places were used to choose the recipes), then over all. Without, the sample field
 (synthetic): how many of 50 meet the wish of `benchmarks.demo`, --queries random
 queries. Intervals are of 95 %, over queries. Seconds are of the whole command, as a
-ratio to the first recipe's, in one run.
+ratio to the first recipe's, in one run. With --sets nothing is embedded: these sets are
+measured, by class or, if they are of the sample field, by the wish.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ from probe.metrics import (
 
 FLAGS = flags.FLAGS
 K = 50
+TRANSFORMS = (TRANSFORM, "partial", "l2")
 
 
 def embedded(recipe: str, data: str, folder: Path) -> tuple[EmbeddingSet, float]:
@@ -88,21 +91,28 @@ def main(argv: list[str]) -> None:
     """What the command line does."""
     del argv
     folder = Path(FLAGS.dir)
-    data = FLAGS.data or str(draw_field(folder / "field", FLAGS.images, FLAGS.seed))
-    measure = by_class if FLAGS.data else by_wish
-    names = ["odd classes", "all classes"] if FLAGS.data else [f"of {K}"]
-    transforms = (TRANSFORM, "partial", "l2")
-    head = ["recipe", *(f"{name}, {one}" for one in transforms for name in names)]
+    data = FLAGS.data
+    if not (data or FLAGS.sets):
+        data = str(draw_field(folder / "field", FLAGS.images, FLAGS.seed))
     rows: list[list[str]] = []
-    first = 0.0
-    for recipe in FLAGS.recipes:
-        embeddings, seconds = embedded(recipe, data, folder / recipe)
+    first, names = 0.0, [""]
+    for name in FLAGS.sets or FLAGS.recipes:
+        if FLAGS.sets:
+            embeddings, seconds = EmbeddingSet.load(name), 1.0
+        else:
+            embeddings, seconds = embedded(name, data, folder / name)
         first = first or seconds
-        cells = [cell for one in transforms for cell in measure(embeddings, one)]
-        rows.append([recipe, *cells, f"{seconds / first:.1f}"])
+        of_field = "true_leaves" in embeddings.table.rows.column_names
+        measure = by_wish if of_field else by_class
+        names = [f"of {K}"] if of_field else ["odd classes", "all classes"]
+        cells = [cell for one in TRANSFORMS for cell in measure(embeddings, one)]
+        rows.append([name, *cells, f"{seconds / first:.1f}"])
+    head = ["set" if FLAGS.sets else "recipe"]
+    head += [f"{name}, {one}" for one in TRANSFORMS for name in names]
     lines = [[*head, "seconds"], ["---"] * (len(head) + 1), *rows]
     for line in lines:
-        print(f"| {' | '.join(line)} |")
+        print(f"| {' | '.join(line[: len(head) + (not FLAGS.sets)])} |")
+    folder.mkdir(parents=True, exist_ok=True)
     facts = {name: FLAGS[name].value for name in ("encoder", "weights", "config")}
     write_json(
         folder / "recipes.json",
@@ -117,6 +127,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("dir", "runs/recipes", "Where everything goes.")
     flags.DEFINE_integer("images", 120, "Images of the sample field.")
     flags.DEFINE_list("recipes", ["plain", "fast", "best"], f"Of {', '.join(RECIPES)}.")
+    flags.DEFINE_list("sets", [], "Folders of embedding sets to measure instead.")
     flags.DEFINE_string("encoder", "efficientnet_lite0", "Network.")
     flags.DEFINE_string("weights", "imagenet", "Its weights.")
     flags.DEFINE_string("config", "", "More settings of run_embed.py, as JSON.")
