@@ -10,8 +10,9 @@ editor, and give it back as --marks: a linear probe learns from the marks and re
 everything. --suggest=next.csv lists what to mark next. --clusters=4 proposes finer
 classes among the crops of --where. Then: run_evaluate.py says how good a saved probe
 is, run_export.py writes its class in another tool's format, run_page.py does all of it
-in a browser. --config takes the rest: suggest_count, transform (aligned, partial, l2,
-center, whiten), method (auto, cosine, rocchio, logistic, anchored), ascending, milvus.
+in a browser. --config takes the rest: suggest_count, transform (smoothed, aligned,
+partial, l2, center, whiten), method (auto, cosine, rocchio, logistic, anchored),
+ascending, milvus.
 """
 
 from __future__ import annotations

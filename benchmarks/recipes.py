@@ -42,7 +42,7 @@ from probe.metrics import (
 
 FLAGS = flags.FLAGS
 K = 50
-TRANSFORMS = (TRANSFORM, "partial", "l2")
+TRANSFORMS = (TRANSFORM, "aligned", "partial", "l2")
 
 
 def embedded(recipe: str, data: str, folder: Path) -> tuple[EmbeddingSet, float]:

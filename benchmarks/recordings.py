@@ -20,7 +20,7 @@ from absl import app, flags
 
 from artifacts.files import write_json
 from artifacts.provenance import provenance
-from curation.pool import Pool, recordings_of
+from curation.pool import aligned, recordings_of
 from data.embeddings import EmbeddingSet
 from probe.metrics import macro, macro_interval, retrieval_quality
 from probe.transforms import Transform, l2_normalize
@@ -41,7 +41,7 @@ def without_means(embeddings: EmbeddingSet) -> np.ndarray:
 WAYS: dict[str, Callable[[EmbeddingSet], np.ndarray]] = {
     "partial": lambda embeddings: np.asarray(embeddings.vectors),
     "recording's mean off": without_means,
-    "aligned": lambda embeddings: np.asarray(Pool(embeddings).index.vectors),
+    "aligned": lambda embeddings: np.asarray(aligned(embeddings).vectors),
 }
 
 

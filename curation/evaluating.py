@@ -151,15 +151,17 @@ def evaluate_retrieval(request: EvaluateRequest, embeddings: EmbeddingSet) -> No
             f"retrieval needs at least two crops to find one another; got {len(labels)}"
         )
     k = min(50, len(labels) - 1) if request.k is None else request.k
-    pool = Pool(embeddings, transform=request.transform)
+    # Neighbors and recordings of these crops alone, too.
+    part = embeddings if inside.all() else embeddings.take(inside)
+    pool = Pool(part, transform=request.transform)
 
     def measured(vectors: np.ndarray, transform: Transform) -> list[RetrievalQuality]:
         return retrieval_quality(
-            vectors[inside],
+            vectors,
             labels,
             k,
             transform=transform,
-            place_of_id=pool.index.place_of_id[inside],
+            place_of_id=pool.index.place_of_id,
         )
 
     qualities = measured(pool.index.vectors, pool.index.transform)
@@ -183,7 +185,7 @@ def evaluate_retrieval(request: EvaluateRequest, embeddings: EmbeddingSet) -> No
     low, high = macro_interval(qualities)
     print(f"95 % interval of the macro P@{k} over queries: {low:.3f} to {high:.3f}")
     if request.transform != "l2":
-        plain = measured(embeddings.vectors, Transform())
+        plain = measured(part.vectors, Transform())
         print(
             f"by plain cosine instead of the transform {request.transform}: "
             f"P@{k} {macro(plain):.3f}, R-precision {macro(plain, 'r_precision'):.3f}"

@@ -18,9 +18,11 @@ from data.duplicates import first_of_each, group_of
 from data.embeddings import EmbeddingSet
 from data.predictions import with_predictions
 from data.where import rows_where
+from probe import smoothing
 from probe.alignment import NEIGHBORS, ROUNDS, SHRINKAGE, shifts_of
 from probe.cascade import Cascade
 from probe.index import CosineIndex
+from probe.smoothing import neighbors_of, smooth, smooth_query
 from probe.transforms import (
     DIRECTIONS,
     POWER,
@@ -29,9 +31,10 @@ from probe.transforms import (
     mean_of_unit_vectors,
 )
 
-TRANSFORM = "aligned"  # what is done to embeddings where nothing else is asked for
+TRANSFORM = "smoothed"  # what is done to embeddings where nothing else is asked for
 MANY = 200_000  # crops, of which a pass takes seconds
 CASCADE_BYTES = 2**30  # embedding sets from this size get an index on disk
+MANY_NEIGHBORS = 10_000  # crops, of which finding the neighbors takes seconds
 _BLOCK = 16384
 
 
@@ -54,8 +57,8 @@ class Pool:
 
     Attributes:
         embeddings, table: as given.
-        index: over unit vectors of the transform. With `aligned`, its vectors are those
-            of the set shifted recording by recording.
+        index: over unit vectors of the transform. With `aligned` and `smoothed`, its
+            vectors are what these functions make of the set's.
     """
 
     def __init__(
@@ -70,7 +73,8 @@ class Pool:
         self.hide_duplicates = hide_duplicates
         self.embeddings, self.table = embeddings, embeddings.table
         name = transform if isinstance(transform, str) else transform.name
-        searched = aligned(embeddings) if name == "aligned" else embeddings
+        searched = PREPARED.get(name, lambda same: same)(embeddings)
+        self._unsmoothed = aligned(embeddings) if name == "smoothed" else None
         if isinstance(transform, str):
             transform = fit_transform(transform, searched)
         self.index = _make_index(searched, transform, milvus, build_cascade)
@@ -90,6 +94,15 @@ class Pool:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    def as_rows(self, vectors: np.ndarray) -> np.ndarray:
+        """Vectors from outside of the set as if they were rows of it: smoothed, where
+        the transform does so; [n, D] float32.
+        """
+        if self._unsmoothed is None:
+            return vectors
+        rows = self._unsmoothed.vectors
+        return np.stack([smooth_query(vector, rows) for vector in vectors])
 
     def __repr__(self) -> str:
         return f"Pool({self.embeddings!r}, transform={self.index.transform.name!r})"
@@ -185,6 +198,29 @@ def aligned(embeddings: EmbeddingSet) -> EmbeddingSet:
     return embeddings.altered("aligned", fill, shifts.tobytes(), CASCADE_BYTES)
 
 
+def smoothed(embeddings: EmbeddingSet) -> EmbeddingSet:
+    """The set aligned, and each vector the mean of itself and of its neighbors. Who are
+    neighbors is kept in the set's folder, and so are the vectors of a large set.
+    """
+    base = aligned(embeddings)
+    vectors = base.vectors
+    progress: Progress = no_progress
+    if len(vectors) >= MANY_NEIGHBORS:
+        progress = partial(progress_bar, unit="block", desc="neighbors, once")
+    name = f"neighbors_{smoothing.NEIGHBORS}_{smoothing.MOST_AT_ONCE}"
+    neighbors = base.derived(name, lambda: neighbors_of(vectors, progress=progress))
+    return base.altered(
+        "smoothed",
+        lambda into: smooth(vectors, neighbors, into),
+        neighbors.tobytes(),
+        CASCADE_BYTES,
+    )
+
+
+# Transform -> what is done to a set before its vectors are whitened.
+PREPARED = {"aligned": aligned, "smoothed": smoothed}
+
+
 def fit_transform(name: str, embeddings: EmbeddingSet) -> Transform:
     """A transform fitted to a set; what takes a pass over everything is kept in its
     folder.
@@ -193,7 +229,7 @@ def fit_transform(name: str, embeddings: EmbeddingSet) -> Transform:
         return Transform()
     vectors = embeddings.vectors
     mean = embeddings.derived("unit_mean", lambda: mean_of_unit_vectors(vectors))
-    if name not in {"aligned", "partial"}:
+    if name not in {"partial", *PREPARED}:
         return Transform.fit(name, vectors, mean=mean)
 
     def directions() -> np.ndarray:

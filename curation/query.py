@@ -41,7 +41,7 @@ class Examples:
         inside = np.asarray(vectors[np.array(self.rows, np.int64)], np.float32)
         if self.outside is None or not len(self.outside):
             return inside
-        return np.concatenate([inside, self.outside])
+        return np.concatenate([inside, pool.as_rows(self.outside)])
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ class EmbeddingSet:
     meta: dict[str, Any]
     folder: Path
     whole: bool = True  # whether it holds all that lies in the folder
-    altered_by: str = ""  # what was done to the vectors in the folder
+    altered_by: str = ""  # what was done to the vectors in the folder, with its hash
 
     def __repr__(self) -> str:
         rows, width = self.vectors.shape
@@ -238,8 +238,9 @@ class EmbeddingSet:
             in_memory: bytes up to which they are kept in memory. More are kept in the
                 set's folder, as `name`-<hash>.npy, where it can be written to.
         """
-        digest = hashlib.sha256(self.meta["sha256"].encode() + content).hexdigest()[:12]
-        path = self.folder / f"{name}-{digest}.npy"
+        made_of = f"{self.meta['sha256']} {self.altered_by} ".encode() + content
+        made = f"{name}-{hashlib.sha256(made_of).hexdigest()[:12]}"
+        path = self.folder / f"{made}.npy"
         vectors = None
         if self.whole and self.vectors.nbytes > in_memory:
             with contextlib.suppress(OSError):
@@ -251,7 +252,7 @@ class EmbeddingSet:
         if vectors is None:
             vectors = np.empty(self.vectors.shape, np.float32)
             fill(vectors)
-        return dataclasses.replace(self, vectors=vectors, altered_by=name)
+        return dataclasses.replace(self, vectors=vectors, altered_by=made)
 
     def derived(self, name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
         """An array that follows from the files, such as a mean of all vectors: computed

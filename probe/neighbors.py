@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from artifacts.progress import Progress, no_progress
+
 NOBODY = -1
 _AT_ONCE = 512  # rows whose scores are in memory together
 
@@ -14,6 +16,7 @@ def nearest(
     apart: np.ndarray | None = None,
     *,
     one_of_each: bool = False,
+    progress: Progress = no_progress,
 ) -> np.ndarray:
     """The nearest other rows of every row, by cosine.
 
@@ -23,6 +26,7 @@ def nearest(
         apart: [N] int; rows of the same number don't count. Default: each row by
             itself.
         one_of_each: of rows of the same number only the nearest counts.
+        progress: wraps the pass over blocks of rows.
 
     Returns:
         [N, count] int64, rows by falling cosine; NOBODY where there are fewer.
@@ -36,7 +40,7 @@ def nearest(
         starts = np.flatnonzero(np.diff(apart[order])) + 1
         members = np.split(order, starts)
     taken = min(count, len(members) if one_of_each else len(unit))
-    for start in range(0, len(unit), _AT_ONCE):
+    for start in progress(range(0, len(unit), _AT_ONCE)):
         scores = unit[start : start + _AT_ONCE] @ unit.T
         scores[apart[start : start + _AT_ONCE, None] == apart] = -np.inf
         scores[:, empty] = -np.inf

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-TRANSFORMS = ("aligned", "partial", "l2", "center", "whiten")
+TRANSFORMS = ("smoothed", "aligned", "partial", "l2", "center", "whiten")
 DIRECTIONS, POWER, SHRINKAGE = 256, 0.1, 0.1
 _NO_VARIANCE = 1e-10  # as a share of the largest
 _SAMPLE = 50_000  # rows that principal directions are fitted on, at most
@@ -59,9 +59,10 @@ class Transform:
     is left onto the principal directions. `partial` divides each by a power p of the
     variance along it, 0 <= p <= 0.5: at 0 it is `center`, at 0.5 all directions count
     the same; in between, the few that hold most of the variance (soil, light) count
-    less, and those that hold noise aren't blown up. `aligned` is the same, of vectors
-    of which what a recording has in common was taken off before (`probe.alignment`;
-    `curation.pool` does so). `whiten` divides by the standard
+    less, and those that hold noise aren't blown up. `aligned` and `smoothed` are the
+    same, of vectors of which what a recording has in common was taken off before
+    (`probe.alignment`), and which are means with their neighbors (`probe.smoothing`);
+    `curation.pool` does both. `whiten` divides by the standard
     deviation, after variances were shrunk towards their mean (Ledoit and Wolf, 2004,
     with a fixed share).
 

@@ -73,7 +73,7 @@ def test_a_session_keeps_the_transform_that_it_was_made_with(
     folder = tmp_path / "session"
     with Session(pool, query=str(pool.ids[query]), folder=folder) as made:
         assert made.pool is pool
-        assert made.journal.facts.transform == TRANSFORM == "aligned"
+        assert made.journal.facts.transform == TRANSFORM == "smoothed"
     path = folder / "session.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "transform": stated}))
     name = "l2" if stated == "l2" else "center"
@@ -88,7 +88,7 @@ def test_a_session_keeps_the_transform_that_it_was_made_with(
 
 def test_rankings_are_those_of_the_library(start, pool, truth):
     session, query = start()
-    vectors = pool.index.vectors  # recordings brought together
+    vectors = pool.index.vectors  # as the transform prepares them
     transform = Transform.fit("partial", vectors)
     index = CosineIndex(vectors, pool.ids, transform=transform)
     mask = np.arange(len(pool)) != query

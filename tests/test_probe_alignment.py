@@ -128,8 +128,7 @@ def embeddings(photos, tmp_path):
 
 
 def test_a_pool_searches_what_was_shifted(embeddings):
-    pool = Pool(embeddings)
-    assert pool.index.transform.name == "aligned"
+    pool = Pool(embeddings, transform="aligned")
     recording = recordings_of(pool.table)
     assert recording.max() == 2
     expected = moved(l2_normalize(embeddings.vectors), recording)
@@ -163,7 +162,7 @@ def test_large_sets_keep_what_was_shifted_in_their_folder(embeddings, monkeypatc
 def test_one_recording_stays_as_it_is(embeddings):
     one = embeddings.take(recordings_of(embeddings.table) == 1)
     assert aligned(one) is one
-    pool, plain = Pool(one), Pool(one, transform="partial")
+    pool, plain = (Pool(one, transform=name) for name in ("aligned", "partial"))
     every = np.arange(len(one.table))
     np.testing.assert_array_equal(
         pool.index.unit_vectors(every), plain.index.unit_vectors(every)

@@ -241,9 +241,9 @@ def test_a_set_says_its_recipe_and_what_recipes_take(run_dir, tmp_path):
 def test_search_by_id_by_path_and_by_an_image_from_outside(run_dir, tmp_path):
     embeddings = EmbeddingSet.load(run_dir / "embeddings")
     row = int(np.flatnonzero(embeddings.table.column("image") == "blue/03.png")[0])
-    expected = Pool(embeddings).index.search(
-        embeddings.vectors[row], 5, mask=np.arange(len(embeddings.ids)) != row
-    )
+    index = Pool(embeddings).index
+    mask = np.arange(len(embeddings.ids)) != row
+    expected = index.search(index.vectors[row], 5, mask=mask)
     Image.open(embeddings.table.path(row)).save(tmp_path / "outside.png")
     lists = []
     for query in (
@@ -330,7 +330,7 @@ def test_a_simulated_annotator_and_retrieval(run_dir, tmp_path):
 
     out = call("run_evaluate.py", embeddings, "--retrieval", "--k=5").stdout
     assert out.splitlines()[-3].startswith("macro average")
-    plain = "by plain cosine instead of the transform aligned: P@5 "
+    plain = "by plain cosine instead of the transform smoothed: P@5 "
     assert out.splitlines()[-1].startswith(plain)
     one = "--where=label_name <> 'red' OR image = 'red/02.png'"
     out = call("run_evaluate.py", embeddings, "--retrieval", "--k=5", one).stdout
