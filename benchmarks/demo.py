@@ -114,8 +114,8 @@ def table_row(name: str, embeddings: EmbeddingSet, k: int, rounds: int) -> str:
     nobody marked, and R-precision over all.
     """
     pool = Pool(embeddings)
-    unit = pool.index.unit_vectors(np.arange(len(pool)), np.float64)
-    places = pool.index.place_of_id
+    unit = pool.similar.unit_vectors(np.arange(len(pool)), np.float64)
+    places = pool.similar.place_of_id
     cosine: list[float] = []
     probed: list[float] = []
     found: list[float] = []

@@ -292,7 +292,7 @@ def measure(vectors: np.ndarray, crops: CropTable) -> dict[str, float]:
         relevant = rows_where(crops, CRITERION)
         queries = choose_queries(relevant, FLAGS.queries)
         return {"wish": float(found_of(pool, relevant, queries, K).mean())}
-    vectors, transform = pool.index.vectors, pool.index.transform
+    vectors, transform = pool.similar.vectors, pool.similar.transform
     labels = crops.column("label_name")
     held_out = split_mask(crops, "validation")
     found = retrieval_quality(vectors, labels, K, transform=transform)

@@ -66,7 +66,7 @@ def interval(qualities: list[RetrievalQuality]) -> str:
 def by_class(embeddings: EmbeddingSet, transform: str) -> list[str]:
     """Macro P@50 over the odd classes, and over all."""
     pool = Pool(embeddings, transform=transform)
-    index = pool.index
+    index = pool.similar
     found = retrieval_quality(
         index.vectors,
         embeddings.table.column("label_name"),

@@ -26,7 +26,7 @@ def found_of(
     """How many of the k nearest to each query, itself left out, are relevant: [queries]
     int.
     """
-    unit = pool.index.unit_vectors(np.arange(len(pool)), np.float64)
-    places = pool.index.place_of_id
+    unit = pool.similar.unit_vectors(np.arange(len(pool)), np.float64)
+    places = pool.similar.place_of_id
     best = rank_first(unit, queries, k, place_of_id=places)
     return relevant[best].sum(axis=1)

@@ -81,7 +81,7 @@ def _facts_of_audit(saved: SavedProbe, session: Session) -> dict[str, str]:
 
 def _old_ranking(session: Session) -> str:
     """The hash of a ranking by which version 0.5.0 knew its audits again."""
-    index, mask = session.pool.index, session.searched.copy()
+    index, mask = session.pool.index_of(session.ranker()), session.searched.copy()
     mask[list(session.marks())] = False
     scores = index.scores(session.ranker().coef)[0]
     order = np.lexsort((index.place_of_id, -scores.round(6)))

@@ -164,7 +164,7 @@ def evaluate_retrieval(request: EvaluateRequest, embeddings: EmbeddingSet) -> No
             place_of_id=pool.index.place_of_id,
         )
 
-    qualities = measured(pool.index.vectors, pool.index.transform)
+    qualities = measured(pool.similar.vectors, pool.similar.transform)
     if not qualities:
         raise ValueError(
             "retrieval needs at least two crops of a class; this set has no labels"

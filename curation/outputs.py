@@ -128,8 +128,8 @@ def _compare_with_earlier(
         return earlier
     if not (earlier.ranker.has_boundary and saved.ranker.has_boundary):
         return earlier
-    index = Pool(session.pool.embeddings, transform=earlier.transform).index
-    before = index.decision(earlier.ranker) > 0
+    pool = Pool(session.pool.embeddings, transform=earlier.transform)
+    before = pool.index.decision(earlier.ranker) > 0
     kappa = cohen_kappa(before, session.learned().decision > 0)
     print(
         f"agrees with the probe saved there before: kappa {kappa:.2f} ({STABLE} or "

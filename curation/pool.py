@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from probe import smoothing
 from probe.alignment import NEIGHBORS, ROUNDS, SHRINKAGE, shifts_of
 from probe.cascade import Cascade
 from probe.index import CosineIndex
+from probe.methods import LinearRanker
 from probe.smoothing import neighbors_of, smooth, smooth_query
 from probe.transforms import (
     DIRECTIONS,
@@ -32,6 +33,7 @@ from probe.transforms import (
 )
 
 TRANSFORM = "smoothed"  # what is done to embeddings where nothing else is asked for
+ALIGNED = ("aligned", "smoothed")  # transforms of recordings brought together
 MANY = 200_000  # crops, of which a pass takes seconds
 CASCADE_BYTES = 2**30  # embedding sets from this size get an index on disk
 MANY_NEIGHBORS = 10_000  # crops, of which finding the neighbors takes seconds
@@ -57,8 +59,8 @@ class Pool:
 
     Attributes:
         embeddings, table: as given.
-        index: over unit vectors of the transform. With `aligned` and `smoothed`, its
-            vectors are what these functions make of the set's.
+        index: over unit vectors of the transform, for what was learned from marks;
+            with `aligned` and `smoothed` of the set aligned.
     """
 
     def __init__(
@@ -73,11 +75,11 @@ class Pool:
         self.hide_duplicates = hide_duplicates
         self.embeddings, self.table = embeddings, embeddings.table
         name = transform if isinstance(transform, str) else transform.name
-        searched = PREPARED.get(name, lambda same: same)(embeddings)
-        self._unsmoothed = aligned(embeddings) if name == "smoothed" else None
+        self._searched = aligned(embeddings) if name in ALIGNED else embeddings
         if isinstance(transform, str):
-            transform = fit_transform(transform, searched)
-        self.index = _make_index(searched, transform, milvus, build_cascade)
+            transform = fit_transform(transform, self._searched)
+        self.index = _make_index(self._searched, transform, milvus, build_cascade)
+        self._smooths = name == "smoothed" and not milvus
         self._masks: LruCache[np.ndarray] = LruCache(16)
         self._others: dict[str, Pool] = {}
 
@@ -95,13 +97,27 @@ class Pool:
     def __len__(self) -> int:
         return len(self.table)
 
-    def as_rows(self, vectors: np.ndarray) -> np.ndarray:
-        """Vectors from outside of the set as if they were rows of it: smoothed, where
-        the transform does so; [n, D] float32.
+    @cached_property
+    def similar(self) -> CosineIndex:
+        """The index for rankings by cosine to examples alone: with `smoothed`, each
+        vector is the mean of itself and of its neighbors, which one example needs and a
+        probe doesn't. Otherwise, and in Milvus, `index`.
         """
-        if self._unsmoothed is None:
+        if not self._smooths:
+            return self.index
+        return CosineIndex(smoothed(self._searched), transform=self.index.transform)
+
+    def index_of(self, ranker: LinearRanker) -> CosineIndex:
+        """What a ranker ranks."""
+        return self.index if ranker.has_boundary else self.similar
+
+    def as_similar(self, vectors: np.ndarray) -> np.ndarray:
+        """Vectors from outside of the set as if they were rows of `similar`; [n, D]
+        float32.
+        """
+        if not self._smooths:
             return vectors
-        rows = self._unsmoothed.vectors
+        rows = self._searched.vectors
         return np.stack([smooth_query(vector, rows) for vector in vectors])
 
     def __repr__(self) -> str:
@@ -199,26 +215,23 @@ def aligned(embeddings: EmbeddingSet) -> EmbeddingSet:
 
 
 def smoothed(embeddings: EmbeddingSet) -> EmbeddingSet:
-    """The set aligned, and each vector the mean of itself and of its neighbors. Who are
+    """The set with each vector the mean of itself and of its neighbors. Who are
     neighbors is kept in the set's folder, and so are the vectors of a large set.
     """
-    base = aligned(embeddings)
-    vectors = base.vectors
+    vectors = embeddings.vectors
     progress: Progress = no_progress
     if len(vectors) >= MANY_NEIGHBORS:
         progress = partial(progress_bar, unit="block", desc="neighbors, once")
     name = f"neighbors_{smoothing.NEIGHBORS}_{smoothing.MOST_AT_ONCE}"
-    neighbors = base.derived(name, lambda: neighbors_of(vectors, progress=progress))
-    return base.altered(
+    neighbors = embeddings.derived(
+        name, lambda: neighbors_of(vectors, progress=progress)
+    )
+    return embeddings.altered(
         "smoothed",
         lambda into: smooth(vectors, neighbors, into),
         neighbors.tobytes(),
         CASCADE_BYTES,
     )
-
-
-# Transform -> what is done to a set before its vectors are whitened.
-PREPARED = {"aligned": aligned, "smoothed": smoothed}
 
 
 def fit_transform(name: str, embeddings: EmbeddingSet) -> Transform:
@@ -229,7 +242,7 @@ def fit_transform(name: str, embeddings: EmbeddingSet) -> Transform:
         return Transform()
     vectors = embeddings.vectors
     mean = embeddings.derived("unit_mean", lambda: mean_of_unit_vectors(vectors))
-    if name not in {"partial", *PREPARED}:
+    if name not in {"partial", *ALIGNED}:
         return Transform.fit(name, vectors, mean=mean)
 
     def directions() -> np.ndarray:

@@ -35,13 +35,16 @@ class Examples:
     def __len__(self) -> int:
         return len(self.rows) + (0 if self.outside is None else len(self.outside))
 
-    def vectors(self, pool: Pool) -> np.ndarray:
-        """Embeddings of all, those in the set first; [n, D] float32."""
-        vectors = pool.index.vectors
+    def vectors(self, pool: Pool, *, similar: bool = False) -> np.ndarray:
+        """Embeddings of all, those in the set first; [n, D] float32. With `similar`, as
+        they are in `pool.similar`.
+        """
+        vectors = (pool.similar if similar else pool.index).vectors
         inside = np.asarray(vectors[np.array(self.rows, np.int64)], np.float32)
         if self.outside is None or not len(self.outside):
             return inside
-        return np.concatenate([inside, pool.as_rows(self.outside)])
+        outside = pool.as_similar(self.outside) if similar else self.outside
+        return np.concatenate([inside, outside])
 
 
 @dataclass(frozen=True)

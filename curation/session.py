@@ -318,7 +318,8 @@ class Session:
         return self._learned.get(number, lambda: self._learn(number))
 
     def _learn(self, number: int) -> Learned:
-        index, ranker = self.pool.index, self.ranker(self.journal.state(number))
+        ranker = self.ranker(self.journal.state(number))
+        index = self.pool.index_of(ranker)
         decision = index.decision(ranker)
         ranking = index.rank(ranker, mask=self.searched, decision=decision)
         return Learned(number, ranker, decision, ranking)
@@ -363,7 +364,8 @@ class Session:
             return self._cosine(str(error))
 
     def _cosine(self, reason: str = "") -> LinearRanker:
-        direction = mean_direction(self.pool.index.transform(self.examples))
+        alike = self.query.examples.vectors(self.pool, similar=True)
+        direction = mean_direction(self.pool.similar.transform(alike))
         return LinearRanker(direction.astype(np.float64), reason=reason)
 
     def rank(
@@ -382,13 +384,14 @@ class Session:
             mask[list(self.said())] = False
         if k is not None:
             ranker = self.ranker()
-            return self.pool.index.top(ranker, k, mask=mask, ascending=ascending)
+            return self.pool.index_of(ranker).top(
+                ranker, k, mask=mask, ascending=ascending
+            )
         learned = self.learned()
         if not unmarked:
             return learned.ranking
-        return self.pool.index.rank(
-            learned.ranker, mask=mask, decision=learned.decision
-        )
+        index = self.pool.index_of(learned.ranker)
+        return index.rank(learned.ranker, mask=mask, decision=learned.decision)
 
     def suggest(
         self,
@@ -413,7 +416,7 @@ class Session:
         mask[[*marks, *self.answers(), *self.sampled()]] = False
         if not mask.any():
             return []
-        index = self.pool.index
+        index = self.pool.index_of(learned.ranker)
         known = np.array([*marks, *self.query.examples.rows], np.int64)
         rows = suggest(
             index.rank(learned.ranker, mask=mask, decision=learned.decision),

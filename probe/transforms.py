@@ -59,10 +59,11 @@ class Transform:
     is left onto the principal directions. `partial` divides each by a power p of the
     variance along it, 0 <= p <= 0.5: at 0 it is `center`, at 0.5 all directions count
     the same; in between, the few that hold most of the variance (soil, light) count
-    less, and those that hold noise aren't blown up. `aligned` and `smoothed` are the
+    less, and those that hold noise aren't blown up. `aligned` is the
     same, of vectors of which what a recording has in common was taken off before
-    (`probe.alignment`), and which are means with their neighbors (`probe.smoothing`);
-    `curation.pool` does both. `whiten` divides by the standard
+    (`probe.alignment`); and so is `smoothed`, which besides compares means with
+    neighbors where an example is all there is (`probe.smoothing`). `curation.pool` does
+    both. `whiten` divides by the standard
     deviation, after variances were shrunk towards their mean (Ledoit and Wolf, 2004,
     with a fixed share).
 

@@ -21,6 +21,7 @@ from data.where import rows_where
 from probe.index import CosineIndex
 from probe.methods import learn_from
 from probe.saved_probe import SavedProbe
+from probe.smoothing import neighbors_of, smooth
 from probe.transforms import Transform
 from tests.conftest import WISH, read_card
 
@@ -88,11 +89,14 @@ def test_a_session_keeps_the_transform_that_it_was_made_with(
 
 def test_rankings_are_those_of_the_library(start, pool, truth):
     session, query = start()
-    vectors = pool.index.vectors  # as the transform prepares them
+    vectors = pool.index.vectors  # recordings brought together
     transform = Transform.fit("partial", vectors)
     index = CosineIndex(vectors, pool.ids, transform=transform)
     mask = np.arange(len(pool)) != query
-    plain = index.search(vectors[query], 60, mask=mask)
+    means = np.empty_like(vectors)
+    smooth(vectors, neighbors_of(vectors), means)
+    similar = CosineIndex(means, pool.ids, transform=transform)
+    plain = similar.search(means[query], 60, mask=mask)
     assert best(session, 60).tolist() == plain.rows.tolist()
     marked = [*best(session, 25).tolist(), *best(session)[-5:].tolist()]
     number = say(session, marked, truth)

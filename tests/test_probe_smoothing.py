@@ -5,6 +5,7 @@ import pytest
 
 from curation.pool import TRANSFORM, Pool
 from data.embeddings import EmbeddingSet
+from probe.methods import LinearRanker
 from probe.neighbors import NOBODY
 from probe.smoothing import neighbors_of, smooth, smooth_query
 from probe.transforms import Transform, l2_normalize
@@ -97,15 +98,20 @@ def test_a_pool_is_smoothed_by_default_and_can_be_taken_as_it_was(photos, tmp_pa
     assert pool.index.transform.name == TRANSFORM == "smoothed"
     expected = np.empty_like(vectors)
     smooth(vectors, neighbors_of(vectors), expected)
-    np.testing.assert_array_equal(pool.index.vectors, expected)
-    transform = Transform.fit("partial", expected)
-    np.testing.assert_allclose(
-        pool.index.unit_vectors([0, 5]), transform(expected[[0, 5]]), atol=1e-5
-    )
-    assert pool.with_transform("partial").index.vectors is embeddings.vectors
+    np.testing.assert_array_equal(pool.similar.vectors, expected)
+    assert pool.index.vectors is embeddings.vectors  # for what marks teach
+    transform = Transform.fit("partial", vectors)
+    for index, of in ((pool.similar, expected), (pool.index, vectors)):
+        unit = index.unit_vectors([0, 5])
+        np.testing.assert_allclose(unit, transform(of[[0, 5]]), atol=1e-5)
+    plain = pool.with_transform("partial")
+    assert plain.similar is plain.index
+    probe = LinearRanker(np.ones(pool.index.dim), kind="decision")
+    assert pool.index_of(probe) is pool.index
+    assert pool.index_of(LinearRanker(np.ones(pool.index.dim))) is pool.similar
     # What is a crop's own is found from the file alone: the same in any process.
     again = Pool(EmbeddingSet.load(tmp_path / "set"))
-    np.testing.assert_array_equal(again.index.vectors, expected)
+    np.testing.assert_array_equal(again.similar.vectors, expected)
 
 
 @pytest.mark.parametrize("seed", range(3))

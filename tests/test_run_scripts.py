@@ -241,7 +241,7 @@ def test_a_set_says_its_recipe_and_what_recipes_take(run_dir, tmp_path):
 def test_search_by_id_by_path_and_by_an_image_from_outside(run_dir, tmp_path):
     embeddings = EmbeddingSet.load(run_dir / "embeddings")
     row = int(np.flatnonzero(embeddings.table.column("image") == "blue/03.png")[0])
-    index = Pool(embeddings).index
+    index = Pool(embeddings).similar
     mask = np.arange(len(embeddings.ids)) != row
     expected = index.search(index.vectors[row], 5, mask=mask)
     Image.open(embeddings.table.path(row)).save(tmp_path / "outside.png")

@@ -217,9 +217,8 @@ class LiveSession:
             if mask is None:
                 return learned.ranking
             mask = mask & session.searched
-            return self.pool.index.rank(
-                learned.ranker, mask=mask, decision=learned.decision
-            )
+            index = self.pool.index_of(learned.ranker)
+            return index.rank(learned.ranker, mask=mask, decision=learned.decision)
         if sort == "ask":
             asked = session.suggest(ASK, number=number, among=mask)
             rows = np.array(self.pool.rows(asked), np.int64)
