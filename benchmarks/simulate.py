@@ -169,7 +169,7 @@ def fitted(folder: str, where: str, name: str) -> tuple[EmbeddingSet, Transform]
     """The pool's embeddings and a transform that was fitted to them."""
     embeddings, rows = load(folder, where)
     pool = embeddings.take(rows)
-    return pool, Transform.fit(name, pool.vectors)
+    return pool, Pool(pool, transform=name).index.transform
 
 
 def run(session: Session) -> dict[str, Any]:

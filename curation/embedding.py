@@ -26,6 +26,7 @@ from curation.config import (
 from curation.crops import print_next, read_reported
 from curation.encoders import reference, start_encoder
 from curation.planning import in_words
+from curation.pool import make_ready
 from data.crop_table import DUPLICATE_OF, CropTable
 from data.duplicates import looks_of
 from data.embeddings import EmbeddingSet, EmbeddingWriter, reusable
@@ -246,7 +247,9 @@ def embed_into(
     if keep:
         embedder.encoder.save(writer.partial)
     meta = {**facts, "recipe": recipe.name, "provenance": provenance(config.seed)}
-    return writer.finish(meta, unreadable.reasons, progress_bar)
+    found = writer.finish(meta, unreadable.reasons, progress_bar)
+    make_ready(found)
+    return found
 
 
 def run_embed(request: EmbedRequest) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 from artifacts.files import write_atomically
 from curation.config import Recipe
 from curation.embedding import EmbedBatch
+from curation.pool import recordings_of
 from data.crop_table import CropTable
 from data.duplicates import group_of
 from data.pipeline import Unreadable, embed_readable
@@ -108,8 +109,11 @@ def _apart(table: CropTable) -> np.ndarray:
     """Numbers, [N] int: crops of the same one are no partners. Where there are several
     recordings, those; otherwise crops that show the same.
     """
-    _, recording = np.unique(table.column("session").astype(str), return_inverse=True)
-    if recording.max() > 0:
+    names = table.column("session").astype(str)
+    # Of a photo of no known recording the photo counts as one.
+    names = np.where(names == "", table.column("image").astype(str), names)
+    _, recording = np.unique(names, return_inverse=True)
+    if recordings_of(table).max(initial=0) > 0:
         return recording
     group = group_of(table)
     return np.arange(len(table)) if group is None else group

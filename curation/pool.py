@@ -26,6 +26,7 @@ from probe.methods import LinearRanker
 from probe.smoothing import neighbors_of, smooth, smooth_query
 from probe.transforms import (
     DIRECTIONS,
+    OF_EXAMPLES,
     POWER,
     Transform,
     l2_normalize,
@@ -33,7 +34,6 @@ from probe.transforms import (
 )
 
 TRANSFORM = "smoothed"  # what is done to embeddings where nothing else is asked for
-ALIGNED = ("aligned", "smoothed")  # transforms of recordings brought together
 MANY = 200_000  # crops, of which a pass takes seconds
 CASCADE_BYTES = 2**30  # embedding sets from this size get an index on disk
 MANY_NEIGHBORS = 10_000  # crops, of which finding the neighbors takes seconds
@@ -59,8 +59,7 @@ class Pool:
 
     Attributes:
         embeddings, table: as given.
-        index: over unit vectors of the transform, for what was learned from marks;
-            with `aligned` and `smoothed` of the set aligned.
+        index: over unit vectors of the transform.
     """
 
     def __init__(
@@ -74,12 +73,10 @@ class Pool:
     ):
         self.hide_duplicates = hide_duplicates
         self.embeddings, self.table = embeddings, embeddings.table
-        name = transform if isinstance(transform, str) else transform.name
-        self._searched = aligned(embeddings) if name in ALIGNED else embeddings
         if isinstance(transform, str):
-            transform = fit_transform(transform, self._searched)
-        self.index = _make_index(self._searched, transform, milvus, build_cascade)
-        self._smooths = name == "smoothed" and not milvus
+            transform = fit_transform(transform, embeddings)
+        self.index = _make_index(embeddings, transform, milvus, build_cascade)
+        self._in_milvus = bool(milvus)
         self._masks: LruCache[np.ndarray] = LruCache(16)
         self._others: dict[str, Pool] = {}
 
@@ -99,13 +96,18 @@ class Pool:
 
     @cached_property
     def similar(self) -> CosineIndex:
-        """The index for rankings by cosine to examples alone: with `smoothed`, each
-        vector is the mean of itself and of its neighbors, which one example needs and a
-        probe doesn't. Otherwise, and in Milvus, `index`.
+        """The index for rankings by cosine, where an example is all there is: with the
+        transforms `aligned` and `smoothed` recordings are brought together, and with
+        the latter each vector is the mean of itself and of its neighbors. A probe
+        learns from marks on `index`. Otherwise, and in Milvus, `index`.
         """
-        if not self._smooths:
+        transform = self.index.transform
+        if transform.name not in OF_EXAMPLES or self._in_milvus:
             return self.index
-        return CosineIndex(smoothed(self._searched), transform=self.index.transform)
+        found = aligned(self.embeddings)
+        if transform.name == "smoothed":
+            found = smoothed(found)
+        return CosineIndex(found, transform=transform)
 
     def index_of(self, ranker: LinearRanker) -> CosineIndex:
         """What a ranker ranks."""
@@ -115,9 +117,9 @@ class Pool:
         """Vectors from outside of the set as if they were rows of `similar`; [n, D]
         float32.
         """
-        if not self._smooths:
+        if self.index.transform.name != "smoothed" or self._in_milvus:
             return vectors
-        rows = self._searched.vectors
+        rows = aligned(self.embeddings).vectors
         return np.stack([smooth_query(vector, rows) for vector in vectors])
 
     def __repr__(self) -> str:
@@ -173,6 +175,15 @@ class Pool:
         return hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()
 
 
+def make_ready(embeddings: EmbeddingSet) -> Pool:
+    """A pool that has found, with progress bars, what is found once and kept in the
+    set's folder: shifts of recordings, directions, neighbors.
+    """
+    pool = Pool(embeddings)
+    assert pool.similar is not None
+    return pool
+
+
 def load(embeddings: str, images_root: str, predictions: str = "") -> EmbeddingSet:
     """The embedding set of a request, with a model's predictions as columns."""
     if not embeddings:
@@ -185,33 +196,41 @@ def load(embeddings: str, images_root: str, predictions: str = "") -> EmbeddingS
 
 
 def recordings_of(table: CropTable) -> np.ndarray:
-    """The number of each crop's recording, [N] int from 0; all 0 where none is
-    known.
-    """
+    """The number of each crop's recording, [N] int from 0; -1 where it isn't known."""
     names = table.column("session").astype(str)
-    return np.unique(names, return_inverse=True)[1]
+    known = names != ""
+    numbers = np.full(len(names), -1)
+    numbers[known] = np.unique(names[known], return_inverse=True)[1]
+    return numbers
 
 
 def aligned(embeddings: EmbeddingSet) -> EmbeddingSet:
     """The set with each recording's shift added to the unit vectors; the set itself
-    where there is one recording. Shifts are kept in the set's folder, and so are the
-    vectors of a large set.
+    where there is one recording. Crops of no known recording stay as they are. Shifts
+    are kept in the set's folder, and so are the vectors of a large set.
     """
     recording = recordings_of(embeddings.table)
-    if not len(recording) or not recording.max():
+    if recording.max(initial=0) < 1:
         return embeddings
-    vectors = embeddings.vectors
+    vectors, known = embeddings.vectors, np.flatnonzero(recording >= 0)
+    progress: Progress = no_progress
+    if len(vectors) >= MANY_NEIGHBORS:
+        progress = partial(progress_bar, unit="round", desc="recordings, once")
+    of = hashlib.sha256(recording.tobytes()).hexdigest()[:12]
     shifts = embeddings.derived(
-        f"shifts_{NEIGHBORS}_{SHRINKAGE}_{ROUNDS}",
-        lambda: shifts_of(vectors, recording),
+        f"shifts_{NEIGHBORS}_{SHRINKAGE}_{ROUNDS}_{of}",
+        lambda: shifts_of(vectors, recording, rows=known, progress=progress),
     )
 
     def fill(into: np.ndarray) -> None:
         for start in range(0, len(vectors), _BLOCK):
             rows = slice(start, start + _BLOCK)
-            into[rows] = l2_normalize(vectors[rows]) + shifts[recording[rows]]
+            own = recording[rows]
+            moved = np.where((own >= 0)[:, None], shifts[own], 0)
+            into[rows] = l2_normalize(vectors[rows]) + moved
 
-    return embeddings.altered("aligned", fill, shifts.tobytes(), CASCADE_BYTES)
+    made_of = shifts.tobytes() + recording.tobytes()
+    return embeddings.altered("aligned", fill, made_of, CASCADE_BYTES)
 
 
 def smoothed(embeddings: EmbeddingSet) -> EmbeddingSet:
@@ -242,7 +261,7 @@ def fit_transform(name: str, embeddings: EmbeddingSet) -> Transform:
         return Transform()
     vectors = embeddings.vectors
     mean = embeddings.derived("unit_mean", lambda: mean_of_unit_vectors(vectors))
-    if name not in {"partial", *ALIGNED}:
+    if name not in {"partial", *OF_EXAMPLES}:
         return Transform.fit(name, vectors, mean=mean)
 
     def directions() -> np.ndarray:
@@ -286,7 +305,7 @@ def _open_cascade(
     embeddings: EmbeddingSet, transform: Transform, build: bool
 ) -> Cascade | None:
     plain = transform.name == "l2"
-    name = "cascade" if plain else f"cascade-{transform.name}"
+    name = "cascade" if plain else f"cascade-{transform.base}"
     folder = Path(embeddings.folder) / name
     content = embeddings.meta["sha256"]
     if not plain:

@@ -39,7 +39,7 @@ class Examples:
         """Embeddings of all, those in the set first; [n, D] float32. With `similar`, as
         they are in `pool.similar`.
         """
-        vectors = (pool.similar if similar else pool.index).vectors
+        vectors = (pool.similar if similar else pool.embeddings).vectors
         inside = np.asarray(vectors[np.array(self.rows, np.int64)], np.float32)
         if self.outside is None or not len(self.outside):
             return inside

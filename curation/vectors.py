@@ -12,6 +12,7 @@ from artifacts.progress import progress_bar
 from artifacts.provenance import provenance
 from curation.config import EmbedRequest
 from curation.crops import print_next, read_reported
+from curation.pool import make_ready
 from data.crop_table import SOURCE_ROW
 from data.duplicates import read_looks
 from data.embeddings import EmbeddingSet
@@ -65,4 +66,5 @@ def import_vectors(request: EmbedRequest) -> None:
             },
             progress=progress_bar,
         )
+    make_ready(embeddings)
     print_next(embeddings, embeddings.meta["skipped"] + len(report.skipped))

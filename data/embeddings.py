@@ -243,12 +243,13 @@ class EmbeddingSet:
         path = self.folder / f"{made}.npy"
         vectors = None
         if self.whole and self.vectors.nbytes > in_memory:
-            with contextlib.suppress(OSError):
-                if not path.is_file():
+            vectors = _read_array(path, self.vectors.shape)
+            if vectors is None:
+                with contextlib.suppress(OSError):
                     for old in self.folder.glob(f"{name}-*.npy"):
                         old.unlink()
                     _write_array(path, self.vectors.shape, fill)
-                vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+                vectors = _read_array(path, self.vectors.shape)
         if vectors is None:
             vectors = np.empty(self.vectors.shape, np.float32)
             fill(vectors)
@@ -374,12 +375,25 @@ def _write_derived(folder: Path, known: Mapping[str, np.ndarray]) -> None:
         )
 
 
+def _read_array(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    """An array of `_write_array`, memory-mapped; None where it isn't there, or isn't
+    whole.
+    """
+    try:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return found if found.shape == shape and found.dtype == np.float32 else None
+
+
 def _write_array(
     path: Path, shape: tuple[int, ...], fill: Callable[[np.ndarray], None]
 ) -> None:
-    """Writes an array that need not fit in memory, whole or not at all."""
+    """Writes an array that need not fit in memory, whole or not at all, whoever else
+    writes the same.
+    """
     check_writable(path.parent, "embeddings", 4 * math.prod(shape))
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     array = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
     try:
         fill(array)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from artifacts.progress import Progress, no_progress
 from probe.neighbors import NOBODY, mutual, nearest
 from probe.transforms import l2_normalize, sample_rows
 
@@ -30,12 +31,14 @@ def shifts_of(
     rounds: int = ROUNDS,
     most: int = MOST,
     seed: int = 0,
+    rows: np.ndarray | None = None,
+    progress: Progress = no_progress,
 ) -> np.ndarray:
     """What is added to the unit vectors of each recording.
 
     Args:
         vectors: [N, D] float, may be memory-mapped.
-        recording: [N] int from 0, of each row.
+        recording: [N] int from 0, of each row that counts.
         neighbors: in which two rows must name each other: of each other recording the
             nearest, and of these the nearest few.
         shrinkage: pairs of no difference that each recording has besides, so that few
@@ -43,16 +46,19 @@ def shifts_of(
         rounds: how often pairs are looked for.
         most: rows that are looked at.
         seed: of which these are.
+        rows: [n] int, which count; default: all.
+        progress: wraps the rounds.
 
     Returns:
         [recordings, D] float32.
     """
-    rows = sample_rows(len(vectors), most, seed)
+    rows = np.arange(len(vectors)) if rows is None else rows
+    rows = rows[sample_rows(len(rows), most, seed)]
     own = recording[rows]
     unit = l2_normalize(np.asarray(vectors[rows], np.float32))
     count = int(recording.max()) + 1
     shifts = np.zeros((count, unit.shape[1]), np.float32)
-    for _ in range(rounds):
+    for _ in progress(range(rounds)):
         shifted = l2_normalize(unit + shifts[own])
         found = mutual(nearest(shifted, neighbors, own, one_of_each=True))
         row, place = np.nonzero(found != NOBODY)

@@ -279,7 +279,7 @@ class CosineIndex:
         if self._derived is None:
             scale, shift = compute()
         else:
-            content = self.transform.name.encode() + self.transform.content
+            content = self.transform.base.encode() + self.transform.content
             digest = hashlib.sha256(content).hexdigest()[:12]
             scale, shift = self._derived(f"scales_{digest}", compute)
         return scale, shift

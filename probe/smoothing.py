@@ -16,7 +16,7 @@ from probe.neighbors import NOBODY, mutual, nearest
 from probe.transforms import l2_normalize
 
 NEIGHBORS = 10
-MOST_AT_ONCE = 50_000  # rows; of more, each is compared with so many random others
+MOST_AT_ONCE = 20_000  # rows; of more, each is compared with so many random others
 _BLOCK = 4096
 _SAME = 1 - 1e-5  # cosine of what is the same crop
 

@@ -10,7 +10,7 @@ import pytest
 
 from curation.estimate import TOP, Estimate
 from curation.exporting import export
-from curation.pool import TRANSFORM, Pool
+from curation.pool import TRANSFORM, Pool, aligned
 from curation.query import Examples, Query, find_query
 from curation.rounds import rounds_of, stop_of
 from curation.selection import decision_of, displayed
@@ -89,12 +89,12 @@ def test_a_session_keeps_the_transform_that_it_was_made_with(
 
 def test_rankings_are_those_of_the_library(start, pool, truth):
     session, query = start()
-    vectors = pool.index.vectors  # recordings brought together
+    vectors = pool.embeddings.vectors
     transform = Transform.fit("partial", vectors)
     index = CosineIndex(vectors, pool.ids, transform=transform)
     mask = np.arange(len(pool)) != query
-    means = np.empty_like(vectors)
-    smooth(vectors, neighbors_of(vectors), means)
+    together, means = aligned(pool.embeddings).vectors, np.empty_like(vectors)
+    smooth(together, neighbors_of(together), means)
     similar = CosineIndex(means, pool.ids, transform=transform)
     plain = similar.search(means[query], 60, mask=mask)
     assert best(session, 60).tolist() == plain.rows.tolist()

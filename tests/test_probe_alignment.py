@@ -1,10 +1,13 @@
 """Recordings are brought together, and kinds are left apart."""
 
+import dataclasses
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from curation.pool import Pool, aligned, recordings_of
+from curation.session import Session
 from data.embeddings import EmbeddingSet
 from probe.alignment import shifts_of
 from probe.transforms import Transform, l2_normalize
@@ -127,21 +130,46 @@ def embeddings(photos, tmp_path):
     return EmbeddingSet.from_arrays(vectors, table, folder=folder)
 
 
-def test_a_pool_searches_what_was_shifted(embeddings):
+def test_rankings_by_example_search_what_was_shifted(embeddings):
     pool = Pool(embeddings, transform="aligned")
     recording = recordings_of(pool.table)
     assert recording.max() == 2
     expected = moved(l2_normalize(embeddings.vectors), recording)
-    np.testing.assert_allclose(pool.index.vectors, expected, atol=1e-6)
-    transform = Transform.fit("partial", expected)
+    np.testing.assert_allclose(pool.similar.vectors, expected, atol=1e-6)
+    transform = Transform.fit("partial", embeddings.vectors)
     unit = transform(expected)
     scores = unit @ unit[3]
-    found = pool.index.search(pool.index.vectors[3], 10)
+    found = pool.similar.search(pool.similar.vectors[3], 10)
     assert found.rows.tolist() == np.argsort(-scores, kind="stable")[:10].tolist()
     np.testing.assert_allclose(found.scores, np.sort(scores)[::-1][:10], atol=1e-5)
-    # What another transform was learned under is searched as it was.
-    plain = pool.with_transform("partial")
-    assert plain.index.vectors is embeddings.vectors
+    session = Session(pool, query=str(pool.ids[3]))
+    assert session.rank(9).rows.tolist() == found.rows[found.rows != 3].tolist()
+    # A probe learns and ranks on what the encoder gave.
+    assert pool.index.vectors is embeddings.vectors
+    session.mark({str(pool.ids[row]): row % 2 == 1 for row in range(12)})
+    assert pool.index_of(session.ranker()) is pool.index
+
+
+def test_crops_of_no_known_recording_stay(embeddings):
+    names = np.where(recordings_of(embeddings.table) == 2, "", "a")
+    names[recordings_of(embeddings.table) == 1] = "b"
+    table = embeddings.table.with_column("session", pa.array(names))
+    part = dataclasses.replace(embeddings, table=table, whole=False)
+    recording = recordings_of(table)
+    assert sorted(set(recording)) == [-1, 0, 1]
+    after = aligned(part).vectors
+    unit = l2_normalize(part.vectors)
+    unknown = recording == -1
+    np.testing.assert_array_equal(after[unknown], unit[unknown])
+    shifts = shifts_of(part.vectors, recording, rows=np.flatnonzero(~unknown))
+    np.testing.assert_allclose(
+        after[~unknown], (unit + shifts[recording])[~unknown], atol=1e-6
+    )
+    assert np.abs(shifts).max() > 1e-3
+    # Shifts that are kept are of these recordings alone.
+    whole = aligned(embeddings)
+    other = aligned(dataclasses.replace(embeddings, table=table))
+    assert not np.array_equal(whole.vectors, other.vectors)
 
 
 def test_large_sets_keep_what_was_shifted_in_their_folder(embeddings, monkeypatch):
@@ -157,6 +185,16 @@ def test_large_sets_keep_what_was_shifted_in_their_folder(embeddings, monkeypatc
     before = kept.stat().st_mtime_ns
     aligned(EmbeddingSet.load(embeddings.folder))
     assert kept.stat().st_mtime_ns == before
+    for damaged in (b"", kept.read_bytes()[:-40], kept.read_bytes()[:200]):
+        kept.write_bytes(damaged)  # such as a copy that was interrupted
+        again = aligned(EmbeddingSet.load(embeddings.folder))
+        np.testing.assert_array_equal(again.vectors, small.vectors)
+        assert isinstance(again.vectors, np.memmap)
+    # Where another process writes the same at the same time, each writes its own.
+    (embeddings.folder / f".{kept.name}.1.partial").write_bytes(b"of another")
+    kept.unlink()
+    again = aligned(EmbeddingSet.load(embeddings.folder))
+    np.testing.assert_array_equal(again.vectors, small.vectors)
 
 
 def test_one_recording_stays_as_it_is(embeddings):
@@ -165,5 +203,5 @@ def test_one_recording_stays_as_it_is(embeddings):
     pool, plain = (Pool(one, transform=name) for name in ("aligned", "partial"))
     every = np.arange(len(one.table))
     np.testing.assert_array_equal(
-        pool.index.unit_vectors(every), plain.index.unit_vectors(every)
+        pool.similar.unit_vectors(every), plain.index.unit_vectors(every)
     )

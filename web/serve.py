@@ -18,7 +18,7 @@ import uvicorn
 from threadpoolctl import threadpool_limits
 
 from artifacts.files import check_writable
-from curation.pool import Pool, load
+from curation.pool import load, make_ready
 from data.embeddings import EmbeddingSet
 from web.app import Page, make_app
 from web.overview import Overview
@@ -97,7 +97,7 @@ def serve(
     check_writable(folder, "sessions")
     listener = _listen(host, port)
     print("reading the embeddings ...", flush=True)
-    overview = Overview(Pool(embeddings), folder / "cache", seed)
+    overview = Overview(make_ready(embeddings), folder / "cache", seed)
     thumbnails = folder / "cache" / "thumbnails"
     page = Page(
         overview,

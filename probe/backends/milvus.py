@@ -100,7 +100,7 @@ class MilvusIndex(CosineIndex):
 
     def _hash(self, content_hash: str) -> str:
         digest = hashlib.sha256(
-            f"{content_hash} {len(self)} {self.dim} {self.transform.name}".encode()
+            f"{content_hash} {len(self)} {self.dim} {self.transform.base}".encode()
         )
         digest.update(self.transform.content)
         return digest.hexdigest()[:16]
