@@ -8,7 +8,7 @@ Needs the project and nothing else: networks have random weights but for a short
 the sample field (synthetic), --data takes your images instead. Parts come in the order
 of PARTS, each in a process of its own that may take what is left of --minutes; one that
 fails or has no time left is listed as such. A second call does only the parts that are
-missing.
+missing; figures of other settings need another --dir.
 
 Writes rows.jsonl and results.md below --dir; please send both (docs/setup.md says
 where to).
@@ -148,6 +148,11 @@ def _last_line(text: str) -> str:
     return lines[-1][:200] if lines else "no message"
 
 
+def _rows(file: Path) -> list[dict]:
+    lines = file.read_text().splitlines() if file.is_file() else []
+    return [json.loads(line) for line in lines]
+
+
 def table(rows: list[dict], gaps: dict[str, str]) -> list[str]:
     """All figures, part by part."""
     lines = ["| what | value | note |", "| --- | --- | --- |"]
@@ -166,8 +171,18 @@ def run(asked: Asked, minutes: float) -> None:
     ends = time.monotonic() + 60 * minutes
     folder = Path(asked.dir)
     folder.mkdir(parents=True, exist_ok=True)
-    stated, gaps = folder / "parts.json", {}
-    done = json.loads(stated.read_text()) if stated.is_file() else []
+    stated, rows_file, gaps = folder / "parts.json", folder / ROWS, {}
+    told = json.loads(stated.read_text()) if stated.is_file() else {}
+    if told.get("asked", asdict(asked)) != asdict(asked):
+        raise SystemExit(
+            f"accelerator: {folder} holds figures of other settings ({told['asked']}); "
+            "choose another --dir"
+        )
+    done = told.get("done", [])
+    # What a part told before it was stopped is measured again.
+    rows = [row for row in _rows(rows_file) if row["part"] in done]
+    rows_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_json(stated, {"asked": asdict(asked), "done": done})
     for part, (title, share) in PARTS.items():
         if part in done:
             continue
@@ -181,10 +196,8 @@ def run(asked: Asked, minutes: float) -> None:
             print(f"  {gaps[part]}", flush=True)
         else:
             done.append(part)
-            write_json(stated, done)
-    rows_file = folder / ROWS
-    lines = rows_file.read_text().splitlines() if rows_file.is_file() else []
-    text = table([json.loads(line) for line in lines], gaps)
+            write_json(stated, {"asked": asdict(asked), "done": done})
+    text = table(_rows(rows_file), gaps)
     commit = provenance(0)["commit"]
     head = f"Commit {commit}{', a rehearsal with a tiny network' * asked.rehearse}.\n"
     (folder / "results.md").write_text("\n".join([head, *text]) + "\n")

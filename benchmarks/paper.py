@@ -111,6 +111,15 @@ class Data:
         self.experiment = experiment
         self.classes = int(self.builder.info.features["label"].num_classes)
 
+    @classmethod
+    def is_there(cls, experiment: Experiment) -> bool:
+        """Whether it has been prepared."""
+        try:
+            cls(experiment)
+        except NOT_RUN:
+            return False
+        return True
+
     def count(self, split: str) -> int:
         """Examples of a split."""
         return int(self.builder.info.splits[split].num_examples)
@@ -134,7 +143,7 @@ class Data:
         self, augment: Callable, batch_size: int, seed: int
     ) -> Callable[[int, int], tf.data.Dataset]:
         """The batches of an epoch, a function of (seed, epoch) alone; see
-        `simclr_tf2.finetune.Trainer`.
+        `simclr_tf2.trainer.Trainer`.
         """
         strategy = tf.distribute.get_strategy()
         worker, workers = worker_of(strategy)
@@ -356,7 +365,7 @@ class Runs:
         self.rows = [json.loads(line) for line in lines]
 
     def settings(self, seed: int) -> dict[str, Any]:
-        """What decides a result, beside the code."""
+        """What decides a result, beside code and data."""
         names = ("encoder", "checkpoint", "epochs", "batch_size", "image_size")
         given = {name: FLAGS[name].value for name in names}
         return {**given, **changes(), "seed": seed}
@@ -366,22 +375,34 @@ class Runs:
         text = json.dumps(self.settings(seed), sort_keys=True)
         return self.folder / hashlib.sha256(text.encode()).hexdigest()[:12]
 
-    def result(self, name: str, seed: int) -> float | None:
-        """The accuracy, if it was measured."""
+    def result(self, name: str, seed: int) -> dict[str, Any] | None:
+        """The line of an experiment, if it was measured."""
         settings = self.settings(seed)
         for row in self.rows:
             if row["experiment"] == name and row["settings"] == settings:
-                return row["accuracy"]
+                return row
         return None
 
     def measure(self, name: str, experiment: Experiment, seed: int) -> None:
         """Runs an experiment, if it hasn't been."""
-        if self.result(name, seed) is not None:
+        known = self.result(name, seed)
+        if known is not None and not Data.is_there(experiment):
             return
-        figure = run(name, experiment, Data(experiment), self.dir(seed), seed)
+        data = Data(experiment)
+        examples = data.count(experiment.train)
+        if known is not None:
+            if known.get("examples", examples) != examples:
+                raise SystemExit(
+                    f"paper: {self.file} holds {name} on {known['examples']:,} "
+                    f"training examples, and there are {examples:,}; choose another "
+                    "--dir"
+                )
+            return
+        figure = run(name, experiment, data, self.dir(seed), seed)
         row = {
             "experiment": name,
             "accuracy": figure,
+            "examples": examples,
             "settings": self.settings(seed),
             "provenance": provenance(seed),
         }
@@ -415,16 +436,17 @@ def attempt(
             with strategy.scope():
                 runs.measure(name, experiment, seed)
     except NOT_RUN as error:
-        first = str(error).strip().splitlines()[0]
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         reason = first if experiment.dataset else "not in tensorflow-datasets"
         print(f"{name}: not run: {reason}", flush=True)
     found = [runs.result(name, seed) for seed in seeds()]
-    figures = [figure for figure in found if figure is not None]
+    figures = [row["accuracy"] for row in found if row is not None]
     if not figures:
         expected = hours(experiment, settings_of(experiment.preset)) / (
             FLAGS.views_per_second
         )
-        return f"not run; {in_words(expected)}" if expected else "not run"
+        can_run = experiment.dataset and expected
+        return f"not run; {in_words(expected)}" if can_run else "not run"
     if len(figures) == 1:
         return f"{figures[0]:.1f}"
     return f"{np.mean(figures):.1f} [{min(figures):.1f}, {max(figures):.1f}]"
@@ -433,7 +455,8 @@ def attempt(
 def in_words(hours: float) -> str:
     """How long it will take, about."""
     if hours < 1:
-        return f"{max(1, round(60 * hours))} minutes"
+        minutes = max(1, round(60 * hours))
+        return f"{minutes} minute{'s' * (minutes > 1)}"
     return f"{hours:.2g} hours"
 
 
@@ -446,8 +469,11 @@ def beside(runs: Runs, name: str, experiment: Experiment) -> list[str]:
         return []
     settings, theirs = beside_official.official()
     has = settings_of(experiment.preset)
+    row = next(filter(None, (runs.result(name, seed) for seed in seeds())), {})
+    there = Data.is_there(experiment)
+    count = Data(experiment).count(experiment.train) if there else 0
     same = settings == {
-        "examples": Data(experiment).count(experiment.train),
+        "examples": row.get("examples", count),
         "encoder": has.encoder.name,
         "batch_size": has.training.batch_size,
         "epochs": has.training.epochs,

@@ -24,7 +24,7 @@ class Experiment:
         protocol: "preset" trains as the preset says; "pretrain" does, and then trains a
             linear classifier as `then` says; "logistic" fits a logistic regression to
             the embeddings.
-        preset, then: see simclr_tf2/presets.py.
+        preset, then: see curation/presets.py.
         published: top-1 accuracy, per cent, of ResNet-50 1x unless the title says
             otherwise.
         source: of the number.

@@ -70,7 +70,7 @@ def by_class(embeddings: EmbeddingSet, transform: str) -> list[str]:
     found = retrieval_quality(
         index.vectors,
         embeddings.table.column("label_name"),
-        K,
+        min(K, len(index) - 1),
         transform=index.transform,
         place_of_id=index.place_of_id,
     )
@@ -87,6 +87,13 @@ def by_wish(embeddings: EmbeddingSet, transform: str) -> list[str]:
     return [f"{counts.mean():.1f} [{low:.1f}, {high:.1f}]"]
 
 
+def measured(embeddings: EmbeddingSet, transform: str) -> list[str]:
+    """Both figures of a set; of the sample field the wish, and nothing beside it."""
+    if "true_leaves" in embeddings.table.rows.column_names:
+        return [*by_wish(embeddings, transform), ""]
+    return by_class(embeddings, transform)
+
+
 def main(argv: list[str]) -> None:
     """What the command line does."""
     del argv
@@ -95,25 +102,23 @@ def main(argv: list[str]) -> None:
     if not (data or FLAGS.sets):
         data = str(draw_field(folder / "field", FLAGS.images, FLAGS.seed))
     rows: list[list[str]] = []
-    first, names = 0.0, [""]
+    first = 0.0
     for name in FLAGS.sets or FLAGS.recipes:
         if FLAGS.sets:
-            embeddings, seconds = EmbeddingSet.load(name), 1.0
+            embeddings, seconds = EmbeddingSet.load(name), 0.0
         else:
             embeddings, seconds = embedded(name, data, folder / name)
         first = first or seconds
-        of_field = "true_leaves" in embeddings.table.rows.column_names
-        measure = by_wish if of_field else by_class
-        names = [f"of {K}"] if of_field else ["odd classes", "all classes"]
-        cells = [cell for one in TRANSFORMS for cell in measure(embeddings, one)]
-        rows.append([name, *cells, f"{seconds / first:.1f}"])
-    head = ["set" if FLAGS.sets else "recipe"]
-    head += [f"{name}, {one}" for one in TRANSFORMS for name in names]
-    lines = [[*head, "seconds"], ["---"] * (len(head) + 1), *rows]
-    for line in lines:
-        print(f"| {' | '.join(line[: len(head) + (not FLAGS.sets)])} |")
+        cells = [cell for one in TRANSFORMS for cell in measured(embeddings, one)]
+        rows.append([name, *cells, f"{seconds / first:.1f}" if first else ""])
+    figures = ("odd classes, or the wish", "all classes")
+    heads = [f"{name}, {one}" for one in TRANSFORMS for name in figures]
+    head = ["set" if FLAGS.sets else "recipe", *heads, "seconds"]
+    for line in (head, ["---"] * len(head), *rows):
+        print(f"| {' | '.join(line)} |")
     folder.mkdir(parents=True, exist_ok=True)
-    facts = {name: FLAGS[name].value for name in ("encoder", "weights", "config")}
+    names = ("sets",) if FLAGS.sets else ("encoder", "weights", "config")
+    facts = {name: FLAGS[name].value for name in names}
     write_json(
         folder / "recipes.json",
         {**facts, "data": data, "rows": rows, "provenance": provenance(FLAGS.seed)},

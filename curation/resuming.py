@@ -118,10 +118,12 @@ def check_same_run(
         there, here = _what_matters(stated), _what_matters(flatten(config))
         if there != here:
             default = flatten(FinetuneConfig())
+            planned = there.get("minutes") != here.get("minutes")
+            follows = ("epochs", "batch_size", *_OF_PLAN) if planned else ()
             changed = [
                 f"{name}: {there.get(name, default[name])!r} there, "
                 f"{here.get(name, default[name])!r} now"
-                for name in sorted({*there, *here})
+                for name in sorted({*there, *here} - set(follows))
                 if there.get(name, default[name]) != here.get(name, default[name])
             ]
             raise ValueError(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import accelerator
-from benchmarks.accelerator import PARTS, Asked, run, table
+from benchmarks.accelerator import PARTS, Asked, run, table, write_row
 
 
 @pytest.fixture
@@ -58,9 +58,15 @@ def test_time_runs_out_and_failures_are_told(asked, monkeypatch, capsys):
     assert all(0 < seconds <= 480 for _, seconds in calls)
     results = Path(asked.dir, "results.md").read_text()
     assert "failed: out of memory" in results
+    for part in ("micro_batches", "export"):  # told before it failed, and for good
+        write_row(asked.dir, part, "speed", (1, "views/s", ""))
     calls.clear()
     run(asked, 8)
     assert [part for part, _ in calls] == ["micro_batches"]
+    rows = Path(asked.dir, "rows.jsonl").read_text()
+    assert [json.loads(line)["part"] for line in rows.splitlines()] == ["export"]
+    with pytest.raises(SystemExit, match="figures of other settings"):
+        run(replace(asked, rehearse=False), 8)
     run(replace(asked, dir=f"{asked.dir}/other"), 0.01)
     assert capsys.readouterr().out.count("no time left") == len(PARTS)
 
