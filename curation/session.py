@@ -336,8 +336,15 @@ class Session:
 
         return self._decided.get(number, decide)
 
-    def ranker(self, state: State | None = None) -> LinearRanker:
-        """What the marks come to; a fixed probe is what it is."""
+    def ranker(
+        self, state: State | None = None, *, similar: bool = True
+    ) -> LinearRanker:
+        """What the marks come to; a fixed probe is what it is.
+
+        Args:
+            state: of the journal; default: the present one.
+            similar: whether examples alone are ranked by in `pool.similar`.
+        """
         if self.probe is not None:
             return self.probe.ranker
         index, marks = self.pool.index, self.marks(state)
@@ -347,7 +354,7 @@ class Session:
                 raise ValueError(
                     "query must be given (a crop id, or the path of an image), or marks"
                 )
-            return self._cosine()
+            return self._cosine(similar=similar)
         try:
             return learn_from(
                 index,
@@ -361,11 +368,11 @@ class Session:
         except ValueError as error:  # all is marked as not relevant, the query too
             if not len(self.examples):
                 raise
-            return self._cosine(str(error))
+            return self._cosine(str(error), similar=similar)
 
-    def _cosine(self, reason: str = "") -> LinearRanker:
-        alike = self.query.examples.vectors(self.pool, similar=True)
-        direction = mean_direction(self.pool.similar.transform(alike))
+    def _cosine(self, reason: str = "", *, similar: bool) -> LinearRanker:
+        alike = self.query.examples.vectors(self.pool, similar=similar)
+        direction = mean_direction(self.pool.index.transform(alike))
         return LinearRanker(direction.astype(np.float64), reason=reason)
 
     def rank(
@@ -416,11 +423,14 @@ class Session:
         mask[[*marks, *self.answers(), *self.sampled()]] = False
         if not mask.any():
             return []
-        index = self.pool.index_of(learned.ranker)
+        index, ranker, decision = self.pool.index, learned.ranker, learned.decision
+        if not ranker.has_boundary:  # asked for by what a probe will learn on
+            ranker = self.ranker(state, similar=False)
+            decision = index.decision(ranker)
         known = np.array([*marks, *self.query.examples.rows], np.int64)
         rows = suggest(
-            index.rank(learned.ranker, mask=mask, decision=learned.decision),
-            learned.decision,
+            index.rank(ranker, mask=mask, decision=decision),
+            decision,
             count,
             strategy=strategy,
             unit_vectors=index.unit_vectors,

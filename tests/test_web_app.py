@@ -366,7 +366,8 @@ def test_an_upload_is_embedded_as_a_crop_is(field_set, page):
     name = page.sessions.keep_upload(vector, kept)
     started = page.sessions.create([], [name], name="u")
     session = page.sessions.open(started)
-    cosines = page.pool.index.scores(page.pool.index.transform(vector[None]))[0]
+    similar, alike = page.pool.similar, page.pool.as_similar(vector[None])
+    cosines = similar.scores(similar.transform(alike))[0]
     assert session.page(0, "best", 0, 10**6)[0][0] == int(np.argmax(cosines))
     assert len(session.page(0, "best", 0, 10**6)[0]) == len(
         page.pool.table
