@@ -76,7 +76,7 @@ class Pool:
         if isinstance(transform, str):
             transform = fit_transform(transform, embeddings)
         self.index = _make_index(embeddings, transform, milvus, build_cascade)
-        self._in_milvus = bool(milvus)
+        self._in_milvus, self._build_cascade = bool(milvus), build_cascade
         self._masks: LruCache[np.ndarray] = LruCache(16)
         self._others: dict[str, Pool] = {}
 
@@ -107,7 +107,7 @@ class Pool:
         found = aligned(self.embeddings)
         if transform.name == "smoothed":
             found = smoothed(found)
-        return CosineIndex(found, transform=transform)
+        return _make_index(found, transform, "", self._build_cascade)
 
     def index_of(self, ranker: LinearRanker) -> CosineIndex:
         """What a ranker ranks."""
@@ -306,8 +306,10 @@ def _open_cascade(
 ) -> Cascade | None:
     plain = transform.name == "l2"
     name = "cascade" if plain else f"cascade-{transform.base}"
+    if embeddings.altered_by:
+        name += f"-{embeddings.altered_by.split('-')[0]}"
     folder = Path(embeddings.folder) / name
-    content = embeddings.meta["sha256"]
+    content = embeddings.meta["sha256"] + embeddings.altered_by
     if not plain:
         content += hashlib.sha256(transform.content).hexdigest()
     try:

@@ -129,3 +129,22 @@ def test_a_copy_from_outside_comes_to_what_its_row_does(seed):
     assert not zero.any()
     alone = smooth_query(vectors[0], vectors[:1])
     np.testing.assert_allclose(alone, l2_normalize(vectors[0]))
+
+
+def test_large_sets_are_searched_by_example_with_an_index_too(
+    photos, tmp_path, monkeypatch
+):
+    table, _ = read_image_folder(photos)
+    vectors = np.random.default_rng(6).normal(size=(len(table), 80)).astype(np.float32)
+    embeddings = EmbeddingSet.from_arrays(vectors, table, folder=tmp_path / "set")
+    plain = Pool(embeddings).similar
+    assert plain.cascade is None
+    monkeypatch.setattr("curation.pool.CASCADE_BYTES", 1)
+    pool = Pool(embeddings, build_cascade=True)
+    assert pool.similar.cascade is not None
+    kept = sorted(path.name for path in embeddings.folder.glob("cascade*"))
+    assert kept == ["cascade-partial", "cascade-partial-smoothed"]
+    for row in range(0, len(table), 9):
+        found = pool.similar.search(plain.vectors[row], 7)
+        expected = plain.search(plain.vectors[row], 7)
+        assert found.rows.tolist() == expected.rows.tolist()
