@@ -21,11 +21,10 @@ import numpy as np
 from artifacts.files import write_atomically
 from curation.config import Recipe
 from curation.embedding import EmbedBatch
-from curation.pool import recordings_of
 from data.crop_table import CropTable
 from data.duplicates import group_of
 from data.pipeline import Unreadable, embed_readable
-from probe.neighbors import NOBODY, mutual, nearest
+from probe.neighbors import NOBODY, mutual_neighbors
 from probe.transforms import Transform
 
 _log = logging.getLogger(__name__)
@@ -83,16 +82,17 @@ class Partners:
             view=self.recipe.window,
             with_masks=self.recipe.pooling == "mask",
         )
-        readable, apart = np.flatnonzero(valid), _apart(self.table)[valid]
+        found = mutual_neighbors(
+            vectors,
+            self.count,
+            most=MOST_AT_ONCE,
+            rng=np.random.default_rng([self.seed, epoch, 3]),
+            apart=_apart(self.table)[valid],
+            unit_of=lambda part: Transform.fit(TRANSFORM, part)(part),
+        )
+        readable = np.flatnonzero(valid)
         rows = np.full((len(self.table), self.count), NOBODY, np.int64)
-        rng = np.random.default_rng([self.seed, epoch, 3])
-        parts = max(1, -(-len(readable) // MOST_AT_ONCE))
-        for part in np.array_split(rng.permutation(len(readable)), parts):
-            part.sort()
-            unit = Transform.fit(TRANSFORM, vectors[part])(vectors[part])
-            found = mutual(nearest(unit, self.count, apart[part]))
-            own = readable[part]
-            rows[own] = np.where(found == NOBODY, NOBODY, own[found])
+        rows[readable] = np.where(found == NOBODY, NOBODY, readable[found])
         some = (rows != NOBODY).any(axis=1).mean()
         _log.info("%.0f %% of the crops have partners", 100 * some)
         return rows
@@ -110,10 +110,9 @@ def _apart(table: CropTable) -> np.ndarray:
     recordings, those; otherwise crops that show the same.
     """
     names = table.column("session").astype(str)
-    # Of a photo of no known recording the photo counts as one.
-    names = np.where(names == "", table.column("image").astype(str), names)
-    _, recording = np.unique(names, return_inverse=True)
-    if recordings_of(table).max(initial=0) > 0:
-        return recording
+    if len({*names} - {""}) > 1:
+        # Of a photo of no known recording the photo counts as one.
+        names = np.where(names == "", table.column("image").astype(str), names)
+        return np.unique(names, return_inverse=True)[1]
     group = group_of(table)
     return np.arange(len(table)) if group is None else group

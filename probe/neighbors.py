@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from artifacts.progress import Progress, no_progress
+from probe.transforms import l2_normalize
 
 NOBODY = -1
 _AT_ONCE = 512  # rows whose scores are in memory together
@@ -73,3 +76,38 @@ def mutual(found: np.ndarray) -> np.ndarray:
     for place in range(found.shape[1]):
         back |= found[found, place] == own
     return np.where(back & (found != NOBODY), found, NOBODY)
+
+
+def mutual_neighbors(
+    vectors: np.ndarray,
+    count: int,
+    *,
+    most: int,
+    rng: np.random.Generator,
+    apart: np.ndarray | None = None,
+    unit_of: Callable[[np.ndarray], np.ndarray] = l2_normalize,
+    progress: Progress = no_progress,
+) -> np.ndarray:
+    """Who name each other among their nearest, of any number of rows.
+
+    Args:
+        vectors: [N, D] float, may be memory-mapped.
+        count: of the nearest that are looked at.
+        most: rows that are compared with each other; more are parted at random.
+        rng: parts them.
+        apart: see `nearest`.
+        unit_of: what makes unit vectors of a part's.
+        progress: wraps the pass over blocks of rows.
+
+    Returns:
+        [N, count] int64, rows; NOBODY where there are fewer.
+    """
+    found = np.full((len(vectors), count), NOBODY, np.int64)
+    parts = max(1, -(-len(vectors) // most))
+    for rows in np.array_split(rng.permutation(len(vectors)), parts):
+        rows.sort()
+        unit = unit_of(np.asarray(vectors[rows], np.float32))
+        own = None if apart is None else apart[rows]
+        near = mutual(nearest(unit, count, own, progress=progress))
+        found[rows] = np.where(near == NOBODY, NOBODY, rows[near])
+    return found

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from artifacts.progress import Progress, no_progress
-from probe.neighbors import NOBODY, mutual, nearest
+from probe.neighbors import NOBODY, mutual_neighbors
 from probe.transforms import l2_normalize
 
 NEIGHBORS = 10
@@ -29,28 +29,10 @@ def neighbors_of(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> np.ndarray:
-    """Who name each other among their nearest.
-
-    Args:
-        vectors: [N, D] float, may be memory-mapped.
-        count: of the nearest that are looked at.
-        most: rows that are compared with each other; of more, rows are parted at
-            random.
-        seed: of that.
-        progress: wraps the pass over blocks of rows.
-
-    Returns:
-        [N, count] int32, NOBODY where there are fewer.
-    """
-    found = np.full((len(vectors), count), NOBODY, np.int32)
-    parts = max(1, -(-len(vectors) // most))
-    order = np.random.default_rng(seed).permutation(len(vectors))
-    for rows in np.array_split(order, parts):
-        rows.sort()
-        unit = l2_normalize(np.asarray(vectors[rows], np.float32))
-        near = mutual(nearest(unit, count, progress=progress))
-        found[rows] = np.where(near == NOBODY, NOBODY, rows[near])
-    return found
+    """`mutual_neighbors` for `smooth`, [N, count] int32, parted by a seed."""
+    rng = np.random.default_rng(seed)
+    found = mutual_neighbors(vectors, count, most=most, rng=rng, progress=progress)
+    return found.astype(np.int32)
 
 
 def smooth(vectors: np.ndarray, neighbors: np.ndarray, into: np.ndarray) -> None:
