@@ -20,8 +20,9 @@ from absl import app, flags
 
 from artifacts.files import write_json
 from artifacts.provenance import provenance
-from curation.pool import aligned, recordings_of
+from curation.pool import aligned
 from data.embeddings import EmbeddingSet
+from data.recordings import recording_numbers
 from probe.metrics import macro, macro_interval, retrieval_quality
 from probe.transforms import Transform, l2_normalize
 
@@ -31,7 +32,7 @@ K, FREQUENT, GONE = 10, 6, 0.9
 
 def without_means(embeddings: EmbeddingSet) -> np.ndarray:
     """Unit vectors less the mean of their recording's, [N, D]."""
-    recording = recordings_of(embeddings.table)
+    recording = recording_numbers(embeddings.table)
     unit = l2_normalize(embeddings.vectors)
     for number in np.unique(recording):
         unit[recording == number] -= unit[recording == number].mean(axis=0)
@@ -48,7 +49,7 @@ WAYS: dict[str, Callable[[EmbeddingSet], np.ndarray]] = {
 def mostly_one(embeddings: EmbeddingSet, kinds: np.ndarray, draw: int) -> np.ndarray:
     """Which crops are left where each recording is mostly of one kind, [N] bool."""
     rng = np.random.default_rng(draw)
-    recording = recordings_of(embeddings.table)
+    recording = recording_numbers(embeddings.table)
     names, kind = np.unique(kinds, return_inverse=True)
     kept = np.ones(len(kinds), bool)
     for number in np.unique(recording):

@@ -13,10 +13,10 @@ import numpy as np
 from artifacts.files import check_writable
 from artifacts.progress import Progress, no_progress, progress_bar
 from curation.lru_cache import LruCache
-from data.crop_table import CropTable
 from data.duplicates import first_of_each, group_of
 from data.embeddings import EmbeddingSet
 from data.predictions import with_predictions
+from data.recordings import recording_numbers
 from data.where import rows_where
 from probe import smoothing
 from probe.alignment import NEIGHBORS, ROUNDS, SHRINKAGE, shifts_of
@@ -36,6 +36,7 @@ from probe.transforms import (
 TRANSFORM = "smoothed"  # what is done to embeddings where nothing else is asked for
 MANY = 200_000  # crops, of which a pass takes seconds
 CASCADE_BYTES = 2**30  # embedding sets from this size get an index on disk
+KEPT_BYTES = 2**26  # beyond this, what is compared is kept, not made in every process
 MANY_NEIGHBORS = 10_000  # crops, of which finding the neighbors takes seconds
 _BLOCK = 16384
 
@@ -95,6 +96,10 @@ class Pool:
         return len(self.table)
 
     @cached_property
+    def _together(self) -> EmbeddingSet:
+        return aligned(self.embeddings)
+
+    @cached_property
     def similar(self) -> CosineIndex:
         """The index for rankings by cosine, where an example is all there is: with the
         transforms `aligned` and `smoothed` recordings are brought together, and with
@@ -104,7 +109,7 @@ class Pool:
         transform = self.index.transform
         if transform.name not in OF_EXAMPLES or self._in_milvus:
             return self.index
-        found = aligned(self.embeddings)
+        found = self._together
         if transform.name == "smoothed":
             found = smoothed(found)
         return _make_index(found, transform, "", self._build_cascade)
@@ -119,7 +124,7 @@ class Pool:
         """
         if self.index.transform.name != "smoothed" or self._in_milvus:
             return vectors
-        rows = aligned(self.embeddings).vectors
+        rows = self._together.vectors
         return np.stack([smooth_query(vector, rows) for vector in vectors])
 
     def __repr__(self) -> str:
@@ -180,7 +185,7 @@ def make_ready(embeddings: EmbeddingSet) -> Pool:
     set's folder: shifts of recordings, directions, neighbors.
     """
     pool = Pool(embeddings)
-    assert pool.similar is not None
+    _ = pool.similar
     return pool
 
 
@@ -195,27 +200,16 @@ def load(embeddings: str, images_root: str, predictions: str = "") -> EmbeddingS
     return found
 
 
-def recordings_of(table: CropTable) -> np.ndarray:
-    """The number of each crop's recording, [N] int from 0; -1 where it isn't known."""
-    names = table.column("session").astype(str)
-    known = names != ""
-    numbers = np.full(len(names), -1)
-    numbers[known] = np.unique(names[known], return_inverse=True)[1]
-    return numbers
-
-
 def aligned(embeddings: EmbeddingSet) -> EmbeddingSet:
     """The set with each recording's shift added to the unit vectors; the set itself
     where there is one recording. Crops of no known recording stay as they are. Shifts
     are kept in the set's folder, and so are the vectors of a large set.
     """
-    recording = recordings_of(embeddings.table)
+    recording = recording_numbers(embeddings.table)
     if recording.max(initial=0) < 1:
         return embeddings
     vectors, known = embeddings.vectors, np.flatnonzero(recording >= 0)
-    progress: Progress = no_progress
-    if len(vectors) >= MANY_NEIGHBORS:
-        progress = partial(progress_bar, unit="round", desc="recordings, once")
+    progress = _progress(len(vectors), MANY_NEIGHBORS, "round", "recordings, once")
     of = hashlib.sha256(recording.tobytes()).hexdigest()[:12]
     shifts = embeddings.derived(
         f"shifts_{NEIGHBORS}_{SHRINKAGE}_{ROUNDS}_{of}",
@@ -230,7 +224,7 @@ def aligned(embeddings: EmbeddingSet) -> EmbeddingSet:
             into[rows] = l2_normalize(vectors[rows]) + moved
 
     made_of = shifts.tobytes() + recording.tobytes()
-    return embeddings.altered("aligned", fill, made_of, CASCADE_BYTES)
+    return embeddings.altered("aligned", fill, made_of, KEPT_BYTES)
 
 
 def smoothed(embeddings: EmbeddingSet) -> EmbeddingSet:
@@ -238,9 +232,7 @@ def smoothed(embeddings: EmbeddingSet) -> EmbeddingSet:
     neighbors is kept in the set's folder, and so are the vectors of a large set.
     """
     vectors = embeddings.vectors
-    progress: Progress = no_progress
-    if len(vectors) >= MANY_NEIGHBORS:
-        progress = partial(progress_bar, unit="block", desc="neighbors, once")
+    progress = _progress(len(vectors), MANY_NEIGHBORS, "block", "neighbors, once")
     name = f"neighbors_{smoothing.NEIGHBORS}_{smoothing.MOST_AT_ONCE}"
     neighbors = embeddings.derived(
         name, lambda: neighbors_of(vectors, progress=progress)
@@ -249,7 +241,7 @@ def smoothed(embeddings: EmbeddingSet) -> EmbeddingSet:
         "smoothed",
         lambda into: smooth(vectors, neighbors, into),
         neighbors.tobytes(),
-        CASCADE_BYTES,
+        KEPT_BYTES,
     )
 
 
@@ -273,6 +265,13 @@ def fit_transform(name: str, embeddings: EmbeddingSet) -> Transform:
     return Transform(name, mean.astype(np.float32), projection)
 
 
+def _progress(crops: int, many: int, unit: str, desc: str) -> Progress:
+    """A bar from so many crops on."""
+    if crops < many:
+        return no_progress
+    return partial(progress_bar, unit=unit, desc=desc)
+
+
 def _make_index(
     embeddings: EmbeddingSet, transform: Transform, milvus: str, build_cascade: bool
 ) -> CosineIndex:
@@ -293,9 +292,7 @@ def _make_index(
     cascade = None
     if embeddings.vectors.nbytes >= CASCADE_BYTES and transform.name != "whiten":
         cascade = _open_cascade(embeddings, transform, build_cascade)
-    progress: Progress = no_progress
-    if len(embeddings.table) >= MANY:
-        progress = partial(progress_bar, unit="block", desc="whitening, once")
+    progress = _progress(len(embeddings.table), MANY, "block", "whitening, once")
     return CosineIndex(
         embeddings, transform=transform, cascade=cascade, progress=progress
     )

@@ -14,7 +14,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import math
 import os
 import shutil
 from collections.abc import Callable, Collection, Mapping
@@ -24,11 +23,13 @@ from typing import Any, BinaryIO
 from zipfile import BadZipFile
 
 import numpy as np
+from numpy.lib.format import open_memmap
 
 from artifacts.files import (
     back_up,
     check_writable,
     sha256_of_file,
+    whole_file,
     write_atomically,
     write_csv,
     write_json,
@@ -240,18 +241,20 @@ class EmbeddingSet:
         """
         made_of = f"{self.meta['sha256']} {self.altered_by} ".encode() + content
         made = f"{name}-{hashlib.sha256(made_of).hexdigest()[:12]}"
-        path = self.folder / f"{made}.npy"
+        path, shape = self.folder / f"{made}.npy", self.vectors.shape
         vectors = None
         if self.whole and self.vectors.nbytes > in_memory:
-            vectors = _read_array(path, self.vectors.shape)
+            vectors = _read_array(path, shape)
             if vectors is None:
                 with contextlib.suppress(OSError):
                     for old in self.folder.glob(f"{name}-*.npy"):
                         old.unlink()
-                    _write_array(path, self.vectors.shape, fill)
-                vectors = _read_array(path, self.vectors.shape)
+                    check_writable(self.folder, "embeddings", self.vectors.nbytes)
+                    with whole_file(path, sync=False) as partial:
+                        fill(open_memmap(partial, "w+", np.float32, shape))
+                vectors = _read_array(path, shape)
         if vectors is None:
-            vectors = np.empty(self.vectors.shape, np.float32)
+            vectors = np.empty(shape, np.float32)
             fill(vectors)
         return dataclasses.replace(self, vectors=vectors, altered_by=made)
 
@@ -376,32 +379,14 @@ def _write_derived(folder: Path, known: Mapping[str, np.ndarray]) -> None:
 
 
 def _read_array(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """An array of `_write_array`, memory-mapped; None where it isn't there, or isn't
-    whole.
+    """A float32 array of this shape, memory-mapped; None where it isn't there, or
+    isn't whole.
     """
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
     return found if found.shape == shape and found.dtype == np.float32 else None
-
-
-def _write_array(
-    path: Path, shape: tuple[int, ...], fill: Callable[[np.ndarray], None]
-) -> None:
-    """Writes an array that need not fit in memory, whole or not at all, whoever else
-    writes the same.
-    """
-    check_writable(path.parent, "embeddings", 4 * math.prod(shape))
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    array = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
-    try:
-        fill(array)
-        array.flush()
-    except BaseException:
-        partial.unlink()
-        raise
-    partial.replace(path)
 
 
 def _read_meta(path: Path) -> dict[str, Any]:

@@ -20,6 +20,15 @@ def recordings_of(recording: str) -> list[str]:
     return [word.strip() for word in recording.split(",") if word.strip()]
 
 
+def recording_numbers(table: CropTable) -> np.ndarray:
+    """The number of each crop's recording, [N] int from 0; -1 where it isn't known."""
+    names = table.column("session").astype(str)
+    known = names != ""
+    numbers = np.full(len(names), -1)
+    numbers[known] = np.unique(names[known], return_inverse=True)[1]
+    return numbers
+
+
 def with_recordings(
     table: CropTable, recording: str, report: Report, *, folders_are_read: bool
 ) -> CropTable:

@@ -6,9 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from curation.pool import Pool, aligned, recordings_of
+from curation.pool import Pool, aligned
 from curation.session import Session
 from data.embeddings import EmbeddingSet
+from data.recordings import recording_numbers
 from probe.alignment import shifts_of
 from probe.transforms import Transform, l2_normalize
 from tests.conftest import read_image_folder
@@ -132,7 +133,7 @@ def embeddings(photos, tmp_path):
 
 def test_rankings_by_example_search_what_was_shifted(embeddings):
     pool = Pool(embeddings, transform="aligned")
-    recording = recordings_of(pool.table)
+    recording = recording_numbers(pool.table)
     assert recording.max() == 2
     expected = moved(l2_normalize(embeddings.vectors), recording)
     np.testing.assert_allclose(pool.similar.vectors, expected, atol=1e-6)
@@ -151,11 +152,11 @@ def test_rankings_by_example_search_what_was_shifted(embeddings):
 
 
 def test_crops_of_no_known_recording_stay(embeddings):
-    names = np.where(recordings_of(embeddings.table) == 2, "", "a")
-    names[recordings_of(embeddings.table) == 1] = "b"
+    names = np.where(recording_numbers(embeddings.table) == 2, "", "a")
+    names[recording_numbers(embeddings.table) == 1] = "b"
     table = embeddings.table.with_column("session", pa.array(names))
     part = dataclasses.replace(embeddings, table=table, whole=False)
-    recording = recordings_of(table)
+    recording = recording_numbers(table)
     assert sorted(set(recording)) == [-1, 0, 1]
     after = aligned(part).vectors
     unit = l2_normalize(part.vectors)
@@ -176,7 +177,7 @@ def test_large_sets_keep_what_was_shifted_in_their_folder(embeddings, monkeypatc
     small = aligned(embeddings)
     assert isinstance(small.vectors, np.ndarray)
     assert not list(embeddings.folder.glob("aligned-*"))
-    monkeypatch.setattr("curation.pool.CASCADE_BYTES", 10)
+    monkeypatch.setattr("curation.pool.KEPT_BYTES", 10)
     (embeddings.folder / "aligned-of_before.npy").write_bytes(b"")
     large = aligned(embeddings)
     assert isinstance(large.vectors, np.memmap)
@@ -198,7 +199,7 @@ def test_large_sets_keep_what_was_shifted_in_their_folder(embeddings, monkeypatc
 
 
 def test_one_recording_stays_as_it_is(embeddings):
-    one = embeddings.take(recordings_of(embeddings.table) == 1)
+    one = embeddings.take(recording_numbers(embeddings.table) == 1)
     assert aligned(one) is one
     pool, plain = (Pool(one, transform=name) for name in ("aligned", "partial"))
     every = np.arange(len(one.table))
