@@ -81,9 +81,10 @@ def _facts_of_audit(saved: SavedProbe, session: Session) -> dict[str, str]:
 
 def _old_ranking(session: Session) -> str:
     """The hash of a ranking by which version 0.5.0 knew its audits again."""
-    index, mask = session.pool.index_of(session.ranker()), session.searched.copy()
+    ranker, mask = session.ranker(), session.searched.copy()
     mask[list(session.marks())] = False
-    scores = index.scores(session.ranker().coef)[0]
+    index = session.pool.index_of(ranker)
+    scores = index.scores(ranker.coef)[0]
     order = np.lexsort((index.place_of_id, -scores.round(6)))
     return hashlib.sha256(order.tobytes() + (~mask).tobytes()).hexdigest()
 

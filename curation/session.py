@@ -424,7 +424,8 @@ class Session:
         if not mask.any():
             return []
         index, ranker, decision = self.pool.index, learned.ranker, learned.decision
-        if not ranker.has_boundary:  # asked for by what a probe will learn on
+        if self.pool.index_of(ranker) is not index:
+            # Asked for by what a probe will learn on.
             ranker = self.ranker(state, similar=False)
             decision = index.decision(ranker)
         known = np.array([*marks, *self.query.examples.rows], np.int64)
