@@ -106,7 +106,6 @@ def trainer_of(
     folder: str,
     *,
     on_device: bool = False,
-    batches: Callable | None = None,
     **training: Any,
 ) -> Trainer:
     """A trainer with random weights, and heads of the default configuration."""
@@ -124,7 +123,7 @@ def trainer_of(
         ),
     )
     settings = TrainerConfig(epochs=1, batch_size=case.batch, **training)
-    return Trainer(goal, settings, batches or (lambda *_: None), 1000, Path(folder))
+    return Trainer(goal, settings, lambda *_: None, 1000, Path(folder))
 
 
 def images_of(case: Case, views: int) -> tuple[Any, tf.Tensor]:

@@ -24,6 +24,7 @@ arXiv 2202.10054).
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import json
 import time
@@ -170,12 +171,12 @@ class Averaging(Trainer):
         return result
 
 
-class Paced(Trainer):
+class Paced(Trainer, abc.ABC):
     """Moves each variable by a share of what the optimizer says."""
 
+    @abc.abstractmethod
     def pace(self, variable: keras.Variable, step: tf.Tensor) -> tf.Tensor | float:
         """The share, at a step (from 0)."""
-        raise NotImplementedError
 
     def _train_step(self, augmented, labels):
         variables, step = self.objective.trainable_variables, self.step + 0

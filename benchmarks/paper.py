@@ -43,6 +43,7 @@ from benchmarks import beside_official
 from benchmarks.beside_official import Pretraining
 from benchmarks.published import EXPERIMENTS, Experiment, hours
 from curation.config import FinetuneConfig, overlay
+from curation.planning import in_words
 from curation.presets import PRESETS
 from simclr_tf2.augment import evaluation_view
 from simclr_tf2.checkpoints.download import is_remote, local_saved_model
@@ -112,13 +113,12 @@ class Data:
         self.classes = int(self.builder.info.features["label"].num_classes)
 
     @classmethod
-    def is_there(cls, experiment: Experiment) -> bool:
-        """Whether it has been prepared."""
+    def if_there(cls, experiment: Experiment) -> Data | None:
+        """The set, if it has been prepared."""
         try:
-            cls(experiment)
+            return cls(experiment)
         except NOT_RUN:
-            return False
-        return True
+            return None
 
     def count(self, split: str) -> int:
         """Examples of a split."""
@@ -386,23 +386,15 @@ class Runs:
     def measure(self, name: str, experiment: Experiment, seed: int) -> None:
         """Runs an experiment, if it hasn't been."""
         known = self.result(name, seed)
-        if known is not None and not Data.is_there(experiment):
+        if known is not None:
+            self.check_same_data(known, Data.if_there(experiment))
             return
         data = Data(experiment)
-        examples = data.count(experiment.train)
-        if known is not None:
-            if known.get("examples", examples) != examples:
-                raise SystemExit(
-                    f"paper: {self.file} holds {name} on {known['examples']:,} "
-                    f"training examples, and there are {examples:,}; choose another "
-                    "--dir"
-                )
-            return
         figure = run(name, experiment, data, self.dir(seed), seed)
         row = {
             "experiment": name,
             "accuracy": figure,
-            "examples": examples,
+            "examples": data.count(experiment.train),
             "settings": self.settings(seed),
             "provenance": provenance(seed),
         }
@@ -410,6 +402,18 @@ class Runs:
         if self.chief:
             with open(self.file, "a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
+
+    def check_same_data(self, known: dict[str, Any], data: Data | None) -> None:
+        """Refuses to take a result of other data for one of what is there."""
+        if data is None or "examples" not in known:
+            return
+        examples = data.count(data.experiment.train)
+        if known["examples"] != examples:
+            raise SystemExit(
+                f"paper: {self.file} holds {known['experiment']} on "
+                f"{known['examples']:,} training examples, and there are "
+                f"{examples:,}; choose another --dir"
+            )
 
     def pretrainings(self, name: str) -> list[Pretraining]:
         """What pretraining came to, of the seeds that there are."""
@@ -446,18 +450,10 @@ def attempt(
             FLAGS.views_per_second
         )
         can_run = experiment.dataset and expected
-        return f"not run; {in_words(expected)}" if can_run else "not run"
+        return f"not run; {in_words(3600 * expected)}" if can_run else "not run"
     if len(figures) == 1:
         return f"{figures[0]:.1f}"
     return f"{np.mean(figures):.1f} [{min(figures):.1f}, {max(figures):.1f}]"
-
-
-def in_words(hours: float) -> str:
-    """How long it will take, about."""
-    if hours < 1:
-        minutes = max(1, round(60 * hours))
-        return f"{minutes} minute{'s' * (minutes > 1)}"
-    return f"{hours:.2g} hours"
 
 
 def beside(runs: Runs, name: str, experiment: Experiment) -> list[str]:
@@ -470,10 +466,9 @@ def beside(runs: Runs, name: str, experiment: Experiment) -> list[str]:
     settings, theirs = beside_official.official()
     has = settings_of(experiment.preset)
     row = next(filter(None, (runs.result(name, seed) for seed in seeds())), {})
-    there = Data.is_there(experiment)
-    count = Data(experiment).count(experiment.train) if there else 0
+    data = Data.if_there(experiment)
     same = settings == {
-        "examples": row.get("examples", count),
+        "examples": data.count(experiment.train) if data else row.get("examples"),
         "encoder": has.encoder.name,
         "batch_size": has.training.batch_size,
         "epochs": has.training.epochs,

@@ -42,7 +42,7 @@ from absl import app, flags
 from artifacts.files import write_csv, write_json, write_text
 from artifacts.progress import progress_bar
 from artifacts.provenance import provenance
-from curation.pool import Pool
+from curation.pool import Pool, fit_transform
 from curation.simulation import Round, SimulatedAnnotator, simulate
 from data.embeddings import EmbeddingSet
 from data.where import rows_where
@@ -169,7 +169,7 @@ def fitted(folder: str, where: str, name: str) -> tuple[EmbeddingSet, Transform]
     """The pool's embeddings and a transform that was fitted to them."""
     embeddings, rows = load(folder, where)
     pool = embeddings.take(rows)
-    return pool, Pool(pool, transform=name).index.transform
+    return pool, fit_transform(name, pool)
 
 
 def run(session: Session) -> dict[str, Any]:
