@@ -70,6 +70,7 @@ class CosineIndex:
         self._derived = getattr(embeddings, "derived", None)
         self._progress = progress
         self._scales: tuple[np.ndarray, np.ndarray] | None = None
+        self._remembered: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -93,6 +94,17 @@ class CosineIndex:
         return self.transform(
             np.asarray(self.vectors[np.asarray(rows, np.int64)]), dtype
         )
+
+    def remembered(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """The same, kept: of rows that are asked for again and again, as marked ones
+        are; [n, d] float32.
+        """
+        wanted = np.asarray(rows, np.int64).tolist()
+        new = [row for row in wanted if row not in self._remembered]
+        if new:
+            self._remembered.update(zip(new, self.unit_vectors(new), strict=True))
+        found = [self._remembered[row] for row in wanted]
+        return np.stack(found) if found else self.unit_vectors([])
 
     # Everything
 

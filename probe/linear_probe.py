@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
@@ -10,6 +14,7 @@ from probe.transforms import l2_normalize, sigmoid
 DEFAULT_C = 10.0
 C_GRID = (1.0, 3.0, 10.0, 30.0, 100.0)
 ENOUGH = 5  # marks of each kind from which C is chosen by cross-validation
+CHOOSING = 256  # marks that C is chosen on, at most
 
 
 class LinearProbe(ClassifierMixin, BaseEstimator):
@@ -33,6 +38,9 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
             leave-one-out cross-validation on the marks (log loss), or takes DEFAULT_C
             while either kind has fewer than 5 marks. Leaving out is approximated by one
             Newton step from the whole fit (Rad and Maleki, 2020), so it costs nothing.
+            From DEFAULT_C on, neighbors in the grid are tried while they are better.
+            Of more than 256 marks it is chosen on 256, evenly spaced among those of
+            each kind, and everything is fitted once, from where that fit ended.
         anchor_strength: how far coefficients are pulled towards `anchor` instead of
             zero (SeeSaw; Moll et al., 2023).
         background_weight: weight of each background row, where a mark has about 1.
@@ -99,43 +107,22 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
                 "anchor must be given with an anchor_strength of "
                 f"{self.anchor_strength}"
             )
-        weights = (len(relevant) / (2 * np.maximum(counts, 1)))[relevant.astype(int)]
         unit = l2_normalize(vectors, np.float64)
-        answers = relevant.astype(np.float64)
-        unit = np.concatenate([unit, l2_normalize(background, np.float64)])
-        answers = np.append(answers, np.zeros(len(background)))
-        weights = np.append(weights, np.full(len(background), self.background_weight))
-        anchored = (
-            np.zeros(unit.shape[1])
-            if anchor is None
-            else self.anchor_strength * l2_normalize(anchor, np.float64)
-        )
-        offset = unit @ anchored
+        beside = l2_normalize(background, np.float64)
+        anchored = np.zeros(unit.shape[1])
+        if anchor is not None:
+            anchored = self.anchor_strength * l2_normalize(anchor, np.float64)
 
-        basis = _basis(unit)  # [D, r], orthonormal, spans the rows
-        features = np.column_stack([unit @ basis, np.ones(len(unit))])
-        marks = slice(len(relevant))
-        grid = (
-            (self.C,)
-            if self.C is not None
-            else C_GRID
-            if counts.min() >= ENOUGH
-            else (DEFAULT_C,)
-        )
-        best = np.inf
-        for C in grid:
-            solution, left_out = _newton(features, answers, float(C) * weights, offset)
-            # Summed over marks alone: background has no true answer.
-            loss = float(
-                weights[marks]
-                @ np.logaddexp(0, np.where(relevant, -left_out[marks], left_out[marks]))
-            )
-            if loss < best:
-                best, self.C_, self.left_out_ = loss, float(C), left_out[marks]
-                self.coef_, self.intercept_ = (
-                    basis @ solution[:-1] + anchored,
-                    float(solution[-1]),
-                )
+        marks = _Marks(unit, relevant, beside, self.background_weight, anchored)
+        C = DEFAULT_C if self.C is None else float(self.C)
+        few: _Solution | None = None
+        several = C_GRID if self.C is None and counts.min() >= ENOUGH else ()
+        if several and len(relevant) > CHOOSING:
+            few = marks.some_of_each(CHOOSING).solve(C, several, roughly=True)
+            C, several = few.C, ()
+        found = marks.solve(C, several, start=few)
+        self.coef_, self.intercept_ = found.coef, found.intercept
+        self.C_, self.left_out_ = found.C, found.left_out
         self.classes_ = np.array([False, True])
         return self
 
@@ -157,20 +144,138 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         return self.decision_function(vectors) > 0
 
 
-def _basis(unit: np.ndarray) -> np.ndarray:
-    """Orthonormal columns that span the rows of [n, D]: by the smaller of the two Gram
-    matrices.
+@dataclass(frozen=True)
+class _Solution:
+    """What a fit came to; see `LinearProbe`."""
+
+    C: float
+    coef: np.ndarray
+    intercept: float
+    left_out: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Marks:
+    """What a fit is about.
+
+    Attributes:
+        unit: [n, D] float64, the marked unit vectors.
+        relevant: [n] bool.
+        background: [b, D] float64, unit vectors taken as weakly not relevant.
+        background_weight: of each.
+        anchored: [D] float64, anchor_strength times the anchor.
+    """
+
+    unit: np.ndarray
+    relevant: np.ndarray
+    background: np.ndarray
+    background_weight: float
+    anchored: np.ndarray
+
+    def some_of_each(self, most: int) -> _Marks:
+        """So many of the marks, half of each kind if there are as many, evenly spaced
+        in the order of marking.
+        """
+        kinds = [np.flatnonzero(self.relevant), np.flatnonzero(~self.relevant)]
+        fewer = min(*map(len, kinds), most // 2)
+        rooms = [min(len(rows), most - fewer) for rows in kinds]
+        taken = [
+            rows[np.arange(room) * len(rows) // room]
+            for rows, room in zip(kinds, rooms, strict=True)
+        ]
+        some = np.sort(np.concatenate(taken))
+        return replace(self, unit=self.unit[some], relevant=self.relevant[some])
+
+    def solve(
+        self,
+        first: float,
+        grid: Sequence[float],
+        *,
+        start: _Solution | None = None,
+        roughly: bool = False,
+    ) -> _Solution:
+        """The fit with a C, or with a better one on its way along a rising grid.
+
+        Args:
+            first: C.
+            grid: holds it; () for it alone.
+            start: where to begin; default: at zero.
+            roughly: one step less, where another fit goes on from here.
+        """
+        relevant, rows = self.relevant, np.concatenate([self.unit, self.background])
+        few = len(self.background)
+        counts = np.array([(~relevant).sum(), relevant.sum()])
+        each = len(relevant) / (2 * np.maximum(counts, 1))
+        weights = np.append(
+            each[relevant.astype(int)], np.full(few, self.background_weight)
+        )
+        answers = np.append(relevant.astype(np.float64), np.zeros(few))
+        basis = _basis(rows)  # [D, r], orthonormal, spans the rows
+        inside = rows if basis is None else rows @ basis
+        features = np.column_stack([inside, np.ones(len(rows))])
+        offset = rows @ self.anchored
+        marks = slice(len(relevant))
+
+        def fit(C: float, start: np.ndarray) -> _Fit:
+            data = (features, answers, C * weights, offset)
+            at, left_out = _newton(*data, start, small=1e-3 if roughly else 1e-5)
+            # Summed over marks alone: background has no true answer.
+            told = np.where(relevant, -left_out[marks], left_out[marks])
+            loss = float(weights[marks] @ np.logaddexp(0, told))
+            return _Fit(loss, C, at, left_out[marks])
+
+        begin = np.zeros(features.shape[1])
+        if start is not None:
+            coef = start.coef - self.anchored
+            begin[:-1] = coef if basis is None else coef @ basis
+            begin[-1] = start.intercept
+        best = fit(first, begin)
+        for way in (1, -1) if grid else ():
+            place = grid.index(first)
+            while 0 <= (place := place + way) < len(grid):
+                tried = fit(grid[place], best.at)
+                if tried.loss >= best.loss:
+                    break
+                best = tried
+            if first != best.C:
+                break
+        coef = best.at[:-1] if basis is None else basis @ best.at[:-1]
+        return _Solution(
+            best.C, coef + self.anchored, float(best.at[-1]), best.left_out
+        )
+
+
+class _Fit(NamedTuple):
+    """With a C: the loss over left-out marks, coefficients in the basis, and the
+    left-out decisions.
+    """
+
+    loss: float
+    C: float
+    at: np.ndarray
+    left_out: np.ndarray
+
+
+def _basis(unit: np.ndarray) -> np.ndarray | None:
+    """Orthonormal columns that span the rows of [n, D], where those are fewer than D:
+    from the Gram matrix. None: the axes do.
     """
     count, width = unit.shape
     if count >= width:
-        return np.eye(width)
+        return None
     values, vectors = np.linalg.eigh(unit @ unit.T)
     kept = values > 1e-10 * max(values[-1], 1e-300)
     return unit.T @ (vectors[:, kept] / np.sqrt(values[kept]))
 
 
 def _newton(
-    features: np.ndarray, answers: np.ndarray, weights: np.ndarray, offset: np.ndarray
+    features: np.ndarray,
+    answers: np.ndarray,
+    weights: np.ndarray,
+    offset: np.ndarray,
+    start: np.ndarray,
+    *,
+    small: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Minimises |w|^2 / 2 + sum_i weight_i loss_i; the last feature is the constant,
     which is not penalised.
@@ -179,40 +284,45 @@ def _newton(
     the first and second derivative of the weighted loss, one Newton step without mark i
     moves its decision to f_i + h_i g_i / (1 - h_i c_i).
 
+    Args:
+        features: [n, r + 1] float64.
+        answers: [n], 0 or 1.
+        weights: [n], of the losses.
+        offset: [n], added to the decisions.
+        start: [r + 1], where to begin.
+        small: a step, as a share of the largest coefficient where that is above 1,
+            after which the next, about its square, isn't taken.
+
     Returns:
         (coefficients [r + 1], left-out decisions [n]).
     """
     penalty = np.append(np.ones(features.shape[1] - 1), 1e-9)
-    solution = np.zeros(features.shape[1])
+    solution = start
 
     def objective(at: np.ndarray) -> float:
         decision = features @ at + offset
         losses = np.logaddexp(0, decision) - answers * decision
         return float(penalty @ (at * at) / 2 + weights @ losses)
 
+    # Half of the time goes into Hessians, which only say how far to go.
+    single = features.astype(np.float32)
     value = objective(solution)
     for _ in range(50):
         confidence = sigmoid(features @ solution + offset)
-        slope, curve = (
-            weights * (confidence - answers),
-            weights * confidence * (1 - confidence),
-        )
-        hessian = np.diag(penalty) + features.T @ (features * curve[:, None])
+        slope = weights * (confidence - answers)
+        curve = weights * confidence * (1 - confidence)
+        scaled = single * np.sqrt(curve).astype(np.float32)[:, None]
+        hessian = (scaled.T @ scaled).astype(np.float64)
+        hessian[np.diag_indices_from(hessian)] += penalty
         step = np.linalg.solve(hessian, penalty * solution + features.T @ slope)
         size = 1.0
         while (tried := objective(solution - size * step)) > value and size > 1e-6:
             size /= 2
         solution, value = solution - size * step, min(value, tried)
-        if np.abs(size * step).max() < 1e-8:
+        if np.abs(size * step).max() < small * max(1.0, np.abs(solution).max()):
             break
-    decision = features @ solution + offset
-    confidence = sigmoid(decision)
-    slope, curve = (
-        weights * (confidence - answers),
-        weights * confidence * (1 - confidence),
-    )
-    hessian = np.diag(penalty) + features.T @ (features * curve[:, None])
-    leverage = np.einsum("ij,ij->i", features, np.linalg.solve(hessian, features.T).T)
-    return solution, decision + leverage * slope / np.maximum(
-        1 - leverage * curve, 1e-6
-    )
+    slope = weights * (sigmoid(features @ solution + offset) - answers)
+    leverage = np.einsum("ij,ij->i", features, features @ np.linalg.inv(hessian))
+    left_out = features @ solution + offset
+    left_out += leverage * slope / np.maximum(1 - leverage * curve, 1e-6)
+    return solution, left_out

@@ -172,8 +172,11 @@ def ordering(scores: np.ndarray, relevant: np.ndarray) -> float:
     """Share of pairs (relevant, not relevant) that the scores put in order, ties half:
     the area under the ROC curve.
     """
-    difference = scores[relevant][:, None] - scores[~relevant][None, :]
-    return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
+    others = np.sort(scores[~relevant])
+    below, up_to = (
+        np.searchsorted(others, scores[relevant], side) for side in ("left", "right")
+    )
+    return float(np.mean(below + up_to) / (2 * len(others)))
 
 
 def learn_from(
@@ -206,7 +209,7 @@ def learn_from(
         if place >= len(rows) or rows[place] not in marks
     ]
     known = index.transform(examples[unseen])
-    parts = [index.unit_vectors(list(marks)), known]
+    parts = [index.remembered(list(marks)), known]
     answers = [*marks.values(), *[True] * len(unseen)]
     if negatives is not None and len(negatives):
         parts.append(index.transform(negatives))
@@ -222,5 +225,5 @@ def learn_from(
         np.array(answers, bool),
         method=method,
         query=query,
-        background=index.unit_vectors(background),
+        background=index.remembered(background),
     )

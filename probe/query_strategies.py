@@ -148,13 +148,15 @@ def _most_telling(
     vectors = unit_vectors(rows).astype(np.float64)
     certain = np.full(len(rows), 0.5) if certainty is None else certainty[rows]
     vectors *= (np.sqrt(certain * (1 - certain)) + 1e-3)[:, None]
-    covariance = vectors @ vectors.T
+    told, asked = vectors[: len(known)], vectors[len(known) :]
     # All known rows at once; then one candidate after the other.
-    given = covariance[: len(known), : len(known)] + _NOISE * np.eye(len(known))
-    across = covariance[: len(known), len(known) :]
-    left = covariance[len(known) :, len(known) :] - across.T @ np.linalg.solve(
-        given, across
-    )
+    if len(told) <= told.shape[1]:
+        across = told @ asked.T
+        given = told @ told.T + _NOISE * np.eye(len(told))
+        left = asked @ asked.T - across.T @ np.linalg.solve(given, across)
+    else:  # the same by Woodbury's identity
+        given = told.T @ told + _NOISE * np.eye(told.shape[1])
+        left = _NOISE * asked @ np.linalg.solve(given, asked.T)
     chosen: list[int] = []
     for _ in range(min(count, len(candidates))):
         variance = np.diag(left).copy()

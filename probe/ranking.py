@@ -116,7 +116,7 @@ class FullRanking(Ranking):
         self._length, self._intercept, self._slack = length, intercept, slack
         rows = np.flatnonzero(mask)
         falling = -approximate[rows]
-        order = np.argsort(falling, kind="stable")
+        order = np.argsort(falling)  # near-ties are put in order when looked at
         self._rough, self._falling = rows[order], falling[order]
 
     def __len__(self) -> int:

@@ -174,3 +174,35 @@ def test_a_strong_pull_is_the_anchor_and_background_replaces_missing_negatives()
         ValueError, match="anchor must be given with an anchor_strength of 2"
     ):
         LinearProbe(anchor_strength=2.0).fit(vectors, relevant)
+
+
+def test_many_marks_are_fitted_once_with_the_penalty_that_a_part_of_them_chose():
+    vectors, relevant = cloud(300, 900, width=20, distance=1.0)
+    probe = LinearProbe().fit(vectors, relevant)
+    # Half of each kind, evenly spaced: 128 of 300 and 128 of 900.
+    some = np.append(np.arange(128) * 300 // 128, 300 + np.arange(128) * 900 // 128)
+    assert probe.C_ == LinearProbe().fit(vectors[some], relevant[some]).C_
+    alone = LinearProbe(C=probe.C_).fit(vectors, relevant)
+    np.testing.assert_allclose(probe.coef_, alone.coef_, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(probe.left_out_, alone.left_out_, rtol=1e-4, atol=1e-5)
+    assert len(probe.left_out_) == 1200
+
+
+def test_of_a_rare_kind_all_marks_choose_the_penalty():
+    vectors, relevant = cloud(30, 900, width=20)
+    probe = LinearProbe().fit(vectors, relevant)
+    some = np.append(np.arange(30), 30 + np.arange(226) * 900 // 226)
+    assert probe.C_ == LinearProbe().fit(vectors[some], relevant[some]).C_
+
+
+def test_the_penalty_is_the_one_that_predicts_left_out_marks_best():
+    for seed in range(6):
+        vectors, relevant = cloud(25, 60, width=15, distance=1.0 + seed / 4, seed=seed)
+        weights = np.where(relevant, 85 / 50, 85 / 120)
+
+        def left_out_loss(C, vectors=vectors, relevant=relevant, weights=weights):
+            told = LinearProbe(C=C).fit(vectors, relevant).left_out_
+            return weights @ np.logaddexp(0, np.where(relevant, -told, told))
+
+        losses = [left_out_loss(C) for C in C_GRID]
+        assert C_GRID[np.argmin(losses)] == LinearProbe().fit(vectors, relevant).C_

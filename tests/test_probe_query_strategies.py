@@ -74,6 +74,21 @@ def test_diverse_asks_for_no_near_duplicates():
     assert len(set(uncertain // 5)) < 8
 
 
+def test_with_more_marks_than_dimensions_diverse_asks_for_the_same():
+    """Zero columns change no inner product, but which identity is used."""
+    rng = np.random.default_rng(1)
+    unit = l2_normalize(rng.normal(size=(80, 8)))
+    wide = np.concatenate([unit, np.zeros((80, 60))], axis=1)
+    scores = rng.normal(size=80)
+    known = np.arange(30)
+    ranking = ranking_of(scores, excluded=tuple(known))
+    few, many = (
+        choose(ranking, 12, "diverse", scores, vectors, known=known)
+        for vectors in (wide, unit)
+    )
+    assert few.tolist() == many.tolist()
+
+
 def test_random_is_uniform_and_seeded():
     counts = np.zeros(6)
     for seed in range(600):
