@@ -17,7 +17,7 @@ from curation.selection import displayed
 from curation.session import Session
 from data.embeddings import hashes_of
 from data.images import write_png
-from probe.estimate import STABLE, cohen_kappa
+from probe.estimate import cohen_kappa, stable_at
 from probe.saved_probe import SavedProbe
 
 
@@ -132,8 +132,9 @@ def _compare_with_earlier(
     before = pool.index.decision(earlier.ranker) > 0
     kappa = cohen_kappa(before, session.learned().decision > 0)
     print(
-        f"agrees with the probe saved there before: kappa {kappa:.2f} ({STABLE} or "
-        "more twice in a row: marking can stop)"
+        f"agrees with the probe saved there before: kappa {kappa:.2f} "
+        f"({stable_at(len(saved.marks))} or more twice in a row, with 20 marks or more "
+        "in between: marking can stop)"
     )
     return earlier
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from curation.session import Session
-from probe.estimate import should_stop
+from probe.estimate import ROUND, should_stop
 from probe.metrics import wilson_interval
-
-ROUND = 10  # new marks from which two rankings count as a round of their own
 
 
 @dataclass(frozen=True)
@@ -73,5 +71,6 @@ def stop_of(session: Session) -> Stop:
             rounds.append(number)
             last = marks
     decided = [session.decided(number) for number in rounds[-3:]]
-    signal = should_stop([decision for decision in decided if decision is not None])
+    known = [decision for decision in decided if decision is not None]
+    signal = should_stop(known, last or 0)
     return Stop(len(rounds) - 1, signal)

@@ -96,7 +96,7 @@ def simulate(
         has_boundary = learned.kind == "decision"
         decisions = [*decisions, learned.decision > 0] if has_boundary else []
         marked = np.array(list(session.marks()), np.int64)
-        stop = should_stop(decisions)
+        stop = should_stop(decisions, len(marked))
         yield (
             measure(learned.ranking, annotator.relevant, marked, k, stop=stop),
             session,

@@ -361,7 +361,7 @@ def test_rounds_and_the_stop_signal(start, pool, truth):
     assert rounds_of(session) == []
     signals = []
     for _ in range(8):
-        asked = pool.rows(session.suggest(12))
+        asked = pool.rows(session.suggest(20))
         number = say(session, asked, truth, sort="ask")
         session.journal.add("shown", "", ranking=number)
         stop = stop_of(session)

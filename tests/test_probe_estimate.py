@@ -176,6 +176,16 @@ def test_stopping_when_probes_agree():
     # 30 of 100 differ: chance is 0.3 * 0.6 + 0.7 * 0.4 = 0.46, kappa (0.7 - 0.46) /
     # 0.54.
     assert cohen_kappa(one, other) == pytest.approx(0.24 / 0.54)
-    assert not should_stop([one, one])
-    assert should_stop([other, one, one, one])
-    assert not should_stop([one, other, one])
+    assert not should_stop([one, one], 60)
+    assert should_stop([other, one, one, one], 60)
+    assert not should_stop([one, other, one], 200)
+    # 2 of 100 differ: 0.98 agree, 0.3 * 0.32 + 0.7 * 0.68 = 0.572 by chance, kappa
+    # 0.953. 4 of 100: 0.908.
+    close, far = np.arange(100) < 32, np.arange(100) < 34
+    assert should_stop([one, close, one], 159)
+    assert not should_stop([one, far, one], 159)
+    assert should_stop([one, far, one], 160)
+    # 7 of 100: 0.93 agree, 0.3 * 0.37 + 0.7 * 0.63 = 0.552 by chance, kappa 0.844.
+    assert not should_stop([one, np.arange(100) < 37, one], 160)
+    none = np.zeros(100, bool)
+    assert not should_stop([none, none, none], 160)

@@ -48,7 +48,7 @@ export function knownPanel(pool, session) {
     const { signal, rounds: count } = state.panel.stop;
     stopping.classList.toggle("yes", signal);
     stopping.textContent = signal ? "Stop signal: the last rounds agree on what is relevant. More marks will change little."
-      : `Round ${count}. The signal comes when three rounds in a row, of ten marks or more, agree.`;
+      : `Round ${count}. The signal comes when three rounds in a row, of twenty marks or more, agree.`;
     rounds.replaceChildren(roundsPlot(state.panel.rounds, state.estimate.current ? state.estimate : null));
   });
   session.addEventListener("colors", () => {
