@@ -9,9 +9,11 @@
 
 An audit is a random sample of a saved probe's ranking, with a picture of each crop and
 nothing that tells the answer: mark all of it (1 or 0 in the column `relevant`) and give
-the same command again. It tells precision, class size, rate
-and recall with intervals, and sets the probe's threshold. With --predictions and
---where it tells how often a model fails. --config takes the rest: transform, method.
+the same command again. It tells precision, class size, rate and recall with intervals,
+and sets the probe's threshold. It stays valid when the probe learns from more marks
+(not from the sample): mark on, save the probe under its name, give the command again.
+With --predictions, --where and --drawn_by=uniform it tells how often a model fails.
+--config takes the rest: transform, method.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from absl import flags
 
 import command_line
 from curation.evaluating import EvaluateRequest, run_evaluate
+from probe.estimate import DRAWN_BY
 from probe.query_strategies import STRATEGIES
 
 FLAGS = flags.FlagValues()
@@ -82,6 +85,13 @@ flags.DEFINE_string(
     "audit", "", "CSV of the random sample, to write or marked.", flag_values=FLAGS
 )
 flags.DEFINE_integer("size", _DEFAULT.size, "Crops in the audit.", flag_values=FLAGS)
+flags.DEFINE_enum(
+    "drawn_by",
+    _DEFAULT.drawn_by,
+    DRAWN_BY,
+    "How it is drawn: by rank to judge the top, uniformly to tell a rate.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_float(
     "target_precision",
     _DEFAULT.target_precision,

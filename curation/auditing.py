@@ -13,7 +13,13 @@ import numpy as np
 
 from artifacts.files import write_json
 from artifacts.provenance import provenance
-from curation.estimate import facts_of_audit, known_audit, predicted_positive
+from curation.estimate import (
+    Sample,
+    audit_of,
+    facts_of_audit,
+    population_of,
+    predicted_positive,
+)
 from curation.lists import write_audit
 from curation.pool import Pool
 from curation.session import Session
@@ -30,6 +36,7 @@ class AuditRequest:
     probe: str
     where: str = ""
     size: int = 100
+    drawn_by: str = "rank"
     target_precision: float = 0.95
     seed: int = 0
 
@@ -37,35 +44,49 @@ class AuditRequest:
 def audit(request: AuditRequest, embeddings: EmbeddingSet) -> None:
     """Writes a random sample to mark, or, where that is done, what it says of the whole
     ranking; see `probe.estimate`.
+
+    A copy of the probe that it was drawn for lies beside the list, so that its answers
+    can judge probes that learned from more marks.
     """
     saved = SavedProbe.load(request.probe)
-    pool = Pool(embeddings, transform=saved.transform)
-    # Answers of an earlier audit are asked anew: this one judges the ranking by itself.
-    session = Session(
-        pool,
+    session = _session_of(saved, request, embeddings)
+    note = Path(f"{request.audit}.audit.json")
+    if Path(request.audit).exists():
+        sample = _answered(request, session, note)
+        return _report_audit(request, session, sample)
+    ids = session.audit(request.size, drawn_by=request.drawn_by)
+    origin = {"drawn_by": request.drawn_by, "provenance": provenance(request.seed)}
+    saved.save(_drawn_for(request))
+    write_json(note, {**_facts_of_audit(saved, session), "rows": ids, **origin})
+    known = {name: saved.answers[name] for name in ids if name in saved.answers}
+    table, window = session.pool.table, embeddings.window
+    pictures = write_audit(request.audit, table, ids, window, known)
+    if known:
+        print(f"{len(known)} of them were answered in an earlier audit: filled in")
+    fewer = ", all that nobody marked" if len(ids) < request.size else ""
+    print(
+        f"{len(ids)} crops{fewer}, drawn at random -> {request.audit}, their "
+        f"pictures in {pictures}. Mark all of them, blindly, and give the same "
+        "command again."
+    )
+    return None
+
+
+def _session_of(
+    saved: SavedProbe, request: AuditRequest, embeddings: EmbeddingSet
+) -> Session:
+    """Answers of an earlier audit are left out: this one judges the ranking alone."""
+    return Session(
+        Pool(embeddings, transform=saved.transform),
         where=request.where,
         probe=dataclasses.replace(saved, answers={}),
         seed=request.seed,
     )
-    note = Path(f"{request.audit}.audit.json")
-    facts = _facts_of_audit(saved, session)
-    if not Path(request.audit).exists():
-        ids = session.audit(request.size)
-        origin = {"provenance": provenance(request.seed)}
-        write_json(note, {**facts, "rows": ids, **origin})
-        known = {name: saved.answers[name] for name in ids if name in saved.answers}
-        pictures = write_audit(request.audit, pool.table, ids, embeddings.window, known)
-        if known:
-            print(f"{len(known)} of them were answered in an earlier audit: filled in")
-        fewer = ", all that nobody marked" if len(ids) < request.size else ""
-        print(
-            f"{len(ids)} crops{fewer}, drawn at random -> {request.audit}, their "
-            f"pictures in {pictures}. Mark all of them, blindly, and give the same "
-            "command again."
-        )
-        return
-    _take_up_answers(request, session, note, facts)
-    _report_audit(request, session, saved)
+
+
+def _drawn_for(request: AuditRequest) -> Path:
+    """The copy of the probe that a sample was drawn for."""
+    return Path(f"{request.audit}.probe")
 
 
 def _facts_of_audit(saved: SavedProbe, session: Session) -> dict[str, str]:
@@ -89,10 +110,9 @@ def _old_ranking(session: Session) -> str:
     return hashlib.sha256(order.tobytes() + (~mask).tobytes()).hexdigest()
 
 
-def _take_up_answers(
-    request: AuditRequest, session: Session, note: Path, facts: Mapping[str, str]
-) -> None:
-    """Enters the answered sample into the session, as it was drawn."""
+def _answered(request: AuditRequest, session: Session, note: Path) -> Sample:
+    """The answered sample as it was drawn, for this probe or for an earlier one."""
+    assert session.probe is not None
     if not note.is_file():
         raise ValueError(
             f"audit {request.audit!r} must be a list that --audit drew; {str(note)!r}, "
@@ -100,11 +120,53 @@ def _take_up_answers(
         )
     drawn = json.loads(note.read_text(encoding="utf-8"))
     print(f"{request.audit} was drawn before, {len(drawn['rows'])} crops")
+    judged, saved = session, session.probe
+    earlier = _drawn_for(request)
+    if hash_of_marks(saved.marks) != drawn.get("probe") and earlier.is_dir():
+        first = SavedProbe.load(earlier)
+        judged = _session_of(first, request, session.pool.embeddings)
+        saved = dataclasses.replace(first, answers={})
+    _check_drawn(request, drawn, saved, judged)
+    learned = [name for name in drawn["rows"] if name in session.probe.marks]
+    if learned:
+        raise ValueError(
+            f"probe {request.probe!r} must not have learned from the audit that judges "
+            f"it; it did from {len(learned)} of {len(drawn['rows'])} crops, so the "
+            "audit has aged: draw a new one under another name"
+        )
+    stated = Marks.read(request.audit).relevant
+    missing = [crop_id for crop_id in drawn["rows"] if crop_id not in stated]
+    if missing:
+        raise ValueError(
+            f"audit must be marked whole, or it isn't random; {len(missing)} of "
+            f"{len(drawn['rows'])} are missing"
+        )
+    if judged is not session:
+        print("drawn for an earlier probe; how it was drawn makes it valid still")
+    how = str(drawn.get("drawn_by", ""))
+    population = population_of(judged, judged.learned(), judged.state, how)
+    answers = {name: stated[name] for name in drawn["rows"]}
+    return Sample(*population, session.known(answers), judged.marks())
+
+
+def _check_drawn(
+    request: AuditRequest,
+    drawn: Mapping[str, object],
+    saved: SavedProbe,
+    session: Session,
+) -> None:
+    """Refuses a sample of something else.
+
+    Args:
+        request: names it in messages.
+        drawn: what was noted of it.
+        saved: the probe that it was drawn for.
+        session: on that probe.
+    """
+    known = _facts_of_audit(saved, session)
     if "ranking" in drawn:  # of version 0.5.0
-        known = {**facts, "ranking": _old_ranking(session)}
+        known = {**known, "ranking": _old_ranking(session)}
         known.pop("ranked")
-    else:
-        known = dict(facts)
     words = {
         "probe": "another probe",
         "embeddings": "other embeddings",
@@ -117,22 +179,11 @@ def _take_up_answers(
                 f"audit {request.audit!r} was drawn for {words[name]}; draw a new one "
                 "under another name"
             )
-    stated = Marks.read(request.audit).relevant
-    missing = [crop_id for crop_id in drawn["rows"] if crop_id not in stated]
-    if missing:
-        raise ValueError(
-            f"audit must be marked whole, or it isn't random; {len(missing)} of "
-            f"{len(drawn['rows'])} are missing"
-        )
-    number = session.journal.name_of_marks()
-    session.journal.add("audit", rows=drawn["rows"], ranking=number)
-    session.answer({crop_id: stated[crop_id] for crop_id in drawn["rows"]})
 
 
-def _report_audit(request: AuditRequest, session: Session, saved: SavedProbe) -> None:
-    known = known_audit(session)
-    assert known is not None
-    result, learned = known
+def _report_audit(request: AuditRequest, session: Session, sample: Sample) -> None:
+    saved, learned = SavedProbe.load(request.probe), session.learned()
+    result = audit_of(session, sample, learned, session.marks())
     size, population = result.size(), int(session.members.sum())
     rate = size.scaled(1 / population)
     print(
@@ -157,9 +208,9 @@ def _report_audit(request: AuditRequest, session: Session, saved: SavedProbe) ->
         f"at {target:.0%} estimated precision: the best {estimated} unmarked crops; "
         f"certain of it, with 95 % confidence: {certain}"
     )
-    answered = dataclasses.replace(
-        saved, answers={**saved.answers, **session.state.answers}
-    )
+    ids = session.pool.ids
+    told = {str(ids[row]): answer for row, answer in sample.answers.items()}
+    answered = dataclasses.replace(saved, answers={**saved.answers, **told})
     if estimated:
         threshold = float(learned.decision[result.order[estimated - 1]])
     elif saved.threshold is None:

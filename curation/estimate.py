@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from curation.journal import State
-from probe.estimate import Audit, Interval, stratify
+from probe.estimate import Audit, Interval, cuts_of, parts_of, stratify
 
 if TYPE_CHECKING:
     from curation.session import Learned, Session
@@ -25,9 +25,11 @@ class Estimate:
 
     Attributes:
         drawn, answered: crops of the audit's sample.
-        ranking: number of the one that it was drawn for.
-        learned: whether its answers were learned from since.
-        current: whether the marks are those it was drawn with.
+        ranking: number of the one that it is about.
+        learned: whether its answers were learned from since: then it is about the
+            ranking that they were drawn for, and has aged.
+        current: whether it is about the ranking that was asked for, with the marks
+            there are.
         size: relevant crops among those that the session searches, the query among
             them.
         population: how many those are.
@@ -85,18 +87,38 @@ def facts_of_audit(
     }
 
 
+@dataclass(frozen=True)
+class Sample:
+    """A random sample as it was drawn, and what was answered.
+
+    Attributes:
+        population: [n] int, rows that it was drawn from: searched and not marked.
+        strata: [N] int, by which it was drawn; -1 outside of the population.
+        answers: row -> relevant, of all that were drawn.
+        known: row -> relevant, of what was marked before.
+    """
+
+    population: np.ndarray
+    strata: np.ndarray
+    answers: Mapping[int, bool]
+    known: Mapping[int, bool]
+
+
 def population_of(
-    session: Session, learned: Learned, state: State
+    session: Session, learned: Learned, state: State, drawn_by: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """The population of an audit, best first, and the stratum of every crop, -1 outside
     of it. Marked crops and the query aren't in it.
     """
     mask = session.searched.copy()
-    mask[[*session.marks(state), *session.prior_answers]] = False
+    # Version 0.11.0 and earlier forgot the answers of the audits before.
+    before = session.answers(state) if drawn_by else session.prior_answers
+    mask[[*session.marks(state), *before]] = False
     order = learned.ranking.rows
     population = order[mask[order]]
     predicted = predicted_positive(session, learned, population)
-    return population, stratify(population, len(mask), predicted)
+    strata = stratify(population, len(mask), predicted, drawn_by or "rank")
+    return population, strata
 
 
 def predicted_positive(
@@ -109,45 +131,90 @@ def predicted_positive(
     return int((learned.decision[population] >= -tolerance).sum())
 
 
-def known_audit(session: Session) -> tuple[Audit, Learned] | None:
-    """A session's audit, if all of it is answered, and the ranking it is about."""
+def sample_of(session: Session) -> Sample | None:
+    """A session's sample, if all of it is answered."""
     state = session.state
     line = state.audit
     if line is None or set(state.answers) != set(line.rows):
         return None
     before = session.journal.state(line.n - 1)
-    learned = session.learned(line.ranking)
-    population, strata = population_of(session, learned, before)
-    found = Audit(
-        population,
-        strata[population],
-        session.known(state.answers),
-        len(certain_rows(session, before)),
-        seed=session.seed,
-    )
-    return found, learned
+    judged = session.learned(line.ranking)
+    drawn = population_of(session, judged, before, line.drawn_by)
+    known = session.marks(before) | session.answers(before)
+    return Sample(*drawn, session.known(state.answers), known)
 
 
-def certain_rows(session: Session, state: State) -> list[int]:
-    """Rows of the session's part of the pool that are known to be relevant: marked so,
-    or of the query and not marked otherwise.
+def known_audit(
+    session: Session, learned: Learned | None = None
+) -> tuple[Audit, Learned] | None:
+    """A session's audit of a ranking, by default the present one, if all of its sample
+    is answered. Where those answers were learned from, it is of the ranking that they
+    were drawn for.
     """
-    marks = session.marks(state) | session.prior_answers
-    relevant = {row for row, answer in marks.items() if answer}
-    relevant |= {row for row in session.query.examples.rows if row not in marks}
-    return [row for row in relevant if session.members[row]]
+    sample, state = sample_of(session), session.state
+    if sample is None or state.audit is None:
+        return None
+    if state.sample_learned:
+        judged, marks = session.learned(state.audit.ranking), sample.known
+    else:
+        judged, marks = learned or session.learned(), session.marks()
+    return audit_of(session, sample, judged, marks), judged
+
+
+def audit_of(
+    session: Session, sample: Sample, learned: Learned, marks: Mapping[int, bool]
+) -> Audit:
+    """What a sample says of a ranking that didn't learn from it.
+
+    Args:
+        session: whose pool is ranked.
+        sample: drawn for this ranking or an earlier one.
+        learned: the ranking.
+        marks: row -> relevant, with what was marked since.
+    """
+    known = {**sample.known, **marks}
+    left = np.zeros(len(sample.strata), bool)
+    left[sample.population] = True
+    left[[row for row in known if row not in sample.answers]] = False
+    order = learned.ranking.rows
+    order = order[left[order]]
+    predicted = predicted_positive(session, learned, order)
+    examples = session.query.examples.rows
+
+    def certain(known: Mapping[int, bool], population: np.ndarray) -> int:
+        """Relevant crops outside of a population."""
+        relevant = {row for row, answer in known.items() if answer}
+        relevant |= {row for row in examples if row not in known}
+        outside = session.members & ~population
+        return sum(bool(outside[row]) for row in relevant)
+
+    strata, population = sample.strata, sample.population
+    return Audit(
+        order,
+        strata[order],
+        dict(sample.answers),
+        certain(known, left),
+        seed=session.seed,
+        cuts=cuts_of(predicted, len(order)),
+        frame=(
+            parts_of(population, strata[population], sample.answers),
+            certain(sample.known, strata >= 0),
+        ),
+    )
 
 
 def estimate_class(session: Session, learned: Learned, threshold: float) -> Estimate:
     """What a session's audit says of the crops from a threshold on."""
     state = session.state
     drawn = len(state.audit.rows) if state.audit else 0
-    known = known_audit(session)
+    known = known_audit(session, learned)
     if known is None:
         return Estimate(drawn, len(state.answers))
     audit, judged = known
     name = session.journal.name_of_marks
-    names = {name(judged.number), name(learned.number), name()}
+    names = {name(judged.number), name(learned.number)}
+    if state.sample_learned:
+        names.add(name())
     size, population = audit.size(), int(session.members.sum())
     result = Estimate(
         drawn,

@@ -50,6 +50,7 @@ class EvaluateRequest:
     probe: str = ""
     audit: str = ""
     size: int = 100
+    drawn_by: str = "rank"  # how the audit is; one of probe.estimate.DRAWN_BY
     target_precision: float = 0.95
     hide_duplicates: bool = False  # what shows the same as an earlier crop
     predictions: str = ""
@@ -129,6 +130,7 @@ def _audit_of(request: EvaluateRequest) -> AuditRequest:
         probe=request.probe,
         where=request.where,
         size=request.size,
+        drawn_by=request.drawn_by,
         target_precision=request.target_precision,
         seed=request.seed,
     )

@@ -37,7 +37,7 @@ _TELLS = {  # what a line of a kind says besides number, time and person
     "correct": ("marks",),  # an answer that was learned from
     "undo": ("of",),
     "redo": ("of",),
-    "audit": ("rows", "ranking", "seed"),
+    "audit": ("rows", "ranking", "seed", "drawn_by"),
     "threshold": ("value", "scale"),
     "shown": ("ranking",),
 }
@@ -58,6 +58,8 @@ class Line:
         of: the line that is undone or redone.
         rows: crop ids of an audit's sample.
         seed: of the sample.
+        drawn_by: how; see `probe.estimate.stratify`. "" of versions that forgot the
+            answers of the audits before.
         value, scale: of a threshold.
     """
 
@@ -72,6 +74,7 @@ class Line:
     of: int = 0
     rows: Sequence[str] = ()
     seed: int | Sequence[int] = 0
+    drawn_by: str = ""
     value: float = 0.0
     scale: str = ""
 
@@ -106,6 +109,7 @@ class State:
         marks: crop id -> relevant, in the order of marking; learned from.
         answers: crop id -> relevant, of the audit that is going on; never learned from,
             unless `learn` says so.
+        earlier: crop id -> relevant, of the audits before; never learned from, either.
         audit: the line that drew the audit, or None.
         audits: how many were drawn so far.
         threshold: the line that set it, or None.
@@ -119,6 +123,7 @@ class State:
 
     marks: dict[str, bool] = field(default_factory=dict)
     answers: dict[str, bool] = field(default_factory=dict)
+    earlier: dict[str, bool] = field(default_factory=dict)
     audit: Line | None = None
     audits: int = 0
     threshold: Line | None = None
@@ -132,6 +137,7 @@ class State:
         return State(
             dict(self.marks),
             dict(self.answers),
+            dict(self.earlier),
             self.audit,
             self.audits,
             self.threshold,
@@ -179,6 +185,8 @@ def _apply(
     if kind in ("answer", "correct"):
         _mark(state.answers, marks)
     if kind == "audit":
+        if not state.sample_learned:
+            state.earlier |= state.answers
         state.audit, state.answers, state.sample_learned = line, {}, False
         state.audits += 1
     elif kind == "threshold":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -100,13 +101,30 @@ def save_probe(folder: str, session: Session, title: str) -> None:
     saved = session.saved_probe(title=title)
     earlier = _compare_with_earlier(folder, session, saved)
     moved = back_up(Path(folder))
-    saved.save(folder)
+    kept = _answers_kept(earlier, saved) if earlier else {}
+    dataclasses.replace(saved, answers={**kept, **saved.answers}).save(folder)
     print(f"probe -> {folder}" + (f" (the one before: {moved})" if moved else ""))
-    if earlier and earlier.answers:
+    if kept:
         print(
-            f"the probe before had {len(earlier.answers)} answers of an audit, which "
-            f"are about its own ranking and stay in {moved}: audit this one anew"
+            f"it keeps {len(kept)} answers of an audit of the probe before, which it "
+            "didn't learn from: run_evaluate.py with the same --audit says what they "
+            "tell of it"
         )
+    elif earlier and earlier.answers:
+        print(
+            f"the probe before had {len(earlier.answers)} answers of an audit, and "
+            f"marks that this one has not: they stay in {moved}"
+        )
+
+
+def _answers_kept(earlier: SavedProbe, saved: SavedProbe) -> Mapping[str, bool]:
+    """Answers to an audit of the probe before, where this one has all of its marks and
+    so is about the same class.
+    """
+    if not earlier.marks.items() <= saved.marks.items():
+        return {}
+    told = earlier.answers.items()
+    return {name: answer for name, answer in told if name not in saved.marks}
 
 
 def _compare_with_earlier(

@@ -211,7 +211,17 @@ class Session:
 
     def answers(self, state: State | None = None) -> dict[int, bool]:
         """row -> relevant, of what was answered in an audit."""
-        return self.prior_answers | self.known((state or self.state).answers)
+        now = (state or self.state).answers
+        return self.earlier_answers(state) | self.known(now)
+
+    def earlier_answers(self, state: State | None = None) -> dict[int, bool]:
+        """row -> relevant, of what was answered in audits before the last; what was
+        marked since counts as a mark.
+        """
+        told = state or self.state
+        marked, earlier = self.marks(told), self.known(told.earlier).items()
+        unmarked = {row: answer for row, answer in earlier if row not in marked}
+        return self.prior_answers | unmarked
 
     def said(self, state: State | None = None) -> dict[int, bool]:
         """row -> relevant, by marks and by answers to an audit, which count more."""
@@ -452,18 +462,27 @@ class Session:
             return []
         return self.pool.rows(list(state.audit.rows))
 
-    def audit(self, size: int, by: str = "", action: str = "") -> list[str]:
-        """Draws a random sample of the crops that nobody marked, for the present
-        ranking; see `probe.estimate`.
+    def audit(
+        self, size: int, by: str = "", action: str = "", *, drawn_by: str = ""
+    ) -> list[str]:
+        """Draws a random sample of the crops that nobody marked or answered before;
+        see `probe.estimate`.
 
         Args:
             size: how many; fewer where fewer are left.
+            by, action: see `mark`.
+            drawn_by: "rank", to judge the top of the present ranking, or "uniform", to
+                tell a rate; default: uniform where a model's failures are looked for.
 
         Returns:
             Their crop ids, in an order that tells nothing about the score.
         """
         state, number = self.state, self.journal.name_of_marks()
-        population, strata = population_of(self, self.learned(number), state)
+        if not drawn_by:
+            failures = self.journal.facts.use == "failures"
+            drawn_by = "uniform" if failures else "rank"
+        learned = self.learned(number)
+        population, strata = population_of(self, learned, state, drawn_by)
         if not len(population):
             raise ValueError(
                 "a random sample needs crops that nobody marked; all are marked"
@@ -473,9 +492,8 @@ class Session:
         rows = draw_audit(strata, min(size, len(population)), seed)
         rows = np.random.default_rng([*seed, 1]).permutation(rows)
         ids = [str(crop_id) for crop_id in self.pool.ids[rows]]
-        line = self.journal.add(
-            "audit", by, action, rows=ids, ranking=number, seed=seed
-        )
+        facts = {"ranking": number, "seed": seed, "drawn_by": drawn_by}
+        line = self.journal.add("audit", by, action, rows=ids, **facts)
         return list(self.journal.lines[line - 1].rows)
 
     def learn_answers(self, by: str = "", action: str = "") -> int:
@@ -490,8 +508,8 @@ class Session:
     def estimate(
         self, number: int | None = None, threshold: float | None = None
     ) -> Estimate:
-        """What the audit says of the crops from a threshold on; without one, or for
-        another ranking, no more than that.
+        """What the audit says of the crops from a threshold on; of the ranking that it
+        was drawn for, where its answers were learned from since.
 
         Args:
             number: of the ranking; default: the present one.
@@ -599,6 +617,7 @@ class Session:
             marks=self.state.marks,
             answers={
                 **(self.probe.answers if self.probe else {}),
+                **self.state.earlier,
                 **self.state.answers,
             },
             ranker=learned.ranker,
@@ -638,7 +657,7 @@ class Session:
             dict(learned_from.marks),
             facts.query.crops,
             threshold if has_threshold else None,
-            dict(self.state.answers),
+            {**self.state.earlier, **self.state.answers},
             {
                 "title": title or f"session {facts.name}",
                 **({"estimates": {**known, **here}} if known else {}),

@@ -1,10 +1,19 @@
 """How good is a ranking, without ground truth: precision of its top, size of the class,
 recall, from a random audit.
 
-Marks that a policy chose say nothing about the others. So a sample is drawn at random:
-the ranking of the unmarked crops is cut into strata by rank, the same number is drawn
-from each, and a person marks those. They must not be learned from, or the ranking would
-be judged by what it was taught.
+Marks that a policy chose say nothing about the others. So a sample is drawn at random,
+and a person marks it: to judge the top of a list, the unmarked crops are cut into
+strata by rank and as many are drawn from each; to tell a rate, all have the same
+chance. Answers must not be learned from, or the ranking would be judged by what it was
+taught.
+
+The answers stay valid for any later ranking that didn't learn from them (Horvitz and
+Thompson, 1952): what counts is how they were drawn. A later list is cut into parts by
+stratum of the draw and by side of the cut. How many crops a part has is known, and
+given how many of them were drawn, those are a random sample of it. Crops that were
+marked since are known, and leave the list: what is left of its top is then a little
+richer in sampled crops, which can't be marked, than chance would make it. The size of
+the class takes no notice of later marks, and is exact whatever was marked.
 
 Intervals are exact for one stratum and combine several by melding. A stratum has M
 crops, of which m were drawn and x are relevant. The number of relevant ones K satisfies
@@ -18,7 +27,7 @@ the same function of independent draws of them (melding; Fay, Proschan and Britt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,9 +67,9 @@ class Stratum:
             )
 
     @property
-    def estimate(self) -> float:
-        """Relevant crops in it; half of it where none was drawn."""
-        return self.size * (self.relevant / self.drawn if self.drawn else 0.5)
+    def share(self) -> float | None:
+        """Of relevant crops among those drawn; None where none was."""
+        return self.relevant / self.drawn if self.drawn else None
 
     def limits(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Draws of T_x and of T_(x+1) - 1: what the number of relevant crops is at
@@ -112,23 +121,60 @@ def draw_audit(strata: np.ndarray, count: int, seed: int | Sequence[int]) -> np.
     )
 
 
-def stratify(population: np.ndarray, size: int, predicted: int) -> np.ndarray:
-    """Strata by rank: up to half of the crops predicted to be relevant, up to all of
-    them, to twice and to four times as many, and the rest.
+DRAWN_BY = ("rank", "uniform")
+
+
+def cuts_of(predicted: int, count: int) -> list[int]:
+    """Where a list of so many crops is cut: at half of those predicted to be relevant
+    (at least 20 are assumed), at all of them, at twice and four times as many, and at
+    its end.
+    """
+    ends = np.ceil(np.array([0.5, 1, 2, 4]) * max(20, predicted)).astype(int)
+    return [*ends[ends < count].tolist(), count]
+
+
+def stratify(
+    population: np.ndarray, size: int, predicted: int, drawn_by: str = "rank"
+) -> np.ndarray:
+    """The strata that a sample is drawn from.
 
     Args:
         population: [n] int, rows of the crops that nobody marked, best first.
         size: N, crops in the pool.
-        predicted: crops of the population that the probe takes for relevant; at least
-            20 are assumed.
+        predicted: crops of the population that the probe takes for relevant.
+        drawn_by: "rank" cuts as `cuts_of` does, so that the top is known best;
+            "uniform" gives every crop the same chance, which suits a rate: an interval
+            of a rare thing is as wide as what may hide in the largest stratum.
 
     Returns:
         [N] int, the stratum of each row, -1 outside of the population.
     """
-    ends = np.array([0.5, 1, 2, 4]) * max(20, predicted)
+    if drawn_by not in DRAWN_BY:
+        raise ValueError(
+            f"drawn_by must be one of {', '.join(DRAWN_BY)}; got {drawn_by!r}"
+        )
     strata = np.full(size, -1)
+    ends = cuts_of(predicted, len(population)) if drawn_by == "rank" else []
     strata[population] = np.searchsorted(ends, np.arange(len(population)), side="right")
     return strata
+
+
+def parts_of(
+    rows: np.ndarray, strata: np.ndarray, answers: Mapping[int, bool]
+) -> list[Stratum]:
+    """Some rows by stratum.
+
+    Args:
+        rows: [n] int.
+        strata: [n] int, the stratum of each.
+        answers: row -> relevant, of those that were drawn.
+    """
+    parts = []
+    for stratum in np.unique(strata):
+        members = rows[strata == stratum].tolist()
+        given = [answers[row] for row in members if row in answers]
+        parts.append(Stratum(len(members), len(given), sum(given)))
+    return parts
 
 
 @dataclass(frozen=True)
@@ -136,36 +182,31 @@ class Audit:
     """A ranking of the population, and the answers of a random sample of it.
 
     Attributes:
-        order: [n] int, rows of the population (crops that nobody marked before), best
-            first.
-        strata: [n] int, the stratum of each, by the same order.
+        order: [n] int, rows of the population (crops that nobody marked), best first;
+            the sample's among them.
+        strata: [n] int, the stratum of each by which the sample was drawn.
         answers: row -> relevant, of the rows that were drawn.
-        known: relevant crops that were marked before: found already, and known to be
+        known: relevant crops outside of the population: found already, and known to be
             so.
         confidence: of the intervals.
         seed: of the draws behind them.
+        cuts: places at which `pick` may cut, rising; default: where strata end.
+        frame: the strata as they were drawn from, and how many were known to be
+            relevant then; default: those of `order`, and `known`.
     """
 
     order: np.ndarray
     strata: np.ndarray
     answers: dict[int, bool]
     known: int = 0
+    cuts: Sequence[int] = ()
+    frame: tuple[Sequence[Stratum], int] | None = None
     confidence: float = 0.95
     seed: int = 0
 
     def _parts(self, first: int, last: int) -> list[Stratum]:
-        """What lies between two ranks, by stratum; within a stratum the drawn rows of a
-        part are a random sample of that part.
-        """
-        rows, strata = self.order[first:last], self.strata[first:last]
-        parts = []
-        for stratum in np.unique(strata):
-            members = rows[strata == stratum]
-            given = [
-                self.answers[row] for row in members.tolist() if row in self.answers
-            ]
-            parts.append(Stratum(len(members), len(given), sum(given)))
-        return parts
+        """What lies between two ranks, by stratum."""
+        return parts_of(self.order[first:last], self.strata[first:last], self.answers)
 
     def _limits(
         self, parts: Sequence[Stratum], key: int
@@ -174,7 +215,7 @@ class Audit:
         limits = [part.limits(rng) for part in parts]
         low = sum((pair[0] for pair in limits), np.zeros(DRAWS))
         high = sum((pair[1] for pair in limits), np.zeros(DRAWS))
-        return sum(part.estimate for part in parts), low, high
+        return _total(parts), low, high
 
     def _interval(self, estimate: float, low: np.ndarray, high: np.ndarray) -> Interval:
         tail = (1 - self.confidence) / 2
@@ -192,9 +233,15 @@ class Audit:
 
     def size(self) -> Interval:
         """Relevant crops in the pool, those that were marked before included."""
-        estimate, low, high = self._limits(self._parts(0, len(self.order)), 0)
+        parts = self._parts(0, len(self.order))
+        drawn, known = self.frame or (parts, self.known)
+        certain = self.known + sum(part.relevant for part in parts)
+        estimate, low, high = self._limits(drawn, 0)
+        # Marks since can have found more than the sample says there are.
         return self._interval(
-            estimate + self.known, low + self.known, high + self.known
+            max(known + estimate, certain),
+            np.maximum(known + low, certain),
+            np.maximum(known + high, certain),
         )
 
     def recall(self, count: int) -> Interval:
@@ -219,8 +266,8 @@ class Audit:
         """How many to take from the top: the most whose precision is at least `target`;
         0 where no cut is good enough.
 
-        Cuts are tried where a stratum ends, from the top, until one fails: a fixed
-        sequence, which needs no correction for trying several.
+        Cuts are tried from the top until one fails: a fixed sequence, which needs no
+        correction for trying several.
 
         Args:
             target: in (0, 1].
@@ -229,9 +276,9 @@ class Audit:
         """
         if not 0 < target <= 1:
             raise ValueError(f"target precision must be in (0, 1]; got {target}")
-        ends = np.flatnonzero(np.diff(self.strata)) + 1
+        ends = (np.flatnonzero(np.diff(self.strata)) + 1).tolist()
         taken = 0
-        for count in [*ends.tolist(), len(self.order)]:
+        for count in self.cuts or [*ends, len(self.order)]:
             precision = self.precision(count)
             if (precision.low if certain else precision.estimate) < target:
                 break
@@ -241,6 +288,17 @@ class Audit:
     def _check(self, count: int) -> None:
         if not 1 <= count <= len(self.order):
             raise ValueError(f"count must be in [1, {len(self.order)}]; got {count}")
+
+
+def _total(parts: Sequence[Stratum]) -> float:
+    """Relevant crops in some parts; one of which none was drawn counts as the others
+    do together, half where nothing was drawn.
+    """
+    shares = [(part.size, part.share) for part in parts if part.share is not None]
+    drawn = sum(size for size, _ in shares)
+    found = sum(size * share for size, share in shares)
+    left = sum(part.size for part in parts) - drawn
+    return found + left * (found / drawn if drawn else 0.5)
 
 
 def cohen_kappa(before: np.ndarray, after: np.ndarray) -> float:

@@ -210,17 +210,30 @@ def test_an_audit_says_what_the_truth_is_within_its_interval(start, pool, truth)
     # A slip that is undone changes nothing.
     free = [row for row in best(session).tolist() if row not in said | marked]
     say(session, free[-1:], ~truth)
-    assert not session.estimate().current
+    assert session.estimate() != found
     session.undo()
     assert session.estimate() == found
     assert session.journal.name_of_marks() == number
-    # After more marks it is about an earlier order, and the card says so.
+    # After more marks it is about the order that they made.
     say(session, pool.rows(session.suggest(10)), truth)
-    assert not session.estimate().current
-    assert session.card().as_facts()["estimates"]["precision"].startswith("not est")
+    later = session.estimate()
+    assert later.current
+    assert later.ranking == session.learned().number > found.ranking
+    others = np.array([row for row in best(session) if row not in session.marks()])
+    above = others[session.learned().decision[others] >= 0]
+    assert later.count == len(above)
+    assert later.precision.low <= truth[above].mean() <= later.precision.high
+    assert later.size.low <= truth.sum() <= later.size.high
+    assert later.taken == len(session.selected())
     with pytest.raises(ValueError, match="belongs to the random sample"):
         say(session, rows[:1], truth)
+    card = session.card().as_facts()
+    assert card["estimates"]["precision"] == dataclasses.asdict(later.precision)
     learned_line = session.learn_answers()
+    # Now it has aged: it is of the order that it was drawn for, and the card says so.
+    assert not session.estimate().current
+    assert session.estimate().size == found.size
+    assert session.card().as_facts()["estimates"]["precision"].startswith("not est")
     assert len(session.journal.state(learned_line).marks) == 40 + 10 + 120
     say(session, rows[:1], truth)
     # An answer that is corrected now is learned from at once, and undone as one.
@@ -265,7 +278,10 @@ def test_an_audits_sample_depends_on_the_seed_and_how_many_were_drawn(start, tru
     assert drawn != other.audit(40)
     say(one, one.pool.rows(drawn), truth, sort="audit")
     again = one.audit(40)
-    assert set(again) != set(drawn)  # another sample, not the same once more
+    assert not set(again) & set(drawn)  # what was answered is known, and not asked
+    answered = one.pool.rows(drawn)
+    assert one.answers() == {row: bool(truth[row]) for row in answered}
+    assert set(np.flatnonzero(truth)) & set(answered) <= set(one.selected().tolist())
     # Nothing in the order tells the score.
     learned = one.learned()
     scores = learned.decision[one.pool.rows(drawn)]

@@ -6,7 +6,9 @@ from probe.estimate import (
     Audit,
     Stratum,
     cohen_kappa,
+    cuts_of,
     draw_audit,
+    parts_of,
     should_stop,
     stratify,
 )
@@ -189,3 +191,120 @@ def test_stopping_when_probes_agree():
     assert not should_stop([one, np.arange(100) < 37, one], 160)
     none = np.zeros(100, bool)
     assert not should_stop([none, none, none], 160)
+
+
+def reranked(seed, policy, drawn_by):
+    """A sample of 100 drawn for one ranking, 60 marks since, chosen by the policy among
+    the others, and a better ranking that learned from them.
+
+    Returns:
+        (the audit of the second ranking, a fresh audit of it, truth, first, rest):
+        rows above its threshold that nobody marked, and the population below it.
+    """
+    rng = np.random.default_rng(seed)
+    truth = rng.random(2000) < 0.08
+    before = 1.6 * truth + rng.normal(size=2000)
+    order = np.argsort(-before)
+    strata = stratify(order, 2000, int((before > 1.5).sum()), drawn_by)
+    sample = draw_audit(strata, 100, [seed, 1])
+    answers = {int(row): bool(truth[row]) for row in sample}
+    ranked = order if policy == "top" else np.argsort(np.abs(before - 1.5))
+    marked = [row for row in ranked if row not in answers][:60]
+    after = 2.5 * truth + rng.normal(size=2000) - 1.5
+    after[marked] = np.where(truth[marked], 9, -9)  # learned from
+    order = np.argsort(-after)
+    order = order[~np.isin(order, marked)]
+    count = int((after[order] > 0).sum())
+    known = int(truth[marked].sum())
+    frame = (parts_of(np.arange(2000), strata, answers), 0)
+    old = Audit(order, strata[order], answers, known, seed=seed, frame=frame)
+    again = stratify(order, 2000, count)
+    drawn = draw_audit(again, 100, [seed, 2])
+    told = {int(row): bool(truth[row]) for row in drawn}
+    fresh = Audit(order, again[order], told, known, seed=seed)
+    return old, fresh, truth, order[:count], order[count:]
+
+
+@pytest.mark.parametrize(
+    ("policy", "drawn_by"),
+    [("top", "rank"), ("boundary", "rank"), ("top", "uniform")],
+)
+def test_a_sample_stays_valid_for_a_ranking_that_learned_from_other_marks(
+    policy, drawn_by
+):
+    covered, widths = [], []
+    for seed in range(60):
+        old, fresh, truth, first, rest = reranked(seed, policy, drawn_by)
+        count, whole = len(first), truth.sum()
+        true = {
+            "precision": truth[first].mean(),
+            "size": whole,
+            "recall": 1 - truth[rest].sum() / whole,
+        }
+        found = [
+            {
+                "precision": a.precision(count),
+                "size": a.size(),
+                "recall": a.recall(count),
+            }
+            for a in (old, fresh)
+        ]
+        covered.append(
+            [
+                one.low - 1e-9 <= true[name] <= one.high + 1e-9
+                for name, one in found[0].items()
+            ]
+        )
+        widths.append([[one.high - one.low for one in each.values()] for each in found])
+    assert np.mean(covered, axis=0).min() >= 0.95
+    # And says something: of the class hardly less than one that was drawn for this
+    # ranking, of the top what the strata that it cuts through leave.
+    old, fresh = np.mean(widths, axis=0)
+    assert old[1] < 1.3 * fresh[1]
+    assert old[0] < 2.6 * fresh[0] < 0.75
+
+
+def test_a_part_of_which_none_was_drawn_counts_as_the_others():
+    order, strata = np.arange(12), np.array([0] * 8 + [1] * 4)
+    answers = {0: True, 1: True, 2: False, 3: True}
+    audit = Audit(order, strata, answers)
+    # Of the first 8, 3 of 4 drawn are relevant; so are 3 of the other 4.
+    assert audit.size().estimate == pytest.approx(9)
+    assert audit.size().low <= 3
+    assert audit.size().high == pytest.approx(7 + 4)
+    assert Audit(order, strata, {}).size().estimate == 6
+
+
+@pytest.mark.parametrize("rate", [0.001, 0.01, 0.5])
+def test_a_uniform_sample_tells_a_rate_as_exactly_as_simple_random_sampling(rate):
+    relevant = np.arange(4000) < 4000 * rate
+    covered, ratios, by_rank = [], [], []
+    for seed in range(20):
+        order = np.argsort(
+            -(1.5 * relevant + np.random.default_rng(seed).normal(size=4000))
+        )
+        widths = {}
+        for drawn_by in ("uniform", "rank"):
+            strata = stratify(order, 4000, int(4000 * rate), drawn_by)
+            drawn = draw_audit(strata, 120, seed)
+            answers = {int(row): bool(relevant[row]) for row in drawn}
+            size = Audit(order, strata[order], answers, seed=seed).size()
+            widths[drawn_by] = size.high - size.low
+            if drawn_by == "uniform":
+                covered.append(size.low <= relevant.sum() <= size.high)
+                exact = exact_limits(Stratum(4000, 120, sum(answers.values())))
+                ratios.append(widths[drawn_by] / (exact[1] - exact[0]))
+        by_rank.append(widths["rank"] / widths["uniform"])
+    assert np.mean(covered) >= 0.9  # of 20
+    assert max(ratios) < 1.08
+    assert np.mean(ratios) < 1.02
+    if rate <= 0.01:
+        assert np.mean(by_rank) > 1.3  # which is why rates have a draw of their own
+
+
+def test_how_a_sample_is_drawn_is_one_of_two_ways():
+    with pytest.raises(ValueError, match="drawn_by must be one of rank, uniform; got"):
+        stratify(np.arange(9), 9, 3, "luck")
+    assert cuts_of(100, 1000) == [50, 100, 200, 400, 1000]
+    assert cuts_of(3, 35) == [10, 20, 35]
+    assert cuts_of(55, 30) == [28, 30]

@@ -877,11 +877,28 @@ def test_a_probe_is_saved_audited_and_applied(run_dir, tmp_path, monkeypatch):
     call(*export, "--format=csv", f"--folder={tmp_path / 'poor'}")
     card = json.loads((tmp_path / "poor" / "card.json").read_text())
     assert card["estimates"]["precision"]["estimate"] == 0.0
-    # A probe saved in its place has another ranking, so the answers stay behind.
+    # A probe that learned from more keeps the answers that it didn't learn from, and
+    # the same audit judges it, but not where it learned from the audit's crops.
+    lines = [f"{crop_id},{int(labels[crop_id] == 'green')}" for crop_id in ids]
+    (tmp_path / "audit.csv").write_text("\n".join(["crop_id,relevant", *lines]))
+    call(*audit)
+    with_one = [f"{name},{int(labels[name] == 'green')}" for name in [*marked, ids[0]]]
+    (tmp_path / "more.csv").write_text("\n".join(["crop_id,relevant", *with_one]))
     once = call(
         *search, f"--query={query}", f"--marks={tmp_path / 'more.csv'}", learn[-1]
     )
-    assert f"had {len(ids)} answers of an audit" in once.stdout
+    assert f"keeps {len(ids) - 1} answers of an audit" in once.stdout
+    assert f"it did from 1 of {len(ids)} crops" in failure(*audit)
+    # A probe without some of the marks is of something else.
+    some = [f"{name},{int(labels[name] == 'green')}" for name in marked[:-1]]
+    (tmp_path / "more.csv").write_text("\n".join(["crop_id,relevant", *some]))
+    once = call(
+        *search, f"--query={query}", f"--marks={tmp_path / 'more.csv'}", learn[-1]
+    )
+    assert "marks that this one has not: they stay in" in once.stdout
+    told = call(*audit).stdout
+    assert "drawn for an earlier probe" in told
+    assert f"class size             {size} [{size}, {size}]" in told
 
     marked_list = (tmp_path / "audit.csv").read_bytes()
     once_more = call(*search, probe, f"--out={tmp_path / 'audit.csv'}").stdout

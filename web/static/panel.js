@@ -105,6 +105,6 @@ export function estimateText(estimate, use) {
   parts.push(el("p", {}, `${range(estimate.size, short)} crops are of the class`));
   if (use === "failures") parts.push(el("p", {}, el("b", {}, `Rate: ${range(estimate.rate, percent)}`), ` of ${many(estimate.population, "crop")} looked at`));
   parts.push(el("p", {}, el("small", {}, `From ${estimate.drawn} crops drawn at random; in brackets the 95 % interval.`)));
-  if (!estimate.current) parts.push(el("p", {}, el("b", {}, "This is of an earlier order. "), "Draw a new sample for the one that is shown."));
+  if (!estimate.current) parts.push(el("p", {}, el("b", {}, "The probe has learned from these answers since. "), "This is of the order before; draw a new sample for the one that is shown."));
   return parts;
 }
