@@ -7,7 +7,9 @@
 
 Write 1 (relevant) or 0 into the column `relevant` of out.csv, in a spreadsheet or an
 editor, and give it back as --marks: a linear probe learns from the marks and re-ranks
-everything. --suggest=next.csv lists what to mark next. --clusters=4 proposes finer
+everything. --suggest=next.csv lists what to mark next. --classes=beet=<crop_id> and
+--classes=maize=<crop_id> look for both at once: a column `class` takes the marks, and
+each teaches all probes. --clusters=4 proposes finer
 classes among the crops of --where. Then: run_evaluate.py says how good a saved probe
 is, run_export.py writes its class in another tool's format, run_page.py does all of it
 in a browser. --config takes the rest: suggest_count, transform (smoothed, aligned,
@@ -34,6 +36,12 @@ flags.DEFINE_multi_string(
 )
 flags.DEFINE_multi_string(
     "negative", [], "The same of what it should not look like.", flag_values=FLAGS
+)
+flags.DEFINE_multi_string(
+    "classes",
+    [],
+    "NAME=crop id or image path: several classes at once, marked in a column `class`.",
+    flag_values=FLAGS,
 )
 flags.DEFINE_integer(
     "k",

@@ -75,7 +75,8 @@ def judge(session: Session, relevant: np.ndarray) -> dict[str, Told] | None:
     if found.precision is None or found.recall is None or found.size is None:
         return None
     order = learned.ranking.rows
-    unmarked = order[~np.isin(order, list(session.marks()))]
+    known = [*session.marks(), *session.earlier_answers()]
+    unmarked = order[~np.isin(order, known)]
     first, rest = unmarked[: found.count], unmarked[found.count :]
     whole = relevant.sum()
     return {

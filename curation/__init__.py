@@ -12,6 +12,7 @@ import importlib
 from typing import Any
 
 _HOMES = {
+    "Classes": "curation.classes",
     "EmbedConfig": "curation.config",
     "EmbeddingSet": "data.embeddings",
     "EncoderConfig": "simclr_tf2.config",

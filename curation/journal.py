@@ -53,7 +53,8 @@ class Line:
         kind: of the action; see `_TELLS` for what each kind tells.
         by: who did it: one browser tab.
         action: an id, by which an action that is sent again is known.
-        marks: crop id -> relevant; None takes a mark back.
+        marks: crop id -> relevant; None takes a mark back. In a session of several
+            classes crop id -> {"class": name, "relevant": bool}.
         ranking, sort: the list in which it was done.
         of: the line that is undone or redone.
         rows: crop ids of an audit's sample.
@@ -61,6 +62,7 @@ class Line:
         drawn_by: how; see `probe.estimate.stratify`. "" of versions that forgot the
             answers of the audits before.
         value, scale: of a threshold.
+        of_class: of several, the one that it concerns; marks name theirs.
     """
 
     n: int
@@ -68,7 +70,7 @@ class Line:
     kind: str
     by: str
     action: str = ""
-    marks: Mapping[str, bool | None] = field(default_factory=dict)
+    marks: Mapping[str, Any] = field(default_factory=dict)
     ranking: int = 0
     sort: str = ""
     of: int = 0
@@ -77,11 +79,12 @@ class Line:
     drawn_by: str = ""
     value: float = 0.0
     scale: str = ""
+    of_class: str = ""
 
     def encoded(self) -> bytes:
         """The line as it is written: JSON, ended."""
         names = ["n", "time", "kind", "by", *_TELLS.get(self.kind, ())]
-        names += ["action"] if self.action else []
+        names += [name for name in ("action", "of_class") if getattr(self, name)]
         told = {name: getattr(self, name) for name in names}
         text = json.dumps(told, ensure_ascii=False, separators=(",", ":"))
         return text.encode() + b"\n"

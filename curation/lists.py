@@ -12,7 +12,7 @@ from artifacts.files import back_up, write_csv
 from data.crop_table import CropTable
 from data.formats.writing import crop_picture, safe_name
 from data.images import CropWindow, ImageError, write_png
-from probe.marks import Marks
+from probe.marks import OF_NONE, Marks, read_classes
 
 _COPIED = ("label_name", "image", "left", "top", "right", "bottom")
 _ANSWER = {True: 1, False: 0, None: ""}
@@ -51,6 +51,51 @@ def write_ranking(
             [rank, table.ids[row], score, _ANSWER[marks.get(int(row))], *place]
         )
     write_csv(path, lines)
+
+
+def write_class_list(
+    path: str | Path,
+    table: CropTable,
+    predicted: Mapping[int, tuple[str, float]],
+    marks: Mapping[str, str],
+) -> None:
+    """Writes crops of several classes as CSV: crop_id, class (what it was marked as,
+    `none` for none of them, empty otherwise), predicted, score and where the crop is;
+    then the other marks, so that a list given back as marks loses none.
+
+    Args:
+        path: the file to write.
+        table: the crops.
+        predicted: row -> class and score, in the order of the list.
+        marks: crop id -> class, "" for none.
+    """
+    shown = {str(table.ids[row]) for row in predicted}
+    others = table.rows_of([name for name in marks if name not in shown])
+    told = [(row, name, f"{score:.6f}") for row, (name, score) in predicted.items()]
+    told += [(int(row), "", "") for row in others]
+    lines: list[list[Any]] = [["crop_id", "class", "predicted", "score", *_COPIED]]
+    for row, name, score in told:
+        crop_id = str(table.ids[row])
+        mark = (marks[crop_id] or OF_NONE[0]) if crop_id in marks else ""
+        place = [table.column(column)[row] for column in _COPIED]
+        lines.append([crop_id, mark, name, score, *place])
+    write_csv(path, lines)
+
+
+def keep_class_list(path: str | Path, marks: Mapping[str, str]) -> None:
+    """Moves a file aside that is about to be overwritten and holds marks that the new
+    one won't hold, or something else.
+    """
+    if not Path(path).is_file():
+        return
+    try:
+        stated = read_classes(path)
+    except ValueError:
+        stated = {}
+    if any(marks.get(crop_id) != mark for crop_id, mark in stated.items()):
+        print(f"{path} held other marks: kept as {back_up(Path(path))}")
+    elif not _is_list(Path(path)):
+        print(f"{path} held something else: kept as {back_up(Path(path))}")
 
 
 def write_marks(path: str | Path, marks: Mapping[str, bool]) -> None:

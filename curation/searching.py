@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from curation.report import (
     sheet_of,
     target_of,
 )
+from curation.searching_classes import probe_folders, search_classes, split_classes
 from curation.session import Session
 from data.embeddings import EmbeddingSet
 from probe.marks import Marks
@@ -49,6 +50,7 @@ class SearchRequest:
     where: str = ""
     query: tuple[str, ...] = ()
     negative: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()  # NAME=crop id or image path: several at once
     k: int | None = None
     marks: str = ""
     probe: str = ""
@@ -71,6 +73,8 @@ class SearchRequest:
 
     def check(self) -> None:
         """Refuses combinations that make no sense, before work starts."""
+        if self.classes:
+            self._check_classes()
         if self.probe and (
             self.query or self.marks or self.negative or self.save_probe or self.suggest
         ):
@@ -78,7 +82,8 @@ class SearchRequest:
                 "probe brings its query and marks, and excludes query, negative, "
                 "marks, save_probe and suggest"
             )
-        if (self.save_probe or self.suggest) and not self.marks:
+        asks = self.suggest and not self.classes
+        if (self.save_probe or asks) and not self.marks:
             raise ValueError("marks must be given with save_probe and suggest")
         if self.compare and not self.sheet:
             raise ValueError("sheet must be given with compare")
@@ -95,6 +100,14 @@ class SearchRequest:
         if self.clusters == 1 or self.clusters < 0:
             raise ValueError(f"clusters must be at least 2; got {self.clusters}")
 
+    def _check_classes(self) -> None:
+        if self.query or self.probe or self.negative or self.compare:
+            raise ValueError(
+                "classes bring their queries, and exclude query, negative, probe and "
+                "compare"
+            )
+        split_classes(self.classes)
+
 
 def run_search(request: SearchRequest) -> None:
     """Searches, and writes what was asked for.
@@ -110,7 +123,12 @@ def run_search(request: SearchRequest) -> None:
             "suggest": (request.suggest, ".csv"),
         }
     )
-    check_probe_folder(request.save_probe)
+    folders: Iterable[str] = [request.save_probe]
+    if request.classes and request.save_probe:
+        names = split_classes(request.classes)
+        folders = probe_folders(request.save_probe, names).values()
+    for folder in folders:
+        check_probe_folder(folder)
     embeddings = load(request.embeddings, request.images_root, request.predictions)
     if request.probe:
         return _search_by_probe(request, embeddings)
@@ -123,6 +141,8 @@ def run_search(request: SearchRequest) -> None:
     )
     if request.predictions:
         print_confusions(pool)
+    if request.classes:
+        return search_classes(request, pool)
     if request.clusters:
         return propose(
             pool, request.where, request.clusters, request.sheet, request.seed

@@ -79,6 +79,7 @@ class Session:
         folder: of the session on disk: opened if it is one, else made; None keeps
             everything in memory.
         probe: a saved probe to rank by, which nothing that is marked changes.
+        journal: an open one, instead of a folder's; see `Classes`.
         class_name: of the class that is looked for.
         method: from marks to a ranking; one of `probe.methods.METHODS`.
         seed: of audits and of the probe's random crops.
@@ -98,6 +99,7 @@ class Session:
         where: str = "",
         folder: str | Path | None = None,
         probe: SavedProbe | None = None,
+        journal: Journal | None = None,
         class_name: str = "",
         method: str = "auto",
         seed: int = 0,
@@ -107,7 +109,9 @@ class Session:
             probe.check(pool.embeddings.meta)
         if isinstance(query, str | Path | Sequence):
             query = find_query(pool, query, negative)
-        if folder is not None and (Path(folder) / SESSION).is_file():
+        if journal is not None:
+            self.journal = journal
+        elif folder is not None and (Path(folder) / SESSION).is_file():
             self.journal = Journal(folder)
         else:
             if query is None:
@@ -137,6 +141,11 @@ class Session:
     def _take_up(self, query: Query | None) -> None:
         """Resolves what the journal's facts name."""
         facts = self.journal.facts
+        if facts.classes:
+            raise ValueError(
+                f"session {facts.name!r} is of several classes, "
+                f"{', '.join(facts.classes)}: open it with Classes"
+            )
         # Its thresholds are figures of the transform that it was made with.
         pool = self.pool = self.pool.with_transform(facts.transform)
         stated = facts.embeddings.get("sha256")

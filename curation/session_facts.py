@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 USES = ("collect", "split", "failures")
 FORMAT = 1
+SEVERAL = 2  # the format of a session of several classes
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class SessionFacts:
         transform, method, seed: as the session was made with.
         pool_hash: of which crops meet the condition; see `Pool.hash_of`.
         created: UTC, ISO 8601; "" before it is written.
+        classes: of a session of several, name -> examples; `query` is empty then.
     """
 
     name: str
@@ -54,10 +56,14 @@ class SessionFacts:
     seed: int = 0
     pool_hash: str = ""
     created: str = ""
+    classes: Mapping[str, StatedQuery] = field(default_factory=dict)
 
     def as_json(self) -> Mapping[str, object]:
         """The content of session.json."""
-        return {"format": FORMAT, **asdict(self)}
+        told = asdict(self)
+        if not self.classes:
+            del told["classes"]
+        return {"format": SEVERAL if self.classes else FORMAT, **told}
 
     @classmethod
     def from_json(cls, told: Mapping[str, object]) -> SessionFacts:
@@ -66,7 +72,7 @@ class SessionFacts:
         Raises:
             ValueError, KeyError, TypeError: it isn't of this format.
         """
-        if told["format"] != FORMAT:
+        if told["format"] not in (FORMAT, SEVERAL):
             raise ValueError(f"format must be {FORMAT}; got {told['format']!r}")
         known = {one.name: told[one.name] for one in fields(cls) if one.name in told}
         query = told["query"]
@@ -74,10 +80,19 @@ class SessionFacts:
             told["embeddings"], Mapping
         ):
             raise TypeError("query and embeddings must be objects")
-        stated = StatedQuery(tuple(query["crops"]), tuple(query["uploads"]))
+        stated = _stated(query)
+        several = told.get("classes", {})
+        if not isinstance(several, Mapping):
+            raise TypeError("classes must be an object")
+        if several:
+            known["classes"] = {name: _stated(one) for name, one in several.items()}
         if known.get("transform") in ("", "centre"):
             del known["transform"]
         return cls(**{**known, "query": stated})  # type: ignore[arg-type]
+
+
+def _stated(told: Mapping[str, Sequence[str]]) -> StatedQuery:
+    return StatedQuery(tuple(told["crops"]), tuple(told["uploads"]))
 
 
 def name_uploads(vectors: np.ndarray) -> dict[str, np.ndarray]:

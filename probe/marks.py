@@ -56,40 +56,13 @@ class Marks:
             ValueError: names the file, the line and what is wrong; an empty set of
                 marks is wrong as well.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise ValueError(
-                f"marks must be a CSV file; there is no file {str(path)!r}"
-            )
         relevant: dict[str, bool] = {}
         changed: list[str] = []
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"marks must be a CSV file in UTF-8; {str(path)!r} isn't "
-                f"({error.reason})"
-            ) from None
-        header = lines[0] if lines else ""
-        reader = csv.DictReader(lines, delimiter=max(_SEPARATORS, key=header.count))
-        reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
-        missing = {"crop_id", "relevant"} - set(reader.fieldnames)
-        if missing:
-            raise ValueError(
-                f"marks must have the columns crop_id and relevant; {str(path)!r} "
-                f"lacks {', '.join(sorted(missing))}"
-            )
-        for row in _rows(reader, path):
-            answer, crop_id = (
-                (row["relevant"] or "").strip().lower(),
-                (row["crop_id"] or "").strip(),
-            )
-            if not answer:
-                continue
+        for line, crop_id, told in _told(Path(path), "relevant"):
+            answer = told.lower()
             if answer not in RELEVANT:
                 raise ValueError(
-                    f"{path} line {reader.line_num}: relevant must be 1 or 0; got "
-                    f"{row['relevant']!r}"
+                    f"{path} line {line}: relevant must be 1 or 0; got {told!r}"
                 )
             if relevant.pop(crop_id, RELEVANT[answer]) != RELEVANT[answer]:
                 changed.append(crop_id)
@@ -100,6 +73,54 @@ class Marks:
                 "empty in the column relevant"
             )
         return cls(relevant, tuple(changed))
+
+
+OF_NONE = ("none", "-")  # of the classes
+
+
+def read_classes(path: str | Path) -> dict[str, str]:
+    """Reads a CSV with the columns crop_id and class: crop id -> class, "" for crops of
+    none of them (`none` or `-`). Rows whose class is empty are ignored; of several for
+    a crop the last counts.
+
+    Raises:
+        ValueError: as `Marks.read`.
+    """
+    found: dict[str, str] = {}
+    for _, crop_id, told in _told(Path(path), "class"):
+        found.pop(crop_id, None)
+        found[crop_id] = "" if told.lower() in OF_NONE else told
+    if not found:
+        raise ValueError(
+            f"marks must hold at least one mark; every row of {str(path)!r} is empty "
+            "in the column class"
+        )
+    return found
+
+
+def _told(path: Path, column: str) -> Iterator[tuple[int, str, str]]:
+    """Line, crop id and what stands in a column, where something does."""
+    if not path.is_file():
+        raise ValueError(f"marks must be a CSV file; there is no file {str(path)!r}")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"marks must be a CSV file in UTF-8; {str(path)!r} isn't ({error.reason})"
+        ) from None
+    header = lines[0] if lines else ""
+    reader = csv.DictReader(lines, delimiter=max(_SEPARATORS, key=header.count))
+    reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+    missing = {"crop_id", column} - set(reader.fieldnames)
+    if missing:
+        raise ValueError(
+            f"marks must have the columns crop_id and {column}; {str(path)!r} lacks "
+            f"{', '.join(sorted(missing))}"
+        )
+    for row in _rows(reader, path):
+        told, crop_id = (row[column] or "").strip(), (row["crop_id"] or "").strip()
+        if told:
+            yield reader.line_num, crop_id, told
 
 
 def _rows(reader: csv.DictReader, path: Path) -> Iterator[dict[str, str]]:

@@ -987,3 +987,57 @@ def test_the_simulation_resumes_and_tells_the_same(run_dir, tmp_path):
     ] == first
     with Image.open(tmp_path / "results.png") as picture:
         assert picture.width > 500
+
+
+def test_several_classes_are_searched_and_marked_at_once(run_dir, tmp_path):
+    embeddings = EmbeddingSet.load(run_dir / "embeddings")
+    names = embeddings.table.column("label_name")
+    labels = dict(zip(embeddings.table.ids, names, strict=True))
+    first = {}
+    for crop_id, label in labels.items():
+        first.setdefault(label, crop_id)
+    search = ["run_search.py", f"--embeddings={run_dir / 'embeddings'}", "--k=3"]
+    search += [f"--classes={name}={first[name]}" for name in ("green", "red")]
+    out, ask = f"--out={tmp_path / 'out.csv'}", f"--suggest={tmp_path / 'ask.csv'}"
+    four = '--config={"suggest_count": 4}'
+    told = call(*search, ask, four).stdout
+    assert "4 crops to mark" in told
+    asked = read(tmp_path / "ask.csv")
+    assert [line["class"] for line in asked] == [""] * 4
+    # Marked in the list itself, with every sixth crop besides.
+    marked = [crop_id for crop_id in labels if crop_id not in first.values()][::6]
+    known = dict.fromkeys([line["crop_id"] for line in asked] + marked)
+    lines = [
+        f"{crop_id},{labels[crop_id] if labels[crop_id] in ('green', 'red') else 'none'}"
+        for crop_id in known
+    ]
+    (tmp_path / "marks.csv").write_text("\n".join(["crop_id,class", *lines]))
+    marks, probes = (
+        f"--marks={tmp_path / 'marks.csv'}",
+        f"--save_probe={tmp_path / 'p'}",
+    )
+    sheet = f"--sheet={tmp_path / 'sheet.png'}"
+    told = call(*search, marks, out, ask, four, probes, sheet).stdout
+    assert "linear" not in told.partition("rank")[0]  # titled by the class
+    found = read(tmp_path / "out.csv")
+    listed = [line for line in found if line["predicted"]]
+    assert f"{len(listed)} crops of 2 classes" in told
+    right = [labels[line["crop_id"]] == line["predicted"] for line in listed]
+    assert np.mean(right) > 0.6
+    stated = {line["crop_id"]: line["class"] for line in found if line["class"]}
+    assert stated == dict(line.split(",") for line in lines)  # no mark is lost
+    assert (tmp_path / "sheet.png").stat().st_size > 1000
+    # The list given back comes to the same, and the probes are probes.
+    again = call(*search, f"--marks={tmp_path / 'out.csv'}", out).stdout
+    assert read(tmp_path / "out.csv") == found
+    assert f"{len(listed)} crops of 2 classes" in again
+    probe = ["run_search.py", search[1], f"--probe={tmp_path / 'p' / 'red'}", "--k=5"]
+    assert "probe" in call(*probe).stdout
+    assert "(the one before" in call(*search, marks, probes).stdout
+    # Mistakes are named before anything is written.
+    (tmp_path / "marks.csv").write_text(f"crop_id,class\n{marked[0]},moss\n")
+    assert "class must be one of green, red, or none; got moss" in failure(
+        *search, marks
+    )
+    assert "must name two or more; got green" in failure(*search[:-1])
+    assert "exclude query" in failure(*search, f"--query={first['red']}")

@@ -1,0 +1,128 @@
+"""What run_search.py does with --classes: several classes at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from artifacts.files import write_json
+from artifacts.provenance import provenance
+from curation.classes import NONE, Classes
+from curation.lists import keep_class_list, write_class_list
+from curation.outputs import draw, save_probe
+from curation.pool import Pool
+from curation.report import list_of, print_list, sheet_of, target_of
+from data.formats.writing import safe_name
+from probe.marks import read_classes
+
+if TYPE_CHECKING:
+    from curation.searching import SearchRequest
+
+SHOWN = 50  # of a class on its sheet
+
+
+def split_classes(stated: tuple[str, ...]) -> dict[str, list[str]]:
+    """NAME=WHAT, several for a class where it has several examples.
+
+    Raises:
+        ValueError: one has no name, or there is one class alone.
+    """
+    found: dict[str, list[str]] = {}
+    for one in stated:
+        name, given, what = one.partition("=")
+        if not (given and name.strip() and what.strip()):
+            raise ValueError(f"classes must be NAME=crop id or image path; got {one!r}")
+        found.setdefault(name.strip(), []).append(what.strip())
+    if len(found) < 2:
+        raise ValueError(
+            f"classes must name two or more; got {', '.join(found)}: search for one "
+            "with query"
+        )
+    return found
+
+
+def probe_folders(folder: str, names: Iterable[str]) -> dict[str, str]:
+    """Class -> folder of its probe."""
+    return {name: str(Path(folder) / safe_name(name)) for name in names}
+
+
+def search_classes(request: SearchRequest, pool: Pool) -> None:
+    """Searches for several classes, and writes what was asked for."""
+    asked = split_classes(request.classes)
+    classes = Classes(
+        pool, asked, where=request.where, method=request.method, seed=request.seed
+    )
+    if request.marks:
+        _take_marks(classes, request.marks)
+    k = request.k or min(
+        SHOWN, min(int(classes[name].searched.sum()) for name in classes.names)
+    )
+    listed = []
+    for name in classes.names:
+        session = classes[name]
+        one = list_of(session, k, title=f"{name}, {len(session.marks())} marks")
+        target = target_of(pool, session.query)
+        print_list(one, target)
+        listed.append(sheet_of(one, target))
+    place = classes.assigned()
+    counts = [f"{name} {(place == i).sum()}" for i, name in enumerate(classes.names)]
+    print(f"\nof {len(place)} crops: {', '.join(counts)}, none {(place < 0).sum()}")
+    if request.save_probe:
+        for name, folder in probe_folders(request.save_probe, asked).items():
+            save_probe(folder, classes[name], name)
+    if request.suggest:
+        keep_class_list(request.suggest, classes.marks())
+        asking = pool.rows(classes.suggest(request.suggest_count))
+        _write(request.suggest, classes, np.array(asking, np.int64), place)
+        print(
+            f"{len(asking)} crops to mark -> {request.suggest}: fill in the column "
+            "class (none for none of them) and give it back as --marks; it holds the "
+            "marks so far"
+        )
+    if request.out:
+        keep_class_list(request.out, classes.marks())
+        rows = np.flatnonzero(place >= 0)
+        order = np.lexsort((-_scores(classes, place)[rows], place[rows]))
+        _write(request.out, classes, rows[order], place)
+        facts = {"classes": asked, "provenance": provenance(request.seed)}
+        write_json(f"{request.out}.json", facts)
+        print(f"{len(rows)} crops of {len(classes.names)} classes -> {request.out}")
+    if request.sheet:
+        draw(request.sheet, listed, pool)
+
+
+def _take_marks(classes: Classes, path: str) -> None:
+    """Enters the marks of a CSV; those of crops that have gone are counted."""
+    told = read_classes(path)
+    table = classes.pool.table
+    known = {name: one for name, one in told.items() if table.row_of(name) is not None}
+    if not known:
+        table.rows_of(told, "marks")  # raises
+    if len(known) < len(told):
+        print(
+            f"{len(told) - len(known)} of {len(told)} marks are of crops that aren't "
+            "in this set any more: left out"
+        )
+    strange = sorted({one for one in known.values() if one} - set(classes.names))
+    if strange:
+        raise ValueError(
+            f"{path}: class must be one of {', '.join(classes.names)}, or none; got "
+            f"{', '.join(strange)}"
+        )
+    classes.mark({name: one or NONE for name, one in known.items()})
+
+
+def _scores(classes: Classes, place: np.ndarray) -> np.ndarray:
+    """Each crop's decision for the class that it is assigned to; [N] float64."""
+    decisions = np.stack([classes[name].learned().decision for name in classes.names])
+    return decisions[place.clip(0), np.arange(len(place))].astype(np.float64)
+
+
+def _write(path: str, classes: Classes, rows: np.ndarray, place: np.ndarray) -> None:
+    names = [classes.names[i] if i >= 0 else "" for i in place[rows]]
+    scores = _scores(classes, place)[rows].tolist()
+    predicted = dict(zip(rows.tolist(), zip(names, scores, strict=True), strict=True))
+    write_class_list(path, classes.pool.table, predicted, classes.marks())
