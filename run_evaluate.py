@@ -6,6 +6,7 @@
     $E --probe=beets --audit=audit.csv                   # draws crops to mark ...
     $E --probe=beets --audit=audit.csv                   # ... and says what they say
     $E --predictions=predictions.csv                     # what is confused with what
+    $E --mistakes=labels.csv --sheet=labels.png          # labels that may be wrong
 
 An audit is a random sample of a saved probe's ranking, with a picture of each crop and
 nothing that tells the answer: mark all of it (1 or 0 in the column `relevant`) and give
@@ -76,6 +77,12 @@ flags.DEFINE_string(
     "sheet",
     "",
     "Contact sheet (.png) before and after the simulation.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "mistakes",
+    "",
+    "CSV to write labels to that the others contradict; --sheet shows them.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(

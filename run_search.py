@@ -67,6 +67,12 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "suggest", "", "CSV to write what to mark next to.", flag_values=FLAGS
 )
+flags.DEFINE_string(
+    "review",
+    "",
+    "CSV to write marks to that the others contradict, for a second look.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_enum(
     "query_strategy",
     SearchRequest.query_strategy,

@@ -46,8 +46,9 @@ from curation.pool import Pool, fit_transform
 from curation.simulation import Round, SimulatedAnnotator, simulate
 from data.embeddings import EmbeddingSet
 from data.where import rows_where
+from probe.estimate import MANY_MARKS
 from probe.methods import METHODS
-from probe.metrics import mean_and_interval
+from probe.metrics import mean_and_interval, precision_at_k
 from probe.query_strategies import STRATEGIES
 from probe.transforms import TRANSFORMS, Transform
 
@@ -98,6 +99,7 @@ FIGURES = {
     "precision_unmarked": "P@{k} unmarked",
     "precision_all": "P@{k} over everything",
     "r_precision": "R-precision",
+    "r_precision_held": "R-precision over crops never marked",
     "average_precision": "average precision",
     "recall": "recall",
 }
@@ -198,11 +200,17 @@ def run(session: Session) -> dict[str, Any]:
         method=session.method,
     )
     # A precision over fewer than k is another figure.
-    rounds = [
-        dataclasses.asdict(figures)
-        | ({"precision_unmarked": None} if figures.unmarked < session.k else {})
-        for figures, _ in steps
-    ]
+    rounds, orders, marked = [], [], []
+    for figures, played in steps:
+        few = {"precision_unmarked": None} if figures.unmarked < session.k else {}
+        rounds.append(dataclasses.asdict(figures) | few)
+        orders.append(played.learned().ranking.rows)
+        marked = list(played.marks())
+    # What more marks bring to crops that nobody marks, not to those that are marked.
+    for told, order in zip(rounds, orders, strict=True):
+        held = relevant[order[~np.isin(order, marked)]]
+        size = int(held.sum())
+        told["r_precision_held"] = precision_at_k(held, size) if size else None
     facts = dataclasses.asdict(session)
     size = int(relevant.sum()) - 1
     return {"key": session.key, **facts, "size": size, "figures": rounds}
@@ -299,7 +307,7 @@ def summary(results: list[dict]) -> dict[str, str]:
     last = [result["figures"][-1] for result in results]
     cells = {}
     for name, title in FIGURES.items():
-        values = np.array([figures[name] for figures in last], float)
+        values = np.array([figures.get(name) for figures in last], float)
         values = values[np.isfinite(values)]
         cells[title.format(k=FLAGS.k)] = (
             mean_and_interval(values) if len(values) else "-"
@@ -326,15 +334,39 @@ def summary(results: list[dict]) -> dict[str, str]:
         cells[f"marks to {share:.0%}"] = (
             f"{median:.0f}" if np.isfinite(median) else "never"
         ) + f" ({np.isfinite(needed).mean():.0%})"
-    stops = [
-        next((f for f in result["figures"] if f["stop"]), None) for result in results
-    ]
-    stopped = [figures["marks"] for figures in stops if figures]
-    cells["stop signal"] = (
-        f"{np.mean(stopped):.0f} ({len(stopped) / len(results):.0%})"
-        if stopped
-        else "never"
-    )
+    return cells | stop_signal(results)
+
+
+def stop_signal(results: list[dict]) -> dict[str, str]:
+    """When the stop signal came, in how many sessions within 160 marks, and what as
+    many marks again brought to those, where so many were made.
+    """
+    stopped, soon = [], []
+    gains: dict[str, list[float]] = {"r_precision_held": [], "r_precision": []}
+    for result in results:
+        figures = result["figures"]
+        places = [place for place, told in enumerate(figures) if told["stop"]]
+        if not places:
+            continue
+        place = places[0]
+        stopped.append(figures[place]["marks"])
+        if stopped[-1] > MANY_MARKS:
+            continue
+        soon.append(stopped[-1])
+        if 2 * place < len(figures):
+            for name, found in gains.items():
+                pair = figures[2 * place].get(name), figures[place].get(name)
+                if None not in pair:
+                    found.append(pair[0] - pair[1])
+    if not stopped:
+        return {"stop signal": "never"}
+    share = len(stopped) / len(results)
+    cells = {"stop signal": f"{np.mean(stopped):.0f} ({share:.0%})"}
+    cells[f"within {MANY_MARKS} marks"] = f"{len(soon) / len(results):.0%}"
+    if gains["r_precision_held"]:
+        held, everything = (mean_and_interval(found) for found in gains.values())
+        cells["as many marks again bring, R-precision over crops never marked"] = held
+        cells["over all, marked ones too"] = everything
     return cells
 
 
@@ -361,7 +393,7 @@ def plot(groups: dict[tuple[str, str], list[dict]], path: Path) -> None:
                 if owner == folder:
                     values = np.array(
                         [
-                            [figures[name] for figures in result["figures"]]
+                            [figures.get(name) for figures in result["figures"]]
                             for result in results
                         ],
                         float,

@@ -4,16 +4,28 @@ annotator, the audit of a list, and how often a model fails.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from artifacts.files import back_up, write_csv
 from curation.auditing import AuditRequest, audit
+from curation.contact_sheet import Sheet, Tile
 from curation.crops import leaks_in_words
+from curation.mistakes import doubtful_labels
 from curation.outputs import check_outputs, draw
 from curation.pool import TRANSFORM, Pool, load
 from curation.query import find_query
-from curation.report import Target, list_of, print_confusions, print_list, sheet_of
+from curation.report import (
+    SHOWN,
+    Target,
+    list_of,
+    print_confusions,
+    print_list,
+    sheet_of,
+)
 from curation.searching import choose_k
 from curation.session import Session
 from curation.simulation import Round, SimulatedAnnotator, simulate
@@ -47,6 +59,7 @@ class EvaluateRequest:
     per_round: int = 20
     query_strategy: str = "mix"
     sheet: str = ""
+    mistakes: str = ""  # .csv for labels that the others contradict
     probe: str = ""
     audit: str = ""
     size: int = 100
@@ -69,6 +82,7 @@ class EvaluateRequest:
                 ("retrieval", self.retrieval),
                 ("simulate_label or simulate_where", simulated),
                 ("audit", bool(self.audit)),
+                ("mistakes", bool(self.mistakes)),
             )
             if wanted
         ]
@@ -76,7 +90,7 @@ class EvaluateRequest:
             raise ValueError(f"{' and '.join(what)} exclude each other")
         if not what and not self.predictions:
             raise ValueError(
-                "one of retrieval, simulate_label, simulate_where, audit or "
+                "one of retrieval, simulate_label, simulate_where, audit, mistakes or "
                 "predictions must be given"
             )
         if self.retrieval and (self.query or self.sheet):
@@ -112,12 +126,15 @@ def run_evaluate(request: EvaluateRequest) -> None:
         ValueError, OSError: with a message for the user.
     """
     request.check()
-    check_outputs({"sheet": (request.sheet, ".png"), "audit": (request.audit, ".csv")})
+    outputs = {"sheet": (request.sheet, ".png"), "audit": (request.audit, ".csv")}
+    check_outputs({**outputs, "mistakes": (request.mistakes, ".csv")})
     embeddings = load(request.embeddings, request.images_root, request.predictions)
     if request.retrieval:
         evaluate_retrieval(request, embeddings)
     elif request.audit:
         audit(_audit_of(request), embeddings)
+    elif request.mistakes:
+        find_mistakes(request, embeddings)
     elif request.predictions and not (request.simulate_label or request.simulate_where):
         print_confusions(Pool(embeddings, transform="l2"))
     else:
@@ -134,6 +151,40 @@ def _audit_of(request: EvaluateRequest) -> AuditRequest:
         target_precision=request.target_precision,
         seed=request.seed,
     )
+
+
+# Mistakes
+
+
+def find_mistakes(request: EvaluateRequest, embeddings: EmbeddingSet) -> None:
+    """Lists crops whose label the others contradict, the clearest first."""
+    pool = Pool(embeddings, transform=request.transform)
+    found = doubtful_labels(pool, where=request.where, seed=request.seed)
+    table = pool.table
+    labels = int((table.column("label_name") != "").sum())
+    lines: list[list[object]] = [["crop_id", "label", "suggested", "odds", "image"]]
+    for one in found:
+        image = table.column("image")[one.row]
+        crop_id = str(table.ids[one.row])
+        lines.append([crop_id, one.label, one.suggested, f"{one.odds:.3f}", image])
+    if Path(request.mistakes).is_file():
+        moved = back_up(Path(request.mistakes))
+        print(f"{request.mistakes} is kept as {moved}")
+    write_csv(request.mistakes, lines)
+    pairs = Counter((one.label, one.suggested) for one in found)
+    for (label, suggested), count in pairs.most_common(SHOWN):
+        print(f"{count:6d}  {label} that look like {suggested}")
+    print(
+        f"{len(found)} of {labels} labels contradict the others -> {request.mistakes}, "
+        "the clearest first: look at them from the top, until they are right"
+    )
+    if request.sheet:
+        tiles = [
+            Tile.of(embeddings, one.row, f"{one.suggested} {one.odds:.1f}")
+            for one in found[:200]
+        ]
+        title = f"{len(found)} labels that the others contradict; below each what it "
+        draw(request.sheet, [Sheet(title + "looks like rather", [], tiles)], pool)
 
 
 # Retrieval

@@ -171,6 +171,24 @@ def write_suggestions(path: str, session: Session, count: int, strategy: str) ->
     print(f"{len(rows)} crops to mark next -> {path}")
 
 
+def write_review(path: str, session: Session) -> None:
+    """Writes the marks that the others contradict, then all others, so that the file,
+    mended and given back as --marks, loses none. The score is the confidence that the
+    crop is relevant of a probe that didn't see its mark.
+    """
+    against = session.doubtful()
+    marks = session.marks()
+    rows = session.pool.rows(list(against))
+    signs = np.array([-1.0 if marks[row] else 1.0 for row in rows])
+    scores = displayed("decision", signs * np.array([*against.values()]))
+    keep_marked_list(path, session.state.marks)
+    write_ranking(path, session.pool.table, rows, list(scores), marks)
+    print(
+        f"{len(rows)} of {len(marks)} marks contradict the others -> {path}, first: "
+        "look at them again, mend the column relevant, give it back as --marks"
+    )
+
+
 def draw(path: str, sheets: list[Sheet], pool: Pool, columns: int = 10) -> None:
     """Draws sheets side by side into a file."""
     write_png(path, draw_sheets(sheets, pool.table.classes, columns=columns))

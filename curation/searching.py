@@ -18,6 +18,7 @@ from curation.outputs import (
     save_probe,
     write_class,
     write_list,
+    write_review,
     write_suggestions,
 )
 from curation.pool import TRANSFORM, Pool, load
@@ -56,6 +57,7 @@ class SearchRequest:
     probe: str = ""
     save_probe: str = ""
     suggest: str = ""
+    review: str = ""
     suggest_count: int = 20
     query_strategy: str = "mix"
     compare: str = ""
@@ -83,8 +85,8 @@ class SearchRequest:
                 "marks, save_probe and suggest"
             )
         asks = self.suggest and not self.classes
-        if (self.save_probe or asks) and not self.marks:
-            raise ValueError("marks must be given with save_probe and suggest")
+        if (self.save_probe or self.review or asks) and not self.marks:
+            raise ValueError("marks must be given with save_probe, suggest and review")
         if self.compare and not self.sheet:
             raise ValueError("sheet must be given with compare")
         if self.compare and not self.query:
@@ -101,10 +103,10 @@ class SearchRequest:
             raise ValueError(f"clusters must be at least 2; got {self.clusters}")
 
     def _check_classes(self) -> None:
-        if self.query or self.probe or self.negative or self.compare:
+        if any((self.query, self.probe, self.negative, self.compare, self.review)):
             raise ValueError(
-                "classes bring their queries, and exclude query, negative, probe and "
-                "compare"
+                "classes bring their queries, and exclude query, negative, probe, "
+                "compare and review"
             )
         split_classes(self.classes)
 
@@ -121,6 +123,7 @@ def run_search(request: SearchRequest) -> None:
             "sheet": (request.sheet, ".png"),
             "out": (request.out, ".csv"),
             "suggest": (request.suggest, ".csv"),
+            "review": (request.review, ".csv"),
         }
     )
     folders: Iterable[str] = [request.save_probe]
@@ -201,6 +204,8 @@ def _search(request: SearchRequest, pool: Pool) -> None:
         write_suggestions(
             request.suggest, session, request.suggest_count, request.query_strategy
         )
+    if request.review:
+        write_review(request.review, session)
     if request.out:
         write_list(request.out, lists[-1], request.query, request.seed)
     if request.sheet:

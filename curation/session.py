@@ -460,6 +460,15 @@ class Session:
         )
         return [str(crop_id) for crop_id in self.pool.ids[rows]]
 
+    def doubtful(self) -> dict[str, float]:
+        """crop id -> log odds against its mark, of marks that the others contradict,
+        the least likely first: worth a second look.
+        """
+        from curation.mistakes import doubtful_marks  # imports scikit-learn
+
+        ids, found = self.pool.ids, doubtful_marks(self)
+        return {str(ids[row]): against for row, against in found.items()}
+
     # Audit
 
     def sampled(self, state: State | None = None) -> list[int]:

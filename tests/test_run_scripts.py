@@ -415,7 +415,11 @@ def test_a_simulated_annotator_and_retrieval(run_dir, tmp_path):
             ["--retrieval", "--split=winter"],
             "split must be one of all, ",
         ),
-        ("evaluate", [], "one of retrieval, simulate_label, simulate_where, audit or"),
+        (
+            "evaluate",
+            [],
+            "one of retrieval, simulate_label, simulate_where, audit, mistakes or",
+        ),
         ("evaluate", ["--audit=a.csv"], "probe must be given with audit"),
         ("export", ["--folder=new"], "one of probe and session must be given"),
         ("export", ["--probe=x"], "folder must be given, a new one"),
