@@ -42,7 +42,7 @@ from absl import app, flags
 from artifacts.files import write_csv, write_json, write_text
 from artifacts.progress import progress_bar
 from artifacts.provenance import provenance
-from curation.pool import Pool, fit_transform
+from curation.pool import Pool, aligned, fit_transform, smoothed
 from curation.simulation import Round, SimulatedAnnotator, simulate
 from data.embeddings import EmbeddingSet
 from data.where import rows_where
@@ -69,6 +69,13 @@ flags.DEFINE_enum(
     "classes", "all", ["all", "even", "odd"], "Which classes are looked for."
 )
 flags.DEFINE_list("transforms", list(TRANSFORMS), "Of the embeddings.")
+flags.DEFINE_enum(
+    "vectors",
+    "raw",
+    ["raw", "aligned", "smoothed"],
+    "What the probe learns on: as embedded, with recordings brought together, or means "
+    "with neighbors besides.",
+)
 flags.DEFINE_list("methods", list(METHODS), "From marks to a ranking.")
 flags.DEFINE_list("strategies", list(STRATEGIES), "What to mark next.")
 flags.DEFINE_enum(
@@ -131,6 +138,7 @@ class Session:
     label_noise: float
     thin: float
     seed: int
+    vectors: str = "raw"
 
     @property
     def key(self) -> str:
@@ -138,7 +146,7 @@ class Session:
         facts = {
             name: value
             for name, value in dataclasses.asdict(self).items()
-            if name != "embeddings"
+            if name != "embeddings" and (name, value) != ("vectors", "raw")
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[
             :16
@@ -167,16 +175,21 @@ def relevant_rows(embeddings: EmbeddingSet, target: str, by_sql: bool) -> np.nda
 
 
 @functools.lru_cache(maxsize=8)
-def fitted(folder: str, where: str, name: str) -> tuple[EmbeddingSet, Transform]:
+def fitted(
+    folder: str, where: str, name: str, vectors: str
+) -> tuple[EmbeddingSet, Transform]:
     """The pool's embeddings and a transform that was fitted to them."""
     embeddings, rows = load(folder, where)
     pool = embeddings.take(rows)
-    return pool, fit_transform(name, pool)
+    transform = fit_transform(name, pool)
+    if vectors != "raw":
+        pool = aligned(pool)
+    return smoothed(pool) if vectors == "smoothed" else pool, transform
 
 
 def run(session: Session) -> dict[str, Any]:
     """Plays one session."""
-    key = (session.embeddings, session.where, session.transform)
+    key = (session.embeddings, session.where, session.transform, session.vectors)
     embeddings, transform = fitted(*key)
     relevant = relevant_rows(embeddings, session.target, session.by_sql)
     query = int(embeddings.table.rows_of([session.query])[0])
@@ -257,6 +270,7 @@ def sessions() -> Iterator[Session]:
                     FLAGS.label_noise,
                     FLAGS.thin,
                     seed,
+                    FLAGS.vectors,
                 )
 
 
