@@ -437,8 +437,10 @@ def read_facts(folder: Path) -> SessionFacts:
 
 
 def read_session(folder: str | Path) -> tuple[SessionFacts, list[Line]]:
-    """The facts and lines of a session that another process may hold."""
-    return read_facts(Path(folder)), _read_lines(Path(folder) / FEEDBACK, mend=False)
+    """The facts and lines of a session of one class, which another process may hold."""
+    facts = read_facts(Path(folder))
+    facts.refuse_several()
+    return facts, _read_lines(Path(folder) / FEEDBACK, mend=False)
 
 
 def create_session(

@@ -141,11 +141,7 @@ class Session:
     def _take_up(self, query: Query | None) -> None:
         """Resolves what the journal's facts name."""
         facts = self.journal.facts
-        if facts.classes:
-            raise ValueError(
-                f"session {facts.name!r} is of several classes, "
-                f"{', '.join(facts.classes)}: open it with Classes"
-            )
+        facts.refuse_several()
         # Its thresholds are figures of the transform that it was made with.
         pool = self.pool = self.pool.with_transform(facts.transform)
         stated = facts.embeddings.get("sha256")

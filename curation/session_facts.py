@@ -65,6 +65,14 @@ class SessionFacts:
             del told["classes"]
         return {"format": SEVERAL if self.classes else FORMAT, **told}
 
+    def refuse_several(self) -> None:
+        """Raises ValueError where it is of several classes."""
+        if self.classes:
+            raise ValueError(
+                f"session {self.name!r} is of several classes, "
+                f"{', '.join(self.classes)}: open it with curation.Classes"
+            )
+
     @classmethod
     def from_json(cls, told: Mapping[str, object]) -> SessionFacts:
         """Reads session.json; what it doesn't say is as it was before that was asked.

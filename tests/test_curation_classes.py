@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from curation.classes import NONE, Classes
-from curation.journal import read_session
+from curation.journal import Journal, read_session
 from curation.pool import Pool
 from curation.query import Examples, Query
 from curation.session import Session
@@ -170,8 +170,10 @@ def test_it_lies_on_disk_as_one_journal(pool, species, names, tmp_path):
         classes[names[0]].set_threshold(1.5)
         order = classes[names[0]].rank().rows
         place = classes.assigned()
-    facts, lines = read_session(folder)
-    assert list(facts.classes) == names
+    journal = Journal(folder)
+    journal.close()
+    assert list(journal.facts.classes) == names
+    lines = journal.lines
     crop_id = next(iter(told))
     assert lines[0].marks[crop_id] == {"class": told[crop_id], "relevant": True}
     assert json.loads((folder / "session.json").read_text())["format"] == 2
@@ -184,6 +186,8 @@ def test_it_lies_on_disk_as_one_journal(pool, species, names, tmp_path):
         assert repr(classes).startswith(f"Classes({names[0]}: ")
     with pytest.raises(ValueError, match=r"is of several classes, .*: open it with Cl"):
         Session(pool, folder=folder)
+    with pytest.raises(ValueError, match="is of several classes"):
+        read_session(folder)
     with Session(pool, query=str(pool.ids[0]), folder=tmp_path / "single"):
         pass
     with pytest.raises(ValueError, match="is of one: open it with Session"):

@@ -432,14 +432,20 @@ def test_a_sample_drawn_at_once_after_a_mark_is_of_the_order_that_is_shown(
     expect(page.locator("#estimate")).to_contain_text("0 of 10")
     mark_by_keys(page, truth, 10)
     expect(page.locator("#estimate")).to_contain_text("95 % interval")
-    expect(page.locator("#estimate")).not_to_contain_text("earlier order")
+    aged = "has learned from these answers"
+    expect(page.locator("#estimate")).not_to_contain_text(aged)
     page.get_by_role("button", name="Best", exact=True).click()
     settled(page)
     page.locator(".work .cell:not(.sampled)").last.focus()
-    page.keyboard.press("n")
-    expect(page.locator("#estimate")).to_contain_text("earlier order")
+    page.keyboard.press("n")  # more marks, and the estimate is of their order
+    saved(page)
+    settled(page)
+    expect(page.locator("#estimate")).to_contain_text("95 % interval")
+    expect(page.locator("#estimate")).not_to_contain_text(aged)
+    page.get_by_role("button", name="Learn from its answers too").click()
+    expect(page.locator("#estimate")).to_contain_text(aged)
     page.keyboard.press("Control+z")  # a slip costs nothing
-    expect(page.locator("#estimate")).not_to_contain_text("earlier order")
+    expect(page.locator("#estimate")).not_to_contain_text(aged)
 
 
 @pytest.mark.timeout(200)
