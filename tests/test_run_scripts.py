@@ -1045,3 +1045,22 @@ def test_several_classes_are_searched_and_marked_at_once(run_dir, tmp_path):
     )
     assert "must name two or more; got green" in failure(*search[:-1])
     assert "exclude query" in failure(*search, f"--query={first['red']}")
+
+
+@pytest.mark.slow
+def test_the_benchmarks_of_marking_run(field_set):
+    """On the sample field, with little of everything; figures are theirs to say."""
+    sets, few = f"--embeddings={field_set}", "--queries=1"
+    told = call_module(
+        "benchmarks.audits", sets, few, "--size=20", "--before=1", "--after=1"
+    )
+    assert told.count("recall") == 2
+    told = call_module("benchmarks.audits", "--pool=300", "--repetitions=3")
+    assert told.count("exact width") == 7
+    told = call_module("benchmarks.mistakes", sets, few)
+    assert "of the first" in told
+    rows = ["--rows=5000", "--width=40", "--marks=140,300", "--repetitions=1"]
+    assert call_module("benchmarks.learning", *rows).count("suggestions") == 2
+    assert "difference" in call_module("benchmarks.learning", sets, "--marks=300")
+    told = call_module("benchmarks.peers", sets, few)
+    assert "| Perch Hoplite, agile modeling |" in told
