@@ -72,9 +72,9 @@ flags.DEFINE_list("transforms", list(TRANSFORMS), "Of the embeddings.")
 flags.DEFINE_enum(
     "vectors",
     "raw",
-    ["raw", "aligned", "smoothed"],
-    "What the probe learns on: as embedded, with recordings brought together, or means "
-    "with neighbors besides.",
+    ["raw", "aligned", "neighbors"],
+    "What becomes of the vectors before the transform: nothing, recordings brought "
+    "together, or means with neighbors.",
 )
 flags.DEFINE_list("methods", list(METHODS), "From marks to a ranking.")
 flags.DEFINE_list("strategies", list(STRATEGIES), "What to mark next.")
@@ -182,9 +182,9 @@ def fitted(
     embeddings, rows = load(folder, where)
     pool = embeddings.take(rows)
     transform = fit_transform(name, pool)
-    if vectors != "raw":
-        pool = aligned(pool)
-    return smoothed(pool) if vectors == "smoothed" else pool, transform
+    if vectors == "raw":
+        return pool, transform
+    return (aligned if vectors == "aligned" else smoothed)(pool), transform
 
 
 def run(session: Session) -> dict[str, Any]:

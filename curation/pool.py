@@ -25,15 +25,15 @@ from probe.index import CosineIndex
 from probe.methods import LinearRanker
 from probe.smoothing import neighbors_of, smooth, smooth_query
 from probe.transforms import (
+    ALTERED,
     DIRECTIONS,
-    OF_EXAMPLES,
     POWER,
     Transform,
     l2_normalize,
     mean_of_unit_vectors,
 )
 
-TRANSFORM = "smoothed"  # what is done to embeddings where nothing else is asked for
+TRANSFORM = "graph"  # what is done to embeddings where nothing else is asked for
 MANY = 200_000  # crops, of which a pass takes seconds
 CASCADE_BYTES = 2**30  # embedding sets from this size get an index on disk
 KEPT_BYTES = 2**26  # beyond this, what is compared is kept, not made in every process
@@ -60,7 +60,7 @@ class Pool:
 
     Attributes:
         embeddings, table: as given.
-        index: over unit vectors of the transform.
+        index: over unit vectors of the transform, which probes learn on.
     """
 
     def __init__(
@@ -76,8 +76,13 @@ class Pool:
         self.embeddings, self.table = embeddings, embeddings.table
         if isinstance(transform, str):
             transform = fit_transform(transform, embeddings)
-        self.index = _make_index(embeddings, transform, milvus, build_cascade)
         self._in_milvus, self._build_cascade = bool(milvus), build_cascade
+        self.index = _make_index(
+            self._altered(transform.name if transform.name == "graph" else ""),
+            transform,
+            milvus,
+            build_cascade,
+        )
         self._masks: LruCache[np.ndarray] = LruCache(16)
         self._others: dict[str, Pool] = {}
 
@@ -99,20 +104,45 @@ class Pool:
     def _together(self) -> EmbeddingSet:
         return aligned(self.embeddings)
 
+    def _altered(self, name: str) -> EmbeddingSet:
+        """The set as a transform of that name compares it."""
+        if name not in ALTERED:
+            return self.embeddings
+        return self._together if name == "aligned" else smoothed(self._together)
+
     @cached_property
     def similar(self) -> CosineIndex:
         """The index for rankings by cosine, where an example is all there is: with the
-        transforms `aligned` and `smoothed` recordings are brought together, and with
-        the latter each vector is the mean of itself and of its neighbors. A probe
-        learns from marks on `index`. Otherwise, and in Milvus, `index`.
+        transforms `aligned` and `smoothed` of vectors that were altered (see
+        `probe.transforms.Transform`), but not in Milvus; otherwise `index`.
         """
         transform = self.index.transform
-        if transform.name not in OF_EXAMPLES or self._in_milvus:
+        if transform.name not in ("smoothed", "aligned") or self._in_milvus:
             return self.index
-        found = self._together
-        if transform.name == "smoothed":
-            found = smoothed(found)
+        found = self._altered(transform.name)
         return _make_index(found, transform, "", self._build_cascade)
+
+    def vectors_of(
+        self, rows: Sequence[int], outside: np.ndarray | None, *, similar: bool = False
+    ) -> np.ndarray:
+        """Vectors of crops and of images from outside of the set, before the transform,
+        as those of `index` or of `similar`.
+
+        Args:
+            rows: of the crops.
+            outside: [m, D] float, embeddings of the others.
+            similar: whether as in `similar`.
+
+        Returns:
+            [n, D] float32, those of the crops first.
+        """
+        index = self.similar if similar else self.index
+        found = np.asarray(index.vectors[np.array(rows, np.int64)], np.float32)
+        if outside is None or not len(outside):
+            return found
+        if similar or index.transform.name == "graph":
+            outside = self.as_similar(outside)
+        return np.concatenate([found, outside])
 
     def index_of(self, ranker: LinearRanker) -> CosineIndex:
         """What a ranker ranks."""
@@ -122,7 +152,8 @@ class Pool:
         """Vectors from outside of the set as if they were rows of `similar`; [n, D]
         float32.
         """
-        if self.index.transform.name != "smoothed" or self._in_milvus:
+        name = self.index.transform.name
+        if name != "graph" and (name != "smoothed" or self._in_milvus):
             return vectors
         rows = self._together.vectors
         return np.stack([smooth_query(vector, rows) for vector in vectors])
@@ -253,7 +284,7 @@ def fit_transform(name: str, embeddings: EmbeddingSet) -> Transform:
         return Transform()
     vectors = embeddings.vectors
     mean = embeddings.derived("unit_mean", lambda: mean_of_unit_vectors(vectors))
-    if name not in {"partial", *OF_EXAMPLES}:
+    if name not in {"partial", *ALTERED}:
         return Transform.fit(name, vectors, mean=mean)
 
     def directions() -> np.ndarray:
@@ -286,7 +317,7 @@ def _make_index(
             embeddings.vectors,
             embeddings.ids,
             transform=transform,
-            content_hash=embeddings.meta["sha256"],
+            content_hash=embeddings.meta["sha256"] + embeddings.altered_by,
             progress=partial(progress_bar, unit="batch", desc="filling Milvus"),
         )
     cascade = None

@@ -36,15 +36,8 @@ class Examples:
         return len(self.rows) + (0 if self.outside is None else len(self.outside))
 
     def vectors(self, pool: Pool, *, similar: bool = False) -> np.ndarray:
-        """Embeddings of all, those in the set first; [n, D] float32. With `similar`, as
-        they are in `pool.similar`.
-        """
-        vectors = (pool.similar if similar else pool.embeddings).vectors
-        inside = np.asarray(vectors[np.array(self.rows, np.int64)], np.float32)
-        if self.outside is None or not len(self.outside):
-            return inside
-        outside = pool.as_similar(self.outside) if similar else self.outside
-        return np.concatenate([inside, outside])
+        """Vectors of all, those in the set first; see `Pool.vectors_of`."""
+        return pool.vectors_of(self.rows, self.outside, similar=similar)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-TRANSFORMS = ("smoothed", "aligned", "partial", "l2", "center", "whiten")
-OF_EXAMPLES = ("smoothed", "aligned")  # as partial, but for rankings by example
+TRANSFORMS = ("graph", "smoothed", "aligned", "partial", "l2", "center", "whiten")
+ALTERED = ("graph", "smoothed", "aligned")  # as partial, of vectors altered before
 DIRECTIONS, POWER, SHRINKAGE = 256, 0.1, 0.1
 _NO_VARIANCE = 1e-10  # as a share of the largest
 _SAMPLE = 50_000  # rows that principal directions are fitted on, at most
@@ -60,10 +60,12 @@ class Transform:
     is left onto the principal directions. `partial` divides each by a power p of the
     variance along it, 0 <= p <= 0.5: at 0 it is `center`, at 0.5 all directions count
     the same; in between, the few that hold most of the variance (soil, light) count
-    less, and those that hold noise aren't blown up. `aligned` and `smoothed`
-    are the same; where an example is all there is, `curation.pool` compares vectors
-    with `aligned` after recordings were brought together (`probe.alignment`), and with
-    `smoothed` as means with their neighbors besides (`probe.smoothing`). `whiten`
+    less, and those that hold noise aren't blown up. `graph`, `aligned` and `smoothed`
+    are the same, of vectors that `curation.pool` alters before: with `graph` recordings
+    are brought together (`probe.alignment`), and each vector is the mean of itself and
+    of its neighbors (`probe.smoothing`); with `smoothed` so where an example is all
+    there is, and with `aligned` without the neighbors, while probes learn on vectors as
+    they are. `whiten`
     divides by the standard deviation, after variances were shrunk towards their mean
     (Ledoit and Wolf, 2004, with a fixed share).
 
@@ -150,7 +152,7 @@ class Transform:
     @property
     def base(self) -> str:
         """What it does to a vector, by name."""
-        return "partial" if self.name in OF_EXAMPLES else self.name
+        return "partial" if self.name in ALTERED else self.name
 
     @property
     def content(self) -> bytes:

@@ -54,7 +54,8 @@ def check_range(
 class EncoderConfig:
     """What decides an encoder's function."""
 
-    # One of ENCODERS, or a SimCLR ResNet such as r50_1x_sk0 (see ResNetConfig).
+    # One of ENCODERS, a SimCLR ResNet such as r50_1x_sk0 (see ResNetConfig), or
+    # keras:<Name>, a network of keras.applications.
     name: str = _key("encoder", "efficientnet_lite0")
     # "imagenet", "random", or a file: .weights.h5, the architecture's own format, or a
     # SavedModel's folder, gs:// or https:// address.

@@ -184,7 +184,9 @@ def test_it_lies_on_disk_as_one_journal(pool, species, names, tmp_path):
         assert classes[names[0]].rank().rows.tolist() == order.tolist()
         assert classes.assigned().tolist() == place.tolist()
         assert repr(classes).startswith(f"Classes({names[0]}: ")
-    with pytest.raises(ValueError, match=r"is of several classes, .*: open it with curation.Cl"):
+    with pytest.raises(
+        ValueError, match=r"is of several classes, .*: open it with curation.Cl"
+    ):
         Session(pool, folder=folder)
     with pytest.raises(ValueError, match="is of several classes"):
         read_session(folder)

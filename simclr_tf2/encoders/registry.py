@@ -7,6 +7,7 @@ from pathlib import Path
 
 from simclr_tf2.config import IMAGENET, RANDOM, EncoderConfig
 from simclr_tf2.encoders import (
+    applications,
     efficientnet_lite,
     resnet50,
     saved_model,
@@ -37,12 +38,15 @@ def make_encoder(config: EncoderConfig) -> Encoder:
         OSError: the weights can't be had (no such file, no network).
     """
     make = ENCODERS.get(config.name)
+    if config.name.startswith(applications.PREFIX):
+        make = applications.make
     if make is None and ResNetConfig.parse(config.name):
         make = simclr_resnet.make
     if make is None:
         raise ValueError(
-            f"encoder must be one of {', '.join(ENCODERS)}, or a SimCLR ResNet such as "
-            f"r50_1x_sk0; got {config.name!r}"
+            f"encoder must be one of {', '.join(ENCODERS)}, a SimCLR ResNet such as "
+            f"r50_1x_sk0, or keras:<Name> for a network of keras.applications; got "
+            f"{config.name!r}"
         )
     here = Path(config.weights)
     if config.weights not in (IMAGENET, RANDOM) and not here.exists():
@@ -50,7 +54,8 @@ def make_encoder(config: EncoderConfig) -> Encoder:
             f"weights must be '{IMAGENET}', '{RANDOM}' or a file; there is no file "
             f"{config.weights!r}"
         )
-    if config.name in _OF_FILES and here.is_dir():
+    of_file = make is applications.make or config.name in _OF_FILES
+    if of_file and here.is_dir():
         raise OSError(
             f"weights of {config.name} must be '{IMAGENET}', '{RANDOM}' or a file; "
             f"{config.weights!r} is a folder"
