@@ -9,12 +9,11 @@ Write 1 (relevant) or 0 into the column `relevant` of out.csv, in a spreadsheet 
 editor, and give it back as --marks: a linear probe learns from the marks and re-ranks
 everything. --suggest=next.csv lists what to mark next. --classes=beet=<crop_id> and
 --classes=maize=<crop_id> look for both at once: a column `class` takes the marks, and
-each teaches all probes. --clusters=4 proposes finer
-classes among the crops of --where. Then: run_evaluate.py says how good a saved probe
-is, run_export.py writes its class in another tool's format, run_page.py does all of it
-in a browser. --config takes the rest: suggest_count, transform (smoothed, aligned,
-partial, l2, center, whiten), method (auto, cosine, rocchio, logistic, anchored),
-ascending, milvus.
+each teaches all probes. --clusters=4 proposes finer classes among the crops of --where.
+Then: run_evaluate.py says how good a saved probe is, run_export.py writes its class in
+another tool's format, run_page.py does all of it in a browser. --config takes the rest:
+suggest_count, transform (graph, smoothed, aligned, partial, l2, center, whiten), method
+(auto, cosine, rocchio, logistic, anchored), ascending, milvus.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ def test_every_transform_serves_the_whole_loop(name):
     pool = Pool(set_of(vectors), transform=name)
     last = play(pool, SimulatedAnnotator(answers), 3, 4, 20, "mix", 20)[-1][0]
     assert last.average_precision > 0.5
-    index, vectors = pool.index, pool.embeddings.vectors
+    index, vectors = pool.index, pool.index.vectors
     ranker = learn_from(
         index, {4: True, 300: False}, examples=vectors[[3]], example_rows=[3]
     )

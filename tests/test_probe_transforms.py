@@ -74,7 +74,7 @@ def test_the_index_scores_raw_vectors_as_the_transform_says(name):
 def test_bad_arguments_are_refused():
     with pytest.raises(
         ValueError,
-        match="transform must be one of smoothed, aligned, partial, l2, center, whiten; got 'log'",
+        match="transform must be one of graph, smoothed, aligned, partial, l2, center, whiten; got 'log'",
     ):
         Transform.fit("log", VECTORS)
     with pytest.raises(ValueError, match=r"shrinkage must be in \[0, 1\]; got 2"):

@@ -330,7 +330,7 @@ def test_a_simulated_annotator_and_retrieval(run_dir, tmp_path):
 
     out = call("run_evaluate.py", embeddings, "--retrieval", "--k=5").stdout
     assert out.splitlines()[-3].startswith("macro average")
-    plain = "by plain cosine instead of the transform smoothed: P@5 "
+    plain = "by plain cosine instead of the transform graph: P@5 "
     assert out.splitlines()[-1].startswith(plain)
     one = "--where=label_name <> 'red' OR image = 'red/02.png'"
     out = call("run_evaluate.py", embeddings, "--retrieval", "--k=5", one).stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
+import warnings
 from typing import Any
 
 import keras
@@ -72,15 +73,12 @@ def make(config: EncoderConfig) -> Encoder:
         )
     build = getattr(keras.applications, name)
     weights = config.weights
-    network = build(weights=None, include_top=False, pooling="avg")
+    network = _built(build)
     if weights == IMAGENET:
         network.set_weights(_downloaded(build, name).get_weights())
     elif weights != RANDOM and not weights.endswith("encoder.weights.h5"):
         load_keras_weights(network, weights, f"{name} (include_top=False)")
-    sized = build(
-        weights=None, include_top=False, pooling="avg", input_shape=(_SIDE, _SIDE, 3)
-    )
-    places = _stages(sized)
+    places = _stages(_built(build, input_shape=(_SIDE, _SIDE, 3)))
     ends = [_outputs(network)[place] for place in places.values()]
     inner = keras.Model(network.input, [*ends, network.output], name=network.name)
     inputs = keras.Input((None, None, 3), name="image")
@@ -94,9 +92,16 @@ def make(config: EncoderConfig) -> Encoder:
     return Encoder(config, model, "avg_pool")
 
 
+def _built(build: Any, weights: str | None = None, **options: Any) -> keras.Model:
+    with warnings.catch_warnings():
+        # That weights are of 224 pixels: the same as of any other size.
+        warnings.filterwarnings("ignore", "`input_shape` is undefined")
+        return build(weights=weights, include_top=False, pooling="avg", **options)
+
+
 def _downloaded(build: Any, name: str) -> keras.Model:
     try:
-        return build(weights=IMAGENET, include_top=False, pooling="avg")
+        return _built(build, IMAGENET)
     except Exception as error:  # noqa: BLE001  what Keras raises without network
         raise OSError(
             f"the ImageNet weights of {name} couldn't be downloaded ({error}). "
