@@ -40,6 +40,9 @@ flags.DEFINE_integer("size", 120, "Crops of a sample.", lower_bound=1)
 flags.DEFINE_integer("before", 4, "Rounds of 20 marks before it is drawn.")
 flags.DEFINE_integer("after", 3, "Rounds of 20 marks after it.")
 flags.DEFINE_list("drawn_by", ["rank", "uniform"], "How it is drawn.")
+flags.DEFINE_enum(
+    "marked", "ask", ["ask", "best"], "What is marked: as suggested, or from the top."
+)
 flags.DEFINE_integer("pool", 4000, "Crops, for rates.", lower_bound=200)
 flags.DEFINE_integer("repetitions", 300, "Samples, for rates.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Of queries, samples and worlds.")
@@ -62,9 +65,15 @@ class Told(NamedTuple):
 def mark(session: Session, annotator: SimulatedAnnotator, rounds: int) -> None:
     """Marks some rounds of 20."""
     for _ in range(rounds):
-        asked = session.suggest(20)
-        answers = annotator.answers(np.array(session.pool.rows(asked)))
-        session.mark(dict(zip(asked, answers.tolist(), strict=True)), sort="ask")
+        if FLAGS.marked == "ask":
+            asked = session.suggest(20)
+        else:
+            order = session.learned().ranking.rows
+            known = [*session.said(), *session.sampled()]
+            free = order[~np.isin(order, known)][:20]
+            asked = [str(crop_id) for crop_id in session.pool.ids[free]]
+        answers = annotator.answers(np.array(session.pool.rows(asked))).tolist()
+        session.mark(dict(zip(asked, answers, strict=True)), sort=FLAGS.marked)
 
 
 def judge(session: Session, relevant: np.ndarray) -> dict[str, Told] | None:
@@ -75,7 +84,8 @@ def judge(session: Session, relevant: np.ndarray) -> dict[str, Told] | None:
     if found.precision is None or found.recall is None or found.size is None:
         return None
     order = learned.ranking.rows
-    known = [*session.marks(), *session.earlier_answers()]
+    passed = session.pool.rows(sorted(session.state.passed))
+    known = [*session.marks(), *session.earlier_answers(), *passed]
     unmarked = order[~np.isin(order, known)]
     first, rest = unmarked[: found.count], unmarked[found.count :]
     whole = relevant.sum()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,15 +54,19 @@ def audit(request: AuditRequest, embeddings: EmbeddingSet) -> None:
     if Path(request.audit).exists():
         sample = _answered(request, session, note)
         return _report_audit(request, session, sample)
+    # Another audit is of other crops, as far as there are: what was answered is known.
+    session.prior_answers = session.known(saved.answers)
     ids = session.audit(request.size, drawn_by=request.drawn_by)
     origin = {"drawn_by": request.drawn_by, "provenance": provenance(request.seed)}
     saved.save(_drawn_for(request))
     write_json(note, {**_facts_of_audit(saved, session), "rows": ids, **origin})
-    known = {name: saved.answers[name] for name in ids if name in saved.answers}
     table, window = session.pool.table, embeddings.window
-    pictures = write_audit(request.audit, table, ids, window, known)
-    if known:
-        print(f"{len(known)} of them were answered in an earlier audit: filled in")
+    pictures = write_audit(request.audit, table, ids, window)
+    if session.prior_answers:
+        print(
+            f"the {len(session.prior_answers)} crops that were answered in earlier "
+            "audits are known, and aren't asked again"
+        )
     fewer = ", all that nobody marked" if len(ids) < request.size else ""
     print(
         f"{len(ids)} crops{fewer}, drawn at random -> {request.audit}, their "
@@ -121,19 +125,17 @@ def _answered(request: AuditRequest, session: Session, note: Path) -> Sample:
     drawn = json.loads(note.read_text(encoding="utf-8"))
     print(f"{request.audit} was drawn before, {len(drawn['rows'])} crops")
     judged, saved = session, session.probe
-    earlier = _drawn_for(request)
-    if hash_of_marks(saved.marks) != drawn.get("probe") and earlier.is_dir():
-        first = SavedProbe.load(earlier)
+    if _drawn_for(request).is_dir():
+        first = SavedProbe.load(_drawn_for(request))
+        if not saved.continues(first):
+            raise ValueError(
+                f"audit {request.audit!r} was drawn for another probe, whose queries "
+                "and marks this one hasn't; draw a new one under another name"
+            )
         judged = _session_of(first, request, session.pool.embeddings)
+        judged.prior_answers = judged.known(first.answers)
         saved = dataclasses.replace(first, answers={})
     _check_drawn(request, drawn, saved, judged)
-    learned = [name for name in drawn["rows"] if name in session.probe.marks]
-    if learned:
-        raise ValueError(
-            f"probe {request.probe!r} must not have learned from the audit that judges "
-            f"it; it did from {len(learned)} of {len(drawn['rows'])} crops, so the "
-            "audit has aged: draw a new one under another name"
-        )
     stated = Marks.read(request.audit).relevant
     missing = [crop_id for crop_id in drawn["rows"] if crop_id not in stated]
     if missing:
@@ -141,12 +143,42 @@ def _answered(request: AuditRequest, session: Session, note: Path) -> Sample:
             f"audit must be marked whole, or it isn't random; {len(missing)} of "
             f"{len(drawn['rows'])} are missing"
         )
-    if judged is not session:
-        print("drawn for an earlier probe; how it was drawn makes it valid still")
+    passed = _learned_since(request, session, drawn["rows"], stated)
     how = str(drawn.get("drawn_by", ""))
     population = population_of(judged, judged.learned(), judged.state, how)
     answers = {name: stated[name] for name in drawn["rows"]}
-    return Sample(*population, session.known(answers), judged.marks())
+    known, rows = judged.marks() | judged.prior_answers, session.pool.rows(passed)
+    return Sample(*population, session.known(answers), known, rows)
+
+
+def _learned_since(
+    request: AuditRequest,
+    session: Session,
+    drawn: Sequence[str],
+    stated: Mapping[str, bool],
+) -> list[str]:
+    """Crops of the sample that the probe learned from since: known, as what else it
+    learned from, so that the others judge it. Where those are few it is as if they
+    hadn't been drawn.
+    """
+    assert session.probe is not None
+    marks = session.probe.marks
+    learned = [name for name in drawn if name in marks]
+    if 2 * len(learned) > len(drawn):
+        raise ValueError(
+            f"probe {request.probe!r} must not have learned from the audit that judges "
+            f"it; it did from {len(learned)} of {len(drawn)} crops, so the audit has "
+            "aged: draw a new one under another name"
+        )
+    if learned:
+        print(
+            f"it learned from {len(learned)} of them since, which count as known; the "
+            "others judge it"
+        )
+    differ = sum(stated[name] != marks[name] for name in learned)
+    if differ:
+        print(f"{differ} of those were marked otherwise than they were answered")
+    return learned
 
 
 def _check_drawn(
@@ -183,7 +215,10 @@ def _check_drawn(
 
 def _report_audit(request: AuditRequest, session: Session, sample: Sample) -> None:
     saved, learned = SavedProbe.load(request.probe), session.learned()
-    result = audit_of(session, sample, learned, session.marks())
+    marks = session.marks() | session.known(saved.answers)
+    marks = {row: one for row, one in marks.items() if row not in sample.answers}
+    marks |= {row: session.marks()[row] for row in sample.passed}
+    result = audit_of(session, sample, learned, marks)
     size, population = result.size(), int(session.members.sum())
     rate = size.scaled(1 / population)
     print(

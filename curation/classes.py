@@ -8,7 +8,7 @@ one class (threshold, audit, export) is done in its `Session`, which shares the 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from curation.selection import displayed
 from curation.session import Session
 from curation.session_facts import StatedQuery, name_uploads, session_facts
 from data.formats.writing import Selection
+from probe.marks import OF_NONE
 from probe.query_strategies import RARE, suggest
 from probe.ranking import Ranking
 
@@ -142,42 +143,63 @@ class Classes:
         """crop id -> class, or NONE; of those that are said to be of one, or not to be
         of any.
         """
-        found: dict[str, str] = {}
+        told: dict[str, list[str]] = {}
         for name, session in self._sessions.items():
             for crop_id, relevant in session.state.marks.items():
-                if relevant:
-                    found[crop_id] = name
-                else:
-                    found.setdefault(crop_id, NONE)
-        return found
+                told.setdefault(crop_id, []).append(name if relevant else NONE)
+        every = len(self._sessions)
+        found = {crop_id: max(names) for crop_id, names in told.items()}
+        return {
+            crop_id: name
+            for crop_id, name in found.items()
+            if name or len(told[crop_id]) == every
+        }
 
     def mark(
         self, changes: Mapping[str, str | None], by: str = "", action: str = ""
-    ) -> int:
+    ) -> tuple[int, list[str]]:
         """Marks crops.
 
         Args:
             changes: crop id -> the class that it is of, NONE for none of them; None
-                takes a mark back. Crops of a class's random sample are marked for the
-                others; that class doesn't learn from them.
+                takes a mark back.
             by, action: see `Session.mark`.
 
         Returns:
-            The line's number, once it is on the disk.
+            The line's number, once it is on the disk, and the crops that were left out:
+            those of a class's random sample, which isn't learned from.
+
+        Raises:
+            ValueError: no such crop or class, or nothing is left.
         """
-        self.pool.rows(list(changes))
+        rows = self.pool.rows(list(changes))
         self._check([name for name in changes.values() if name])
+        held = self._sampled()
+        pairs = zip(changes, rows, strict=True)
+        left_out = [crop_id for crop_id, row in pairs if row in held]
+        changes = {name: one for name, one in changes.items() if name not in left_out}
+        if not changes:
+            raise ValueError(
+                "the crop belongs to a class's random sample, which isn't learned "
+                "from: answer it there"
+            )
         marks = {
             crop_id: None if name is None else {"class": name, "relevant": True}
             for crop_id, name in changes.items()
         }
-        return self.journal.add("mark", by, action, marks=marks)
+        return self.journal.add("mark", by, action, marks=marks), left_out
+
+    def _sampled(self) -> set[int]:
+        """Rows of all classes' samples that aren't learned from."""
+        return {row for one in self._sessions.values() for row in one.sampled()}
 
     def suggest(self, count: int) -> list[str]:
         """Crop ids of what to mark next: those that tell most, near the boundary of any
         class; half of them the best of classes that are rare among the marks, or have
-        no boundary yet, in turn.
+        no boundary yet, in turn. Fewer than `count` where fewer are left.
         """
+        if count < 1:
+            raise ValueError(f"count must be at least 1; got {count}")
         sessions = list(self._sessions.values())
         mask = np.logical_and.reduce([session.searched for session in sessions])
         known: dict[int, None] = {}
@@ -280,7 +302,20 @@ class Classes:
         return self.journal.undo(by, action)
 
     def redo(self, by: str = "", action: str = "") -> int | None:
-        """Brings back what was undone last; None where there is nothing to."""
+        """Brings back what was undone last; None where there is nothing to.
+
+        Raises:
+            ValueError: it would mark crops of a random sample that was drawn since.
+        """
+        back = self.journal.steps(by)[1][-1:]
+        line = self.journal.lines[back[0] - 1] if back else None
+        if line is not None and line.kind == "mark":
+            held = self._sampled()
+            if any(self.pool.table.row_of(name) in held for name in line.marks):
+                raise ValueError(
+                    "those marks can't be brought back: a random sample that holds "
+                    "some of the crops was drawn since"
+                )
         return self.journal.redo(by, action)
 
 
@@ -293,6 +328,8 @@ class _Side(Journal):
         self._common, self._name = common, name
         self._seen: list[Line] = []
         self._sampled: set[str] = set()
+        self._drawn: Line | None = None  # the last audit of this class
+        self._implied: dict[str, str] = {}  # crop -> the class that it is said to be of
         facts = dataclasses.replace(
             common.facts, class_name=name, query=common.facts.classes[name], classes={}
         )
@@ -313,28 +350,41 @@ class _Side(Journal):
     def _translated(self, line: Line) -> Line:
         own = line.of_class == self._name
         if line.kind in ("undo", "redo"):
+            of = self._seen[line.of - 1]
+            if of.kind == "learn" and self._drawn is not None:
+                undone = line.kind == "undo"
+                self._sampled = set(self._drawn.rows) if undone else set()
             return line
         if line.kind == "mark":
             marks = {
                 crop_id: told
                 for crop_id, mark in line.marks.items()
-                if (told := self._told(mark)) is not Ellipsis
+                if (told := self._told(crop_id, mark)) is not Ellipsis
                 and (own or crop_id not in self._sampled)
             }
             return dataclasses.replace(line, marks=marks)
         if not own:
             return dataclasses.replace(line, kind="other")
-        if line.kind in ("audit", "learn"):
-            self._sampled = set(line.rows) if line.kind == "audit" else set()
+        if line.kind == "audit":
+            self._drawn, self._sampled = line, set(line.rows)
+        elif line.kind == "learn":
+            self._sampled = set()
         return line
 
-    def _told(self, mark: Any) -> Any:
+    def _told(self, crop_id: str, mark: Any) -> Any:
         """What a mark says of this class: relevant or not, None, or nothing (...)."""
-        if mark is None:
+        before = self._implied.pop(crop_id, None)
+        if mark is None or mark["class"] == self._name:
+            return None if mark is None else mark["relevant"]
+        if mark["relevant"]:
+            self._implied[crop_id] = mark["class"]
+            return False
+        # It isn't of that class after all, so nothing is known of it here.
+        if before == mark["class"]:
             return None
-        if mark["class"] == self._name:
-            return mark["relevant"]
-        return False if mark["relevant"] else ...
+        if before is not None:
+            self._implied[crop_id] = before
+        return ...
 
     def add(self, kind: str, by: str = "", action: str = "", **facts: Any) -> int:
         """See `Journal.add`; a mark names the class."""
@@ -348,6 +398,16 @@ class _Side(Journal):
         if kind not in ("undo", "redo"):
             facts["of_class"] = self._name
         return self._common.add(kind, by, action, **facts)
+
+
+def _check_names(names: Iterable[str]) -> None:
+    """Refuses names that mean something else in a list of marks."""
+    for name in names:
+        if name.strip().lower() in OF_NONE:
+            raise ValueError(
+                f"a class can't be called {name!r}: in a list of marks that is none of "
+                "the classes"
+            )
 
 
 def _query_of(pool: Pool, stated: str | Path | Sequence[str] | Query) -> Query:
@@ -377,6 +437,7 @@ def _new_journal(
             "queries must name two or more classes, each with its examples; got "
             f"{', '.join(map(repr, queries)) or 'none'}"
         )
+    _check_names(queries)
     stated: dict[str, StatedQuery] = {}
     uploads: dict[str, np.ndarray] = {}
     for name, asked in queries.items():
@@ -385,6 +446,12 @@ def _new_journal(
             raise ValueError(f"queries must hold an example of {name!r}; got none")
         named = {} if found.outside is None else name_uploads(found.outside)
         crops = tuple(str(pool.ids[row]) for row in dict.fromkeys(found.rows))
+        shared = [other for other, one in stated.items() if set(crops) & set(one.crops)]
+        if shared:
+            raise ValueError(
+                f"queries of {shared[0]} and {name} must be different crops; "
+                f"{next(iter(set(crops) & set(stated[shared[0]].crops)))} is of both"
+            )
         stated[name] = StatedQuery(crops, tuple(named))
         uploads |= named
     told = session_facts(pool, Query(), **facts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -96,12 +96,14 @@ class Sample:
         strata: [N] int, by which it was drawn; -1 outside of the population.
         answers: row -> relevant, of all that were drawn.
         known: row -> relevant, of what was marked before.
+        passed: rows of it that would have been marked since, had they not been drawn.
     """
 
     population: np.ndarray
     strata: np.ndarray
     answers: Mapping[int, bool]
     known: Mapping[int, bool]
+    passed: Sequence[int] = ()
 
 
 def population_of(
@@ -141,7 +143,9 @@ def sample_of(session: Session) -> Sample | None:
     judged = session.learned(line.ranking)
     drawn = population_of(session, judged, before, line.drawn_by)
     known = session.marks(before) | session.answers(before)
-    return Sample(*drawn, session.known(state.answers), known)
+    answers = session.known(state.answers)
+    rows = session.pool.rows(sorted(state.passed & set(line.rows)))
+    return Sample(*drawn, answers, known, rows)
 
 
 def known_audit(
@@ -157,7 +161,8 @@ def known_audit(
     if state.sample_learned:
         judged, marks = session.learned(state.audit.ranking), sample.known
     else:
-        judged, marks = learned or session.learned(), session.marks()
+        judged = learned or session.learned()
+        marks = session.marks() | session.earlier_answers()
     return audit_of(session, sample, judged, marks), judged
 
 
@@ -170,12 +175,18 @@ def audit_of(
         session: whose pool is ranked.
         sample: drawn for this ranking or an earlier one.
         learned: the ranking.
-        marks: row -> relevant, with what was marked since.
+        marks: row -> relevant, of what is marked, or known by an earlier audit.
     """
-    known = {**sample.known, **marks}
-    left = np.zeros(len(sample.strata), bool)
-    left[sample.population] = True
-    left[[row for row in known if row not in sample.answers]] = False
+    # What was marked when it was drawn and isn't any more: a stratum of its own, of
+    # which none was drawn.
+    gone = [row for row in sample.known if row not in marks]
+    strata = sample.strata.copy()
+    strata[gone] = strata.max(initial=0) + 1
+    # Sampled crops that marking passed over are known, as those marked around them.
+    told = sample.answers
+    known = {**marks, **{row: told[row] for row in sample.passed}}
+    left = strata >= 0
+    left[list(known)] = False
     order = learned.ranking.rows
     order = order[left[order]]
     predicted = predicted_positive(session, learned, order)
@@ -188,18 +199,16 @@ def audit_of(
         outside = session.members & ~population
         return sum(bool(outside[row]) for row in relevant)
 
-    strata, population = sample.strata, sample.population
+    frame = np.flatnonzero(strata >= 0)
+    then = {row: marks[row] for row in sample.known if row in marks}
     return Audit(
         order,
         strata[order],
-        dict(sample.answers),
+        dict(told),
         certain(known, left),
         seed=session.seed,
         cuts=cuts_of(predicted, len(order)),
-        frame=(
-            parts_of(population, strata[population], sample.answers),
-            certain(sample.known, strata >= 0),
-        ),
+        frame=(parts_of(frame, strata[frame], told), certain(then, strata >= 0)),
     )
 
 

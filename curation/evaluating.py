@@ -21,12 +21,12 @@ from curation.query import find_query
 from curation.report import (
     SHOWN,
     Target,
+    choose_k,
     list_of,
     print_confusions,
     print_list,
     sheet_of,
 )
-from curation.searching import choose_k
 from curation.session import Session
 from curation.simulation import Round, SimulatedAnnotator, simulate
 from data.duplicates import first_of_each
@@ -161,7 +161,10 @@ def find_mistakes(request: EvaluateRequest, embeddings: EmbeddingSet) -> None:
     pool = Pool(embeddings, transform=request.transform)
     found = doubtful_labels(pool, where=request.where, seed=request.seed)
     table = pool.table
-    labels = int((table.column("label_name") != "").sum())
+    labeled = table.column("label_name") != ""
+    if request.where:
+        labeled &= rows_where(table, request.where)
+    labels = int(labeled.sum())
     lines: list[list[object]] = [["crop_id", "label", "suggested", "odds", "image"]]
     for one in found:
         image = table.column("image")[one.row]

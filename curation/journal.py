@@ -30,6 +30,7 @@ from curation.session_facts import FORMAT, SessionFacts, StatedQuery
 
 SESSION, FEEDBACK = "session.json", "feedback.jsonl"
 UNDOABLE = ("mark", "answer", "learn", "correct")
+LEARNED = ("mark", "learn", "correct")  # what a probe learns from
 _TELLS = {  # what a line of a kind says besides number, time and person
     "mark": ("marks", "ranking", "sort"),
     "answer": ("marks",),
@@ -56,6 +57,8 @@ class Line:
         marks: crop id -> relevant; None takes a mark back. In a session of several
             classes crop id -> {"class": name, "relevant": bool}.
         ranking, sort: the list in which it was done.
+        passed: crop ids of the random sample that stand among marked crops in that
+            list: they would have been marked, could they be.
         of: the line that is undone or redone.
         rows: crop ids of an audit's sample.
         seed: of the sample.
@@ -73,6 +76,7 @@ class Line:
     marks: Mapping[str, Any] = field(default_factory=dict)
     ranking: int = 0
     sort: str = ""
+    passed: Sequence[str] = ()
     of: int = 0
     rows: Sequence[str] = ()
     seed: int | Sequence[int] = 0
@@ -84,7 +88,9 @@ class Line:
     def encoded(self) -> bytes:
         """The line as it is written: JSON, ended."""
         names = ["n", "time", "kind", "by", *_TELLS.get(self.kind, ())]
-        names += [name for name in ("action", "of_class") if getattr(self, name)]
+        names += [
+            name for name in ("action", "of_class", "passed") if getattr(self, name)
+        ]
         told = {name: getattr(self, name) for name in names}
         text = json.dumps(told, ensure_ascii=False, separators=(",", ":"))
         return text.encode() + b"\n"
@@ -122,6 +128,7 @@ class State:
             marking lies between two.
         sample_learned: whether the answers to the audit were learned from.
         undone: numbers of the lines that were taken back.
+        passed: crop ids of the sample that marking passed over; see `Line`.
     """
 
     marks: dict[str, bool] = field(default_factory=dict)
@@ -134,6 +141,7 @@ class State:
     shown: list[int] = field(default_factory=lambda: [0])
     sample_learned: bool = False
     undone: set[int] = field(default_factory=set)
+    passed: set[str] = field(default_factory=set)
 
     def copy(self) -> State:
         """One that can be changed without changing this one."""
@@ -148,11 +156,18 @@ class State:
             list(self.shown),
             self.sample_learned,
             set(self.undone),
+            set(self.passed),
         )
 
 
-def replay(lines: Sequence[Line]) -> State:
-    """The state after some lines."""
+def replay(lines: Sequence[Line], after: dict[int, int] | None = None) -> State:
+    """The state after some lines.
+
+    Args:
+        lines: from the first.
+        after: takes how many marks there were after each line that was learned from
+            and not taken back.
+    """
     undone: set[int] = set()
     for line in lines:
         if line.kind == "undo":
@@ -166,6 +181,8 @@ def replay(lines: Sequence[Line]) -> State:
             _apply(state, kinds[line.of], line, {})
         else:
             _apply(state, line.kind, line, {} if line.n in undone else line.marks)
+        if after is not None and line.kind in LEARNED and line.n not in undone:
+            after[line.n] = len(state.marks)
     return state
 
 
@@ -180,9 +197,11 @@ def _apply(
         line: as written.
         marks: its own, none where it was taken back.
     """
-    if kind in ("mark", "learn", "correct"):
+    if kind in LEARNED:
         _mark(state.marks, marks)
         state.learned = line.n
+    if line.kind == "mark" and line.n not in state.undone:
+        state.passed.update(line.passed)
     if line.kind == "learn" and line.n not in state.undone:
         state.sample_learned = True
     if kind in ("answer", "correct"):
@@ -191,6 +210,7 @@ def _apply(
         if not state.sample_learned:
             state.earlier |= state.answers
         state.audit, state.answers, state.sample_learned = line, {}, False
+        state.passed = set()
         state.audits += 1
     elif kind == "threshold":
         state.threshold = line
@@ -246,8 +266,8 @@ class Journal:
         self._own_from = len(self.lines)
         self._state, self._state_at = replay(self.lines), len(self.lines)
         self._states: LruCache[State] = LruCache(32)
+        self._counts: LruCache[dict[int, int]] = LruCache(2)
         self._steps: LruCache[tuple[list[int], list[int]]] = LruCache(8)
-        self._counts: dict[int, int] = {}
         self._named = {_digest_of({}): 0}  # digest of the marks, in order -> name
         self._names = {0: 0}  # number of lines -> name
 
@@ -294,11 +314,19 @@ class Journal:
         self._state_at = len(self.lines)
         return self._state
 
-    def count_of_marks(self, after: int) -> int:
-        """How many marks there are after the first so many lines."""
-        if after not in self._counts:
-            self._counts[after] = len(self.state(after).marks)
-        return self._counts[after]
+    def counts_of_marks(self) -> dict[int, int]:
+        """How many marks there were after each line that was learned from and not taken
+        back, by its number.
+        """
+
+        def count() -> dict[int, int]:
+            found: dict[int, int] = {}
+            replay(lines, found)
+            return found
+
+        with self._lock:
+            lines = list(self.lines)
+        return self._counts.get(len(lines), count)
 
     def name_of_marks(self, number: int | None = None) -> int:
         """The name of the ranking that comes of the marks after some lines; default:

@@ -71,7 +71,10 @@ def write_class_list(
     """
     shown = {str(table.ids[row]) for row in predicted}
     others = table.rows_of([name for name in marks if name not in shown])
-    told = [(row, name, f"{score:.6f}") for row, (name, score) in predicted.items()]
+    told = [
+        (row, name, f"{score:.6f}" if name else "")
+        for row, (name, score) in predicted.items()
+    ]
     told += [(int(row), "", "") for row in others]
     lines: list[list[Any]] = [["crop_id", "class", "predicted", "score", *_COPIED]]
     for row, name, score in told:
@@ -109,11 +112,10 @@ def write_audit(
     table: CropTable,
     ids: Sequence[str],
     window: CropWindow,
-    answers: Mapping[str, bool],
 ) -> Path:
     """Writes an audit's questions as CSV, in the order given, and a picture of each
     crop: no score, no class, no path, which may name one, so that nothing tells what
-    the answer should be; but for crops that a person answered in an earlier audit.
+    the answer should be.
 
     Returns:
         The folder of the pictures.
@@ -122,15 +124,13 @@ def write_audit(
     folder.mkdir(exist_ok=True)
     lines: list[list[Any]] = [["crop_id", "relevant", "picture"]]
     for crop_id, row in zip(ids, table.rows_of(ids), strict=True):
-        known = answers.get(crop_id)
-        answer = "" if known is None else _ANSWER[known]
         picture = folder / f"{safe_name(crop_id)}.png"
         try:
             write_png(picture, crop_picture(table, row, window))
         except ImageError:
-            lines.append([crop_id, answer, ""])
+            lines.append([crop_id, "", ""])
             continue
-        lines.append([crop_id, answer, f"{folder.name}/{picture.name}"])
+        lines.append([crop_id, "", f"{folder.name}/{picture.name}"])
     write_csv(path, lines)
     return folder
 

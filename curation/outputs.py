@@ -96,8 +96,12 @@ def _write(
     write_json(f"{path}.json", facts)
 
 
-def save_probe(folder: str, session: Session, title: str) -> None:
-    """Saves what a session learned; a probe that is there already is kept beside it."""
+def save_probe(folder: str, session: Session, title: str) -> Mapping[str, bool]:
+    """Saves what a session learned; a probe that is there already is kept beside it.
+
+    Returns:
+        The answers to an audit that it keeps of that one.
+    """
     saved = session.saved_probe(title=title)
     earlier = _compare_with_earlier(folder, session, saved)
     moved = back_up(Path(folder))
@@ -115,13 +119,14 @@ def save_probe(folder: str, session: Session, title: str) -> None:
             f"the probe before had {len(earlier.answers)} answers of an audit, and "
             f"marks that this one has not: they stay in {moved}"
         )
+    return kept
 
 
 def _answers_kept(earlier: SavedProbe, saved: SavedProbe) -> Mapping[str, bool]:
     """Answers to an audit of the probe before, where this one has all of its marks and
     so is about the same class.
     """
-    if not earlier.marks.items() <= saved.marks.items():
+    if not saved.continues(earlier):
         return {}
     told = earlier.answers.items()
     return {name: answer for name, answer in told if name not in saved.marks}

@@ -19,6 +19,7 @@ from probe.metrics import wilson_interval
 from probe.ranking import Ranking
 
 SHOWN = 10  # crops that a report lists
+K = 50  # results where no number is asked for
 _SIGN = {True: " +", False: " -", None: ""}
 
 
@@ -92,6 +93,21 @@ def title_of(session: Session) -> str:
         return f"cosine{less}"
     reason = f" ({ranker.reason})" if ranker.reason else ""
     return f"{ranker.method}{less}, {marks} marks{reason}"
+
+
+def choose_k(k: int | None, session: Session) -> int:
+    """How many results: as asked for, otherwise 50 or as many as there are."""
+    available = int(session.searched.sum())
+    if session.journal.facts.pool and not available:
+        raise ValueError("where must leave crops to search besides the query; got none")
+    if session.journal.facts.pool and not 1 <= (k or 1) <= available:
+        raise ValueError(
+            f"k must be at most the {available} crops that --where leaves besides the "
+            f"query; got {k or 1}"
+        )
+    if not available:
+        raise ValueError("there is no crop to list besides the query")
+    return min(K, available) if k is None else k
 
 
 def print_list(listed: Listed, target: Target | None) -> None:

@@ -41,11 +41,13 @@ def rounds_of(session: Session) -> list[MarkedRound]:
     """What each round found."""
     undone = session.state.undone
     judged: dict[int, dict[str, bool]] = {}
+    shown_by: dict[str, int] = {}  # a slip that is put right counts where it was made
     for line in session.journal.lines:
         shown = line.kind == "mark" and line.sort == "best"
         if shown and line.n not in undone:
-            answers = judged.setdefault(line.ranking, {})
             for crop_id, answer in line.marks.items():
+                ranking = shown_by.setdefault(crop_id, line.ranking)
+                answers = judged.setdefault(ranking, {})
                 answers.pop(crop_id, None)
                 if answer is not None:
                     answers[crop_id] = answer
@@ -62,15 +64,12 @@ def stop_of(session: Session) -> Stop:
     """Whether the rankings of the last rounds agree on what is relevant; see
     `probe.estimate.should_stop`.
     """
-    state, journal = session.state, session.journal
-    rounds: list[int] = []
-    last = None
-    for number in [*state.shown, state.learned]:
-        marks = journal.count_of_marks(number)
-        if last is None or marks - last >= ROUND:
+    rounds, last = [0], 0
+    for number, marks in session.journal.counts_of_marks().items():
+        if marks - last >= ROUND:
             rounds.append(number)
             last = marks
     decided = [session.decided(number) for number in rounds[-3:]]
     known = [decision for decision in decided if decision is not None]
-    signal = should_stop(known, last or 0)
+    signal = should_stop(known, last)
     return Stop(len(rounds) - 1, signal)

@@ -25,6 +25,7 @@ from curation.pool import TRANSFORM, Pool, load
 from curation.query import Query, find_query, read_session_folder
 from curation.report import (
     Listed,
+    choose_k,
     list_of,
     print_confusions,
     print_list,
@@ -38,7 +39,6 @@ from probe.marks import Marks
 from probe.ranking import Ranking
 from probe.saved_probe import SavedProbe
 
-K = 50  # results where no number is asked for
 SHEET = 200  # crops on a sheet of a whole class, at most
 
 
@@ -103,11 +103,10 @@ class SearchRequest:
             raise ValueError(f"clusters must be at least 2; got {self.clusters}")
 
     def _check_classes(self) -> None:
-        if any((self.query, self.probe, self.negative, self.compare, self.review)):
-            raise ValueError(
-                "classes bring their queries, and exclude query, negative, probe, "
-                "compare and review"
-            )
+        excluded = ("query", "negative", "probe", "compare", "review", "clusters")
+        for name in (*excluded, "count_where", "ascending"):
+            if getattr(self, name):
+                raise ValueError(f"classes bring their queries, and exclude {name}")
         split_classes(self.classes)
 
 
@@ -199,7 +198,9 @@ def _search(request: SearchRequest, pool: Pool) -> None:
     for listed in lists:
         print_list(listed, target)
     if request.save_probe:
-        save_probe(request.save_probe, session, lists[-1].title)
+        kept = save_probe(request.save_probe, session, lists[-1].title)
+        # What was answered is known, and not asked for.
+        session.prior_answers = session.known(kept)
     if request.suggest:
         write_suggestions(
             request.suggest, session, request.suggest_count, request.query_strategy
@@ -249,21 +250,6 @@ def _still_there(session: Session, marks: Mapping[str, bool]) -> dict[str, bool]
             f"any more, such as {gone[0]}: left out"
         )
     return {name: mark for name, mark in marks.items() if name not in gone}
-
-
-def choose_k(k: int | None, session: Session) -> int:
-    """How many results: as asked for, otherwise 50 or as many as there are."""
-    available = int(session.searched.sum())
-    if session.journal.facts.pool and not available:
-        raise ValueError("where must leave crops to search besides the query; got none")
-    if session.journal.facts.pool and not 1 <= (k or 1) <= available:
-        raise ValueError(
-            f"k must be at most the {available} crops that --where leaves besides the "
-            f"query; got {k or 1}"
-        )
-    if not available:
-        raise ValueError("there is no crop to list besides the query")
-    return min(K, available) if k is None else k
 
 
 def _search_by_probe(request: SearchRequest, embeddings: EmbeddingSet) -> None:

@@ -14,14 +14,13 @@ from curation.classes import NONE, Classes
 from curation.lists import keep_class_list, write_class_list
 from curation.outputs import draw, save_probe
 from curation.pool import Pool
-from curation.report import list_of, print_list, sheet_of, target_of
-from data.formats.writing import safe_name
+from curation.report import choose_k, list_of, print_list, sheet_of, target_of
+from curation.selection import displayed
+from data.formats.writing import distinct_file_names
 from probe.marks import read_classes
 
 if TYPE_CHECKING:
     from curation.searching import SearchRequest
-
-SHOWN = 50  # of a class on its sheet
 
 
 def split_classes(stated: tuple[str, ...]) -> dict[str, list[str]]:
@@ -46,7 +45,8 @@ def split_classes(stated: tuple[str, ...]) -> dict[str, list[str]]:
 
 def probe_folders(folder: str, names: Iterable[str]) -> dict[str, str]:
     """Class -> folder of its probe."""
-    return {name: str(Path(folder) / safe_name(name)) for name in names}
+    distinct = distinct_file_names({name: name for name in names})
+    return {name: str(Path(folder) / file) for name, file in distinct.items()}
 
 
 def search_classes(request: SearchRequest, pool: Pool) -> None:
@@ -57,9 +57,7 @@ def search_classes(request: SearchRequest, pool: Pool) -> None:
     )
     if request.marks:
         _take_marks(classes, request.marks)
-    k = request.k or min(
-        SHOWN, min(int(classes[name].searched.sum()) for name in classes.names)
-    )
+    k = choose_k(request.k, classes[classes.names[0]])
     listed = []
     for name in classes.names:
         session = classes[name]
@@ -116,9 +114,12 @@ def _take_marks(classes: Classes, path: str) -> None:
 
 
 def _scores(classes: Classes, place: np.ndarray) -> np.ndarray:
-    """Each crop's decision for the class that it is assigned to; [N] float64."""
-    decisions = np.stack([classes[name].learned().decision for name in classes.names])
-    return decisions[place.clip(0), np.arange(len(place))].astype(np.float64)
+    """Each crop's confidence for the class that it is assigned to (a cosine, while
+    there is no probe); [N] float64.
+    """
+    learned = [classes[name].learned() for name in classes.names]
+    shown = np.stack([displayed(one.kind, one.decision) for one in learned])
+    return shown[place.clip(0), np.arange(len(place))].astype(np.float64)
 
 
 def _write(path: str, classes: Classes, rows: np.ndarray, place: np.ndarray) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -237,7 +238,7 @@ class Session:
         changes: Mapping[str, bool | None],
         by: str = "",
         action: str = "",
-        ranking: int = 0,
+        ranking: int | None = None,
         sort: str = "best",
     ) -> tuple[int, list[str]]:
         """Marks crops, or, in the order `audit`, answers the audit.
@@ -246,7 +247,7 @@ class Session:
             changes: crop id -> relevant; None takes a mark back.
             by: who did it.
             action: an id, by which an action that is sent again is known.
-            ranking, sort: the list in which it was marked.
+            ranking, sort: the list in which it was marked; default: the present one.
 
         Returns:
             The line's number, once it is on the disk, and the crops that were left out:
@@ -270,10 +271,36 @@ class Session:
                 "the crop belongs to the random sample, which isn't learned from: mark "
                 "it under Random sample"
             )
-        number = self.journal.add(
-            "mark", by, action, marks=kept, ranking=ranking, sort=sort
-        )
-        return number, left_out
+        if ranking is None:
+            ranking = self.journal.name_of_marks()
+        facts: dict[str, Any] = {"ranking": ranking, "sort": sort}
+        if held and sort == "best":
+            facts["passed"] = self._passed(rows, held, ranking, state)
+        return self.journal.add("mark", by, action, marks=kept, **facts), left_out
+
+    def _passed(
+        self, rows: Sequence[int], held: set[int], ranking: int, state: State
+    ) -> list[str]:
+        """Crops of the sample that have marked ones next to them on either side of a
+        list, others of the sample apart.
+        """
+        decision = self.learned(ranking).decision
+        order = np.flatnonzero(self.searched)
+        order = order[np.argsort(-decision[order], kind="stable")]
+        places = np.full(len(self.pool), -1)
+        places[order] = np.arange(len(order))
+        marked = {*self.marks(state), *rows} - held
+        found: list[int] = []
+        for row in marked & set(rows):
+            for step in (-1, 1):
+                run, place = [], int(places[row]) + step
+                while 0 <= place < len(order) and int(order[place]) in held:
+                    run.append(int(order[place]))
+                    place += step
+                above = step < 0 and place < 0
+                if above or (place < len(order) and int(order[place]) in marked):
+                    found += run if places[row] >= 0 else []
+        return [str(self.pool.ids[row]) for row in dict.fromkeys(found)]
 
     def answer(self, changes: Mapping[str, bool | None], by: str = "") -> int:
         """Answers crops of the audit; see `mark`."""

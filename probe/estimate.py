@@ -341,7 +341,8 @@ def should_stop(decisions: Sequence[np.ndarray], marks: int) -> bool:
             be relevant.
         marks: how many there are.
     """
-    if len(decisions) <= STABLE_ROUNDS or not decisions[-1].any():
+    last = decisions[-1] if decisions else np.array([])
+    if len(decisions) <= STABLE_ROUNDS or last.all() or not last.any():
         return False
     pairs = zip(
         decisions[-STABLE_ROUNDS - 1 : -1], decisions[-STABLE_ROUNDS:], strict=True

@@ -161,6 +161,18 @@ class SavedProbe:
             content["facts"],
         )
 
+    def continues(self, earlier: SavedProbe) -> bool:
+        """Whether it is of the same class as an earlier one, and learned from more: it
+        has the earlier one's queries and marked crops, and calls most of what was
+        relevant so still.
+        """
+        if set(self.queries) != set(earlier.queries):
+            return False
+        if not set(earlier.marks) <= set(self.marks):
+            return False
+        relevant = [name for name, answer in earlier.marks.items() if answer]
+        return 2 * sum(self.marks[name] for name in relevant) >= len(relevant)
+
     def check(self, meta: Mapping[str, Any]) -> None:
         """Refuses embeddings that another encoder made, or the same one differently.
 

@@ -67,8 +67,14 @@ def test_a_mark_is_relevant_for_its_class_and_not_for_the_others(classes, pool, 
     # What is said in one class's session alone says nothing of the others, if it is no.
     classes[names[2]].mark({four: False})
     assert four not in classes[names[0]].state.marks
+    assert four not in classes.marks()
     classes[names[2]].mark({four: True})
     assert classes[names[0]].state.marks[four] is False
+    assert classes.marks()[four] == names[2]
+    # It isn't after all, so nothing is known of it elsewhere.
+    classes[names[2]].mark({four: False})
+    assert four not in classes[names[0]].state.marks
+    assert four not in classes.marks()
     # Taken back and undone for all.
     classes.mark({one: None})
     assert one not in classes.marks()
@@ -146,7 +152,15 @@ def test_a_random_sample_of_one_class_teaches_that_class_nothing(
     drawn = session.audit(30)
     assert classes[names[1]].state.audit is None
     assert not set(classes.suggest(40)) & set(drawn)
-    classes.mark({drawn[0]: names[1]})
+    free = next(str(one) for one in pool.ids if one not in {*drawn, *classes.marks()})
+    left_out = classes.mark({drawn[0]: names[1], free: NONE})[1]
+    assert left_out == [drawn[0]]
+    with pytest.raises(ValueError, match="belongs to a class's random sample"):
+        classes.mark({drawn[0]: names[1]})
+    with pytest.raises(ValueError, match="belongs to the random sample"):
+        session.mark({drawn[0]: True})
+    # Said in another class's session, it doesn't reach the one whose sample it is.
+    classes[names[1]].mark({drawn[0]: True})
     assert drawn[0] not in session.state.marks
     assert classes[names[1]].state.marks[drawn[0]] is True
     rows = pool.rows(drawn)
@@ -160,6 +174,18 @@ def test_a_random_sample_of_one_class_teaches_that_class_nothing(
     assert found.size.low <= (species == names[0]).sum() <= found.size.high
     session.learn_answers()
     assert session.state.marks[drawn[0]] == (species[rows[0]] == names[0])
+    # Taken back, the sample is a sample again.
+    classes.undo()
+    classes[names[1]].mark({drawn[1]: True})
+    assert drawn[1] not in session.state.marks
+
+
+def test_marks_that_a_sample_holds_by_now_do_not_come_back(classes, pool, names):
+    classes.mark({str(one): names[0] for one in pool.ids[40:60]})
+    classes.undo()
+    classes[names[0]].audit(len(pool))
+    with pytest.raises(ValueError, match="those marks can't be brought back"):
+        classes.redo()
 
 
 def test_it_lies_on_disk_as_one_journal(pool, species, names, tmp_path):
@@ -201,5 +227,11 @@ def test_what_names_no_classes_is_refused(classes, pool, names):
         Classes(pool, {"a": str(pool.ids[0])})
     with pytest.raises(ValueError, match=r"class must be one of .*; got 'moss'"):
         classes.mark({str(pool.ids[1]): "moss"})
+    with pytest.raises(ValueError, match="can't be called 'None'"):
+        Classes(pool, {"None": str(pool.ids[0]), "b": str(pool.ids[1])})
+    with pytest.raises(ValueError, match="queries of a and b must be different crops"):
+        Classes(pool, {"a": str(pool.ids[0]), "b": str(pool.ids[0])})
+    with pytest.raises(ValueError, match="count must be at least 1; got 0"):
+        classes.suggest(0)
     with pytest.raises(ValueError, match="got 'moss'"):
         classes["moss"]

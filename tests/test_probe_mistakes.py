@@ -104,7 +104,7 @@ def test_labels_that_others_contradict_are_listed_with_what_they_look_like(pool)
     assert odds[-1] > 0
     inside = doubtful_labels(pool, where="label_name <> 'c'")
     assert all(one.label != "c" and one.suggested != "c" for one in inside)
-    with pytest.raises(ValueError, match=r"two classes or more .*; got c"):
+    with pytest.raises(ValueError, match=r"two classes of 3 crops .*; got c"):
         doubtful_labels(pool, where="label_name = 'c'")
 
 

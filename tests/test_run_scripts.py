@@ -882,27 +882,32 @@ def test_a_probe_is_saved_audited_and_applied(run_dir, tmp_path, monkeypatch):
     card = json.loads((tmp_path / "poor" / "card.json").read_text())
     assert card["estimates"]["precision"]["estimate"] == 0.0
     # A probe that learned from more keeps the answers that it didn't learn from, and
-    # the same audit judges it, but not where it learned from the audit's crops.
+    # the same audit judges it by those.
     lines = [f"{crop_id},{int(labels[crop_id] == 'green')}" for crop_id in ids]
     (tmp_path / "audit.csv").write_text("\n".join(["crop_id,relevant", *lines]))
     call(*audit)
-    with_one = [f"{name},{int(labels[name] == 'green')}" for name in [*marked, ids[0]]]
-    (tmp_path / "more.csv").write_text("\n".join(["crop_id,relevant", *with_one]))
-    once = call(
-        *search, f"--query={query}", f"--marks={tmp_path / 'more.csv'}", learn[-1]
-    )
-    assert f"keeps {len(ids) - 1} answers of an audit" in once.stdout
-    assert f"it did from 1 of {len(ids)} crops" in failure(*audit)
-    # A probe without some of the marks is of something else.
-    some = [f"{name},{int(labels[name] == 'green')}" for name in marked[:-1]]
-    (tmp_path / "more.csv").write_text("\n".join(["crop_id,relevant", *some]))
-    once = call(
-        *search, f"--query={query}", f"--marks={tmp_path / 'more.csv'}", learn[-1]
-    )
-    assert "marks that this one has not: they stay in" in once.stdout
+    learn_more = [f"--query={query}", f"--marks={tmp_path / 'more.csv'}", learn[-1]]
+
+    def learn_from(names):
+        told = [f"{name},{int(labels[name] == 'green')}" for name in names]
+        (tmp_path / "more.csv").write_text("\n".join(["crop_id,relevant", *told]))
+        return call(*search, *learn_more, f"--suggest={tmp_path / 'ask.csv'}").stdout
+
+    once = learn_from([*marked, ids[0]])
+    assert f"keeps {len(ids) - 1} answers of an audit" in once
+    asked = [line["crop_id"] for line in read(tmp_path / "ask.csv")]
+    assert set(asked) <= {*marked, ids[0]}  # what was answered isn't asked for
     told = call(*audit).stdout
-    assert "drawn for an earlier probe" in told
+    assert "it learned from 1 of them since" in told
     assert f"class size             {size} [{size}, {size}]" in told
+    # Where it learned from most of them the audit has aged.
+    learn_from([*marked, *ids[:-3]])
+    assert f"it did from {len(ids) - 3} of {len(ids)} crops" in failure(*audit)
+    # A probe without some of the marks is of something else.
+    assert "marks that this one has not: they stay in" in learn_from(marked[:-1])
+    assert "drawn for another probe, whose queries" in failure(*audit)
+    learn_from(marked)
+    call(*audit)
 
     marked_list = (tmp_path / "audit.csv").read_bytes()
     once_more = call(*search, probe, f"--out={tmp_path / 'audit.csv'}").stdout

@@ -341,7 +341,10 @@ class LiveSession:
         session, journal = self.session, self.journal
         before, after = session.learned(shown), session.learned(self._newest)
         first = set(_top(before))
-        marks = journal.count_of_marks
+
+        def marks(number: int) -> int:
+            return len(journal.state(number).marks)
+
         return Changes(
             ranking=after.number,
             new_marks=marks(after.number) - marks(shown),
