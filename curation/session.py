@@ -285,7 +285,11 @@ class Session:
         list, others of the sample apart.
         """
         decision = self.learned(ranking).decision
-        order = np.flatnonzero(self.searched)
+        assert state.audit is not None
+        before = self.marks(self.journal.state(state.audit.n - 1))
+        asked = self.searched.copy()
+        asked[[*before, *self.earlier_answers(state)]] = False
+        order = np.flatnonzero(asked)
         order = order[np.argsort(-decision[order], kind="stable")]
         places = np.full(len(self.pool), -1)
         places[order] = np.arange(len(order))

@@ -223,7 +223,7 @@ def test_an_audit_says_what_the_truth_is_within_its_interval(start, pool, truth)
     assert session.estimate() == found
     assert session.journal.name_of_marks() == number
     # After more marks it is about the order that they made.
-    say(session, pool.rows(session.suggest(10)), truth)
+    say(session, pool.rows(session.suggest(10)), truth, sort="ask")
     later = session.estimate()
     assert later.current
     assert later.ranking == session.learned().number > found.ranking
@@ -586,3 +586,55 @@ def test_what_a_notebook_shows_fits_a_line(start, pool):
         assert len(repr(one)) < 200, repr(one)
         assert repr(one).startswith(type(one).__name__)
     assert repr(session.estimate()) == "Estimate(drawn=0, answered=0)"
+
+
+def test_sampled_crops_that_marking_passed_over_are_known(start, pool, truth):
+    """They stand among marked crops of the list, and would have been marked."""
+    session, _ = start()
+    say(session, best(session, 30), truth)
+    drawn = pool.rows(session.audit(120, drawn_by="uniform"))
+    say(session, drawn, truth, sort="audit")
+    order = best(session)
+    free = [row for row in order.tolist() if row not in {*drawn, *session.marks()}]
+    marked = free[:40]
+    say(session, marked, truth)
+    last = order.tolist().index(marked[-1])
+    inside = {row for row in order[:last].tolist() if row in drawn}
+    edge = {row for row in order[last + 1 :].tolist()[:1] if row in drawn}
+    passed = set(pool.rows(sorted(session.state.passed)))
+    assert inside
+    assert inside <= passed <= inside | edge
+    learned = session.learned()
+    threshold = float(np.quantile(learned.decision, 0.6))
+    found = session.estimate(threshold=threshold)
+    others = [row for row in learned.ranking.rows.tolist() if row not in passed]
+    others = np.array([row for row in others if row not in session.marks()])
+    above = others[learned.decision[others] >= threshold]
+    assert found.count == len(above) > 20
+    assert found.precision.low <= truth[above].mean() <= found.precision.high
+    assert found.size.low <= truth.sum() <= found.size.high
+    session.undo()
+    assert session.state.passed == set()
+
+
+def test_marks_mended_after_a_draw_count_as_mended(start, pool, truth):
+    """The class is as large as where they were right from the start; what is taken back
+    is not known any more.
+    """
+    rows = np.flatnonzero(~truth)[:40].tolist()
+    mended, right = start()[0], start()[0]
+    say(mended, rows, ~truth)
+    say(right, rows, truth)
+    sizes = []
+    for session in (mended, right):
+        drawn = pool.rows(session.audit(100, drawn_by="uniform"))
+        say(session, drawn, truth, sort="audit")
+        sizes.append(session.estimate().size)
+    assert sizes[0].estimate == sizes[1].estimate + 40
+    say(mended, rows, truth)
+    assert mended.estimate().size == sizes[1]
+    ids = [str(one) for one in pool.ids[rows]]
+    mended.mark(dict.fromkeys(ids))
+    found = mended.estimate().size
+    assert found.low == sizes[1].low
+    assert found.high >= sizes[1].high + 30
