@@ -95,9 +95,16 @@ def test_a_pool_is_smoothed_by_default_and_can_be_taken_as_it_was(photos, tmp_pa
     vectors = np.random.default_rng(5).normal(size=(len(table), 12)).astype(np.float32)
     embeddings = EmbeddingSet.from_arrays(vectors, table, folder=tmp_path / "set")
     pool = Pool(embeddings)
-    assert pool.index.transform.name == TRANSFORM == "smoothed"
+    assert pool.index.transform.name == TRANSFORM == "graph"
+    assert pool.similar is pool.index  # for examples and for what marks teach
     expected = np.empty_like(vectors)
     smooth(vectors, neighbors_of(vectors), expected)
+    np.testing.assert_array_equal(pool.index.vectors, expected)
+    # An image from outside comes to what a crop with its vector does.
+    found = pool.vectors_of([], vectors[[3]])
+    np.testing.assert_allclose(found, pool.vectors_of([3], None), atol=1e-5)
+    # As version 0.11.0 had it.
+    pool = pool.with_transform("smoothed")
     np.testing.assert_array_equal(pool.similar.vectors, expected)
     assert pool.index.vectors is embeddings.vectors  # for what marks teach
     transform = Transform.fit("partial", vectors)
@@ -142,6 +149,10 @@ def test_large_sets_are_searched_by_example_with_an_index_too(
     monkeypatch.setattr("curation.pool.CASCADE_BYTES", 1)
     pool = Pool(embeddings, build_cascade=True)
     assert pool.similar.cascade is not None
+    kept = sorted(path.name for path in embeddings.folder.glob("cascade*"))
+    assert kept == ["cascade-partial-smoothed"]  # one for queries and for marks
+    older = Pool(embeddings, transform="smoothed", build_cascade=True)
+    assert older.similar.cascade is not None
     kept = sorted(path.name for path in embeddings.folder.glob("cascade*"))
     assert kept == ["cascade-partial", "cascade-partial-smoothed"]
     for row in range(0, len(table), 9):
