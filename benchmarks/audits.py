@@ -24,6 +24,7 @@ import numpy as np
 from absl import app, flags
 
 from artifacts.progress import progress_bar
+from benchmarks.queries import CLASSES, random_queries
 from curation.pool import Pool
 from curation.query import Examples, Query
 from curation.session import Session
@@ -34,7 +35,7 @@ from probe.metrics import wilson_interval
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("embeddings", [], "Folders of embedding sets with labels.")
-flags.DEFINE_enum("classes", "odd", ["all", "even", "odd"], "Which are looked for.")
+flags.DEFINE_enum("classes", "odd", CLASSES, "Which are looked for.")
 flags.DEFINE_integer("queries", 10, "Random queries a class.", lower_bound=1)
 flags.DEFINE_integer("size", 120, "Crops of a sample.", lower_bound=1)
 flags.DEFINE_integer("before", 4, "Rounds of 20 marks before it is drawn.")
@@ -108,14 +109,9 @@ def answer(session: Session, relevant: np.ndarray, drawn_by: str) -> None:
 def through_sessions(folder: str, drawn_by: str) -> Iterator[list[dict[str, Told]]]:
     """For each session: what the old sample says, and what a fresh one does."""
     pool = Pool(EmbeddingSet.load(folder))
-    names = pool.table.classes
-    names = {"all": names, "even": names[::2], "odd": names[1::2]}[FLAGS.classes]
     labels = pool.table.column("label_name")
-    jobs = []
-    for number, name in enumerate(names):
-        rng = np.random.default_rng([FLAGS.seed, number])
-        members = rng.permutation(np.flatnonzero(labels == name))
-        jobs += [(name, int(row)) for row in members[: FLAGS.queries]]
+    asked = (FLAGS.classes, FLAGS.queries, FLAGS.seed)
+    jobs = random_queries(pool.table, *asked)
     for name, row in progress_bar(jobs, total=len(jobs), unit="session", desc=folder):
         relevant = labels == name
         annotator = SimulatedAnnotator(relevant, seed=FLAGS.seed)

@@ -21,6 +21,7 @@ import numpy as np
 from absl import app, flags
 
 from artifacts.progress import progress_bar
+from benchmarks.queries import CLASSES, random_queries
 from curation.mistakes import doubtful_labels
 from curation.pool import Pool
 from curation.query import Examples, Query
@@ -31,7 +32,7 @@ from probe.metrics import mean_and_interval, precision_at_k
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("embeddings", None, "Folders of sets with labels.", required=True)
-flags.DEFINE_enum("classes", "odd", ["all", "even", "odd"], "Which are looked for.")
+flags.DEFINE_enum("classes", "odd", CLASSES, "Which are looked for.")
 flags.DEFINE_integer("queries", 10, "Random queries a class.", lower_bound=1)
 flags.DEFINE_float("noise", 0.05, "Share of wrong answers and labels.")
 flags.DEFINE_integer("reviewed", 10, "Marks that are looked at again.", lower_bound=1)
@@ -69,13 +70,9 @@ def review(pool: Pool, query: int, truth: np.ndarray, seed: int) -> dict[str, fl
 def reviews(folder: str) -> Iterator[dict[str, float]]:
     """Of every class and query."""
     pool = Pool(EmbeddingSet.load(folder))
-    names, labels = pool.table.classes, pool.table.column("label_name")
-    names = {"all": names, "even": names[::2], "odd": names[1::2]}[FLAGS.classes]
-    jobs = []
-    for number, name in enumerate(names):
-        rng = np.random.default_rng([FLAGS.seed, number])
-        members = rng.permutation(np.flatnonzero(labels == name))
-        jobs += [(name, int(row)) for row in members[: FLAGS.queries]]
+    labels = pool.table.column("label_name")
+    asked = (FLAGS.classes, FLAGS.queries, FLAGS.seed)
+    jobs = random_queries(pool.table, *asked)
     for name, row in progress_bar(jobs, total=len(jobs), unit="session", desc=folder):
         yield review(pool, row, labels == name, row)
 

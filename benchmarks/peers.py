@@ -34,6 +34,7 @@ import numpy as np
 from absl import app, flags
 
 from artifacts.progress import progress_bar
+from benchmarks.queries import CLASSES, random_queries
 from curation.pool import Pool
 from curation.simulation import Round, SimulatedAnnotator, measure, simulate
 from data.embeddings import EmbeddingSet
@@ -43,7 +44,7 @@ from probe.transforms import l2_normalize, sigmoid
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("embeddings", None, "Folders of sets with labels.", required=True)
-flags.DEFINE_enum("classes", "odd", ["all", "even", "odd"], "Which are looked for.")
+flags.DEFINE_enum("classes", "odd", CLASSES, "Which are looked for.")
 flags.DEFINE_integer("queries", 10, "Random queries a class.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Of queries, and of what the rules draw.")
 ROUNDS, PER_ROUND, K = 7, 20, 50
@@ -152,13 +153,9 @@ def compare(folder: str) -> None:
     """Prints the table of an embedding set."""
     pool = Pool(EmbeddingSet.load(folder))
     vectors = np.asarray(pool.embeddings.vectors)
-    names, labels = pool.table.classes, pool.table.column("label_name")
-    names = {"all": names, "even": names[::2], "odd": names[1::2]}[FLAGS.classes]
-    jobs = []
-    for number, name in enumerate(names):
-        rng = np.random.default_rng([FLAGS.seed, number])
-        members = rng.permutation(np.flatnonzero(labels == name))
-        jobs += [(name, int(row)) for row in members[: FLAGS.queries]]
+    labels = pool.table.column("label_name")
+    asked = (FLAGS.classes, FLAGS.queries, FLAGS.seed)
+    jobs = random_queries(pool.table, *asked)
     rules = dict(RULES)
     try:
         import modAL  # noqa: F401

@@ -42,6 +42,7 @@ from absl import app, flags
 from artifacts.files import write_csv, write_json, write_text
 from artifacts.progress import progress_bar
 from artifacts.provenance import provenance
+from benchmarks.queries import CLASSES, some_of
 from curation.pool import Pool, aligned, fit_transform, smoothed
 from curation.simulation import Round, SimulatedAnnotator, simulate
 from data.embeddings import EmbeddingSet
@@ -65,9 +66,7 @@ flags.DEFINE_string(
     "SQL condition on the crop table: what the person looks for, instead of each "
     "class.",
 )
-flags.DEFINE_enum(
-    "classes", "all", ["all", "even", "odd"], "Which classes are looked for."
-)
+flags.DEFINE_enum("classes", "all", CLASSES, "Which classes are looked for.")
 flags.DEFINE_list("transforms", list(TRANSFORMS), "Of the embeddings.")
 flags.DEFINE_enum(
     "vectors",
@@ -248,7 +247,7 @@ def sessions() -> Iterator[Session]:
     for folder in FLAGS.embeddings:
         embeddings, rows = load(folder, FLAGS.where)
         names = [FLAGS.relevant] if FLAGS.relevant else embeddings.table.classes
-        names = {"all": names, "even": names[::2], "odd": names[1::2]}[FLAGS.classes]
+        names = some_of(names, FLAGS.classes)
         for seed, name in itertools.product(range(FLAGS.seeds), names):
             relevant = relevant_rows(embeddings, name, bool(FLAGS.relevant))[rows]
             order = np.random.default_rng([seed, 0]).permutation(

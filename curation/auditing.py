@@ -53,7 +53,7 @@ def audit(request: AuditRequest, embeddings: EmbeddingSet) -> None:
     note = Path(f"{request.audit}.audit.json")
     if Path(request.audit).exists():
         sample = _answered(request, session, note)
-        return _report_audit(request, session, sample)
+        return _report_audit(request, saved, session, sample)
     # Another audit is of other crops, as far as there are: what was answered is known.
     session.prior_answers = session.known(saved.answers)
     ids = session.audit(request.size, drawn_by=request.drawn_by)
@@ -213,8 +213,10 @@ def _check_drawn(
             )
 
 
-def _report_audit(request: AuditRequest, session: Session, sample: Sample) -> None:
-    saved, learned = SavedProbe.load(request.probe), session.learned()
+def _report_audit(
+    request: AuditRequest, saved: SavedProbe, session: Session, sample: Sample
+) -> None:
+    learned = session.learned()
     marks = session.marks() | session.known(saved.answers)
     marks = {row: one for row, one in marks.items() if row not in sample.answers}
     marks |= {row: session.marks()[row] for row in sample.passed}

@@ -18,7 +18,7 @@ from curation.journal import SESSION, Journal, Line, write_session
 from curation.pool import Pool
 from curation.query import Examples, Query, find_query, stated_query
 from curation.selection import displayed
-from curation.session import Session
+from curation.session import Session, redo_unless_held
 from curation.session_facts import StatedQuery, name_uploads, session_facts
 from data.formats.writing import Selection
 from probe.marks import OF_NONE
@@ -62,22 +62,21 @@ class Classes:
         method: str = "auto",
         seed: int = 0,
     ):
+        asked: Mapping[str, Any] = queries or {}
         if folder is not None and (Path(folder) / SESSION).is_file():
             self.journal = Journal(folder)
         else:
-            self.journal = _new_journal(
-                pool, queries or {}, folder, where=where, method=method, seed=seed
+            self.journal, asked = _new_journal(
+                pool, asked, folder, where=where, method=method, seed=seed
             )
         try:
-            self._sessions = self._open(pool, queries)
+            self._sessions = self._open(pool, asked)
         except BaseException:
             self.journal.close()
             raise
         self.pool = next(iter(self._sessions.values())).pool
 
-    def _open(
-        self, pool: Pool, queries: Mapping[str, Any] | None
-    ) -> dict[str, Session]:
+    def _open(self, pool: Pool, queries: Mapping[str, Any]) -> dict[str, Session]:
         stated, folder = self.journal.facts.classes, self.journal.folder or Path()
         if len(stated) < 2:
             raise ValueError(
@@ -89,11 +88,8 @@ class Classes:
                 f"queries must be of the session's classes, {', '.join(stated)}; got "
                 f"{', '.join(queries)}"
             )
-        if self.journal.folder is None:  # nothing lies beside a session in memory
-            found = {
-                name: _query_of(pool, one) for name, one in (queries or {}).items()
-            }
-        else:
+        found = queries
+        if self.journal.folder is not None:
             found = {
                 name: stated_query(pool, one, folder, f"query of {name}")
                 for name, one in stated.items()
@@ -307,16 +303,7 @@ class Classes:
         Raises:
             ValueError: it would mark crops of a random sample that was drawn since.
         """
-        back = self.journal.steps(by)[1][-1:]
-        line = self.journal.lines[back[0] - 1] if back else None
-        if line is not None and line.kind == "mark":
-            held = self._sampled()
-            if any(self.pool.table.row_of(name) in held for name in line.marks):
-                raise ValueError(
-                    "those marks can't be brought back: a random sample that holds "
-                    "some of the crops was drawn since"
-                )
-        return self.journal.redo(by, action)
+        return redo_unless_held(self.journal, self.pool, self._sampled(), by, action)
 
 
 class _Side(Journal):
@@ -410,10 +397,6 @@ def _check_names(names: Iterable[str]) -> None:
             )
 
 
-def _query_of(pool: Pool, stated: str | Path | Sequence[str] | Query) -> Query:
-    return stated if isinstance(stated, Query) else find_query(pool, stated)
-
-
 def _against(name: str, found: Mapping[str, Query]) -> Query:
     """A class's examples; those of the others are what it should not look like."""
     others = [one.examples for other, one in found.items() if other != name]
@@ -431,21 +414,24 @@ def _new_journal(
     queries: Mapping[str, Any],
     folder: str | Path | None,
     **facts: Any,
-) -> Journal:
+) -> tuple[Journal, dict[str, Query]]:
+    """A new session's journal, and the examples of its classes."""
     if len(queries) < 2 or not all(name.strip() for name in queries):
         raise ValueError(
             "queries must name two or more classes, each with its examples; got "
             f"{', '.join(map(repr, queries)) or 'none'}"
         )
     _check_names(queries)
+    found: dict[str, Query] = {}
     stated: dict[str, StatedQuery] = {}
     uploads: dict[str, np.ndarray] = {}
     for name, asked in queries.items():
-        found = _query_of(pool, asked).examples
-        if not len(found):
+        found[name] = asked if isinstance(asked, Query) else find_query(pool, asked)
+        given = found[name].examples
+        if not len(given):
             raise ValueError(f"queries must hold an example of {name!r}; got none")
-        named = {} if found.outside is None else name_uploads(found.outside)
-        crops = tuple(str(pool.ids[row]) for row in dict.fromkeys(found.rows))
+        named = {} if given.outside is None else name_uploads(given.outside)
+        crops = tuple(str(pool.ids[row]) for row in dict.fromkeys(given.rows))
         shared = [other for other, one in stated.items() if set(crops) & set(one.crops)]
         if shared:
             raise ValueError(
@@ -458,4 +444,4 @@ def _new_journal(
     told = dataclasses.replace(told, name=", ".join(stated), classes=stated)
     if folder is not None:
         write_session(Path(folder), told, uploads=uploads)
-    return Journal(folder, told)
+    return Journal(folder, told), found

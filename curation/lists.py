@@ -4,15 +4,17 @@ audits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from artifacts.files import back_up, write_csv
 from data.crop_table import CropTable
 from data.formats.writing import crop_picture, safe_name
 from data.images import CropWindow, ImageError, write_png
-from probe.marks import OF_NONE, Marks, read_classes
+from probe.marks import OF_NONE, Marks
+
+T = TypeVar("T")
 
 _COPIED = ("label_name", "image", "left", "top", "right", "bottom")
 _ANSWER = {True: 1, False: 0, None: ""}
@@ -85,22 +87,6 @@ def write_class_list(
     write_csv(path, lines)
 
 
-def keep_class_list(path: str | Path, marks: Mapping[str, str]) -> None:
-    """Moves a file aside that is about to be overwritten and holds marks that the new
-    one won't hold, or something else.
-    """
-    if not Path(path).is_file():
-        return
-    try:
-        stated = read_classes(path)
-    except ValueError:
-        stated = {}
-    if any(marks.get(crop_id) != mark for crop_id, mark in stated.items()):
-        print(f"{path} held other marks: kept as {back_up(Path(path))}")
-    elif not _is_list(Path(path)):
-        print(f"{path} held something else: kept as {back_up(Path(path))}")
-
-
 def write_marks(path: str | Path, marks: Mapping[str, bool]) -> None:
     """Writes marks as CSV, crop_id and relevant, in the order of marking."""
     lines = [[crop_id, _ANSWER[mark]] for crop_id, mark in marks.items()]
@@ -135,18 +121,51 @@ def write_audit(
     return folder
 
 
-def keep_marked_list(path: str | Path, marks: Mapping[str, bool]) -> None:
-    """Moves a list aside that is about to be overwritten and holds marks that the new
-    one won't hold.
+def read_marks(path: str | Path) -> Mapping[str, bool]:
+    """A list's marks; see `Marks.read`."""
+    return Marks.read(path).relevant
+
+
+def keep_marked_list(
+    path: str | Path,
+    marks: Mapping[str, Any],
+    read: Callable[[str | Path], Mapping[str, Any]] = read_marks,
+) -> None:
+    """Moves a file aside that is about to be overwritten and holds marks that the new
+    one won't hold, or something else.
+
+    Args:
+        path: of the file.
+        marks: crop id -> mark, which the new one will hold.
+        read: reads a list's marks.
     """
+    if not Path(path).is_file():
+        return
     try:
-        stated = Marks.read(path).relevant if Path(path).is_file() else {}
+        stated = read(path)
     except ValueError:
         stated = {}  # nothing is marked in it
     if any(marks.get(crop_id) != mark for crop_id, mark in stated.items()):
         print(f"{path} held other marks: kept as {back_up(Path(path))}")
-    elif Path(path).is_file() and not _is_list(Path(path)):
+    elif not _is_list(Path(path)):
         print(f"{path} held something else: kept as {back_up(Path(path))}")
+
+
+def still_there(table: CropTable, marks: Mapping[str, T]) -> dict[str, T]:
+    """The marks of crops of the set; those of crops that have gone are counted.
+
+    Raises:
+        ValueError: none of them is of the set.
+    """
+    gone = [name for name in marks if table.row_of(name) is None]
+    if len(gone) == len(marks):
+        table.rows_of(marks, "marks")  # raises
+    if gone:
+        print(
+            f"{len(gone)} of {len(marks)} marks are of crops that aren't in this set "
+            f"any more, such as {gone[0]}: left out"
+        )
+    return {name: mark for name, mark in marks.items() if name not in gone}
 
 
 def _is_list(path: Path) -> bool:

@@ -77,12 +77,8 @@ class Pool:
         if isinstance(transform, str):
             transform = fit_transform(transform, embeddings)
         self._in_milvus, self._build_cascade = bool(milvus), build_cascade
-        self.index = _make_index(
-            self._altered(transform.name if transform.name == "graph" else ""),
-            transform,
-            milvus,
-            build_cascade,
-        )
+        compared = self._altered("graph") if transform.name == "graph" else embeddings
+        self.index = _make_index(compared, transform, milvus, build_cascade)
         self._masks: LruCache[np.ndarray] = LruCache(16)
         self._others: dict[str, Pool] = {}
 
@@ -105,9 +101,7 @@ class Pool:
         return aligned(self.embeddings)
 
     def _altered(self, name: str) -> EmbeddingSet:
-        """The set as a transform of that name compares it."""
-        if name not in ALTERED:
-            return self.embeddings
+        """The set as a transform of ALTERED compares it."""
         return self._together if name == "aligned" else smoothed(self._together)
 
     @cached_property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from curation.clustering import propose
 from curation.contact_sheet import Sheet
+from curation.lists import still_there
 from curation.outputs import (
     check_outputs,
     check_probe_folder,
@@ -223,7 +224,7 @@ def _take_marks(session: Session, path: str, marks: dict[str, bool] | None) -> N
     """
     if marks is None:
         stated = Marks.read(path)
-        known = _still_there(session, stated.relevant)
+        known = still_there(session.pool.table, stated.relevant)
         session.import_marks(dataclasses.replace(stated, relevant=known))
         if stated.changed:
             print(
@@ -231,25 +232,7 @@ def _take_marks(session: Session, path: str, marks: dict[str, bool] | None) -> N
                 f"{stated.changed[0]}; the last mark counts"
             )
     elif marks:
-        session.mark(_still_there(session, marks))
-
-
-def _still_there(session: Session, marks: Mapping[str, bool]) -> dict[str, bool]:
-    """The marks of crops of the set.
-
-    Raises:
-        ValueError: none of them is.
-    """
-    table = session.pool.table
-    gone = [name for name in marks if table.row_of(name) is None]
-    if len(gone) == len(marks):
-        table.rows_of(marks, "marks")  # raises
-    if gone:
-        print(
-            f"{len(gone)} of {len(marks)} marks are of crops that aren't in this set "
-            f"any more, such as {gone[0]}: left out"
-        )
-    return {name: mark for name, mark in marks.items() if name not in gone}
+        session.mark(still_there(session.pool.table, marks))
 
 
 def _search_by_probe(request: SearchRequest, embeddings: EmbeddingSet) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from artifacts.files import write_json
 from artifacts.provenance import provenance
 from curation.classes import NONE, Classes
-from curation.lists import keep_class_list, write_class_list
+from curation.lists import keep_marked_list, still_there, write_class_list
 from curation.outputs import draw, save_probe
 from curation.pool import Pool
 from curation.report import choose_k, list_of, print_list, sheet_of, target_of
@@ -66,25 +66,26 @@ def search_classes(request: SearchRequest, pool: Pool) -> None:
         print_list(one, target)
         listed.append(sheet_of(one, target))
     place = classes.assigned()
+    predicted = _predicted(classes, place)
     counts = [f"{name} {(place == i).sum()}" for i, name in enumerate(classes.names)]
     print(f"\nof {len(place)} crops: {', '.join(counts)}, none {(place < 0).sum()}")
     if request.save_probe:
         for name, folder in probe_folders(request.save_probe, asked).items():
             save_probe(folder, classes[name], name)
     if request.suggest:
-        keep_class_list(request.suggest, classes.marks())
+        keep_marked_list(request.suggest, classes.marks(), read_classes)
         asking = pool.rows(classes.suggest(request.suggest_count))
-        _write(request.suggest, classes, np.array(asking, np.int64), place)
+        _write(request.suggest, classes, asking, predicted)
         print(
             f"{len(asking)} crops to mark -> {request.suggest}: fill in the column "
             "class (none for none of them) and give it back as --marks; it holds the "
             "marks so far"
         )
     if request.out:
-        keep_class_list(request.out, classes.marks())
+        keep_marked_list(request.out, classes.marks(), read_classes)
         rows = np.flatnonzero(place >= 0)
-        order = np.lexsort((-_scores(classes, place)[rows], place[rows]))
-        _write(request.out, classes, rows[order], place)
+        order = np.lexsort((-predicted.scores[rows], place[rows]))
+        _write(request.out, classes, rows[order].tolist(), predicted)
         facts = {"classes": asked, "provenance": provenance(request.seed)}
         write_json(f"{request.out}.json", facts)
         print(f"{len(rows)} crops of {len(classes.names)} classes -> {request.out}")
@@ -94,16 +95,7 @@ def search_classes(request: SearchRequest, pool: Pool) -> None:
 
 def _take_marks(classes: Classes, path: str) -> None:
     """Enters the marks of a CSV; those of crops that have gone are counted."""
-    told = read_classes(path)
-    table = classes.pool.table
-    known = {name: one for name, one in told.items() if table.row_of(name) is not None}
-    if not known:
-        table.rows_of(told, "marks")  # raises
-    if len(known) < len(told):
-        print(
-            f"{len(told) - len(known)} of {len(told)} marks are of crops that aren't "
-            "in this set any more: left out"
-        )
+    known = still_there(classes.pool.table, read_classes(path))
     strange = sorted({one for one in known.values() if one} - set(classes.names))
     if strange:
         raise ValueError(
@@ -113,17 +105,22 @@ def _take_marks(classes: Classes, path: str) -> None:
     classes.mark({name: one or NONE for name, one in known.items()})
 
 
-def _scores(classes: Classes, place: np.ndarray) -> np.ndarray:
-    """Each crop's confidence for the class that it is assigned to (a cosine, while
-    there is no probe); [N] float64.
+class _Predicted(NamedTuple):
+    """Of each crop the class that it is assigned to, "" for none, and the confidence in
+    that (a cosine, while there is no probe).
     """
+
+    names: list[str]
+    scores: np.ndarray  # [N] float64
+
+
+def _predicted(classes: Classes, place: np.ndarray) -> _Predicted:
     learned = [classes[name].learned() for name in classes.names]
     shown = np.stack([displayed(one.kind, one.decision) for one in learned])
-    return shown[place.clip(0), np.arange(len(place))].astype(np.float64)
+    scores = shown[place.clip(0), np.arange(len(place))].astype(np.float64)
+    return _Predicted([classes.names[i] if i >= 0 else "" for i in place], scores)
 
 
-def _write(path: str, classes: Classes, rows: np.ndarray, place: np.ndarray) -> None:
-    names = [classes.names[i] if i >= 0 else "" for i in place[rows]]
-    scores = _scores(classes, place)[rows].tolist()
-    predicted = dict(zip(rows.tolist(), zip(names, scores, strict=True), strict=True))
+def _write(path: str, classes: Classes, rows: list[int], found: _Predicted) -> None:
+    predicted = {row: (found.names[row], float(found.scores[row])) for row in rows}
     write_class_list(path, classes.pool.table, predicted, classes.marks())

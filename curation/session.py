@@ -7,7 +7,7 @@ nothing but its journal: what is marked is what the journal's lines come to.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -296,6 +296,8 @@ class Session:
         marked = {*self.marks(state), *rows} - held
         found: list[int] = []
         for row in marked & set(rows):
+            if places[row] < 0:
+                continue
             for step in (-1, 1):
                 run, place = [], int(places[row]) + step
                 while 0 <= place < len(order) and int(order[place]) in held:
@@ -303,7 +305,7 @@ class Session:
                     place += step
                 above = step < 0 and place < 0
                 if above or (place < len(order) and int(order[place]) in marked):
-                    found += run if places[row] >= 0 else []
+                    found += run
         return [str(self.pool.ids[row]) for row in dict.fromkeys(found)]
 
     def answer(self, changes: Mapping[str, bool | None], by: str = "") -> int:
@@ -343,16 +345,7 @@ class Session:
         Raises:
             ValueError: it would mark crops of a random sample that was drawn since.
         """
-        back = self.journal.steps(by)[1][-1:]
-        line = self.journal.lines[back[0] - 1] if back else None
-        if line is not None and line.kind == "mark":
-            held = set(self.sampled())
-            if any(self.pool.table.row_of(name) in held for name in line.marks):
-                raise ValueError(
-                    "those marks can't be brought back: a random sample that holds "
-                    "some of the crops was drawn since"
-                )
-        return self.journal.redo(by, action)
+        return redo_unless_held(self.journal, self.pool, self.sampled(), by, action)
 
     # Rankings
 
@@ -709,6 +702,28 @@ class Session:
                 "provenance": provenance(self.seed),
             },
         )
+
+
+def redo_unless_held(
+    journal: Journal, pool: Pool, held: Collection[int], by: str, action: str
+) -> int | None:
+    """Brings back what this person undid last; see `Session.redo`.
+
+    Args:
+        journal, pool: of the session.
+        held: rows of random samples, which marks must not reach.
+        by, action: see `Session.mark`.
+    """
+    back = journal.steps(by)[1][-1:]
+    line = journal.lines[back[0] - 1] if back else None
+    if line is not None and line.kind == "mark":
+        kept = set(held)
+        if any(pool.table.row_of(name) in kept for name in line.marks):
+            raise ValueError(
+                "those marks can't be brought back: a random sample that holds some of "
+                "the crops was drawn since"
+            )
+    return journal.redo(by, action)
 
 
 def _check_marks(changes: Mapping[str, bool | None]) -> None:

@@ -16,10 +16,6 @@ from simclr_tf2.encoders.base import Encoder, load_keras_weights
 PREFIX = "keras:"
 _SIDE = 224  # of a picture by which strides are found
 _MERGES = ("Add", "Concatenate", "Concat")
-OFFLINE = (
-    "Without a network use --encoder=efficientnet_lite0, whose weights come with its "
-    "package, or --weights=<file>."
-)
 
 
 @keras.saving.register_keras_serializable("simclr_tf2")
@@ -75,7 +71,7 @@ def make(config: EncoderConfig) -> Encoder:
     weights = config.weights
     network = _built(build)
     if weights == IMAGENET:
-        network.set_weights(_downloaded(build, name).get_weights())
+        network.set_weights(downloaded(build, name).get_weights())
     elif weights != RANDOM and not weights.endswith("encoder.weights.h5"):
         load_keras_weights(network, weights, f"{name} (include_top=False)")
     places = _stages(_built(build, input_shape=(_SIDE, _SIDE, 3)))
@@ -99,13 +95,25 @@ def _built(build: Any, weights: str | None = None, **options: Any) -> keras.Mode
         return build(weights=weights, include_top=False, pooling="avg", **options)
 
 
-def _downloaded(build: Any, name: str) -> keras.Model:
+def downloaded(build: Any, name: str, file: str = "") -> keras.Model:
+    """A network of keras.applications with its ImageNet weights, less the top.
+
+    Args:
+        build: its function there.
+        name: of the encoder, in the message.
+        file: what the library calls the weights, where that is known.
+
+    Raises:
+        OSError: they can't be downloaded; names what works without a network.
+    """
+    with_file = f" with the file {file} of keras.applications" if file else ""
     try:
         return _built(build, IMAGENET)
     except Exception as error:  # noqa: BLE001  what Keras raises without network
         raise OSError(
-            f"the ImageNet weights of {name} couldn't be downloaded ({error}). "
-            f"{OFFLINE}"
+            f"the ImageNet weights of {name} couldn't be downloaded ({error}). Without "
+            "a network use --encoder=efficientnet_lite0, whose weights come with its "
+            f"package, or --weights=<file>{with_file}."
         ) from None
 
 

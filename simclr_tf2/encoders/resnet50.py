@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from simclr_tf2.batch_norm import FusedBatchNormalization
 from simclr_tf2.config import IMAGENET, RANDOM, EncoderConfig
+from simclr_tf2.encoders.applications import downloaded
 from simclr_tf2.encoders.base import Blocks, Encoder, load_keras_weights
 
 # The last blocks of the stages from a stride of 8 on; avg_pool is the last one's mean.
@@ -41,19 +42,8 @@ def make(config: EncoderConfig) -> Encoder:
         weights=None, include_top=False, pooling="avg"
     )
     if weights == IMAGENET:
-        try:
-            trained = keras.applications.ResNet50(
-                weights="imagenet", include_top=False, pooling="avg"
-            )
-        except Exception as error:  # noqa: BLE001  what Keras raises without network
-            raise OSError(
-                f"the ImageNet weights of resnet50 couldn't be downloaded ({error}). "
-                "Without a network use --encoder=efficientnet_lite0, whose weights "
-                "come with its package, or "
-                "--weights=<file> with the file "
-                "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5 of "
-                "keras.applications."
-            ) from None
+        file = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
+        trained = downloaded(keras.applications.ResNet50, "resnet50", file)
         network.set_weights(trained.get_weights())
     elif weights != RANDOM and not weights.endswith(".weights.h5"):
         load_keras_weights(network, weights, "resnet50 (include_top=False)")
