@@ -4,6 +4,7 @@ DATA ?=
 JOBS ?= 2
 VENV := .venv
 RUN := $(VENV)/bin/python
+OPTIONAL := requirements-milvus.txt requirements-huggingface.txt requirements-kerashub.txt requirements-ray.txt
 
 .PHONY: demo reproduce test test-slow lint format clean browser
 
@@ -45,6 +46,6 @@ $(VENV)/user: requirements.txt
 	$(RUN) -m pip install --quiet -r requirements.txt
 	touch $@
 
-$(VENV)/developer: requirements.txt requirements-dev.txt requirements-milvus.txt requirements-huggingface.txt $(VENV)/user
-	$(RUN) -m pip install --quiet -r requirements-dev.txt -r requirements-milvus.txt -r requirements-huggingface.txt
+$(VENV)/developer: requirements.txt requirements-dev.txt $(OPTIONAL) $(VENV)/user
+	$(RUN) -m pip install --quiet -r requirements-dev.txt $(OPTIONAL:%=-r %)
 	touch $@

@@ -37,6 +37,12 @@ flags.DEFINE_multi_string(
     "negative", [], "The same of what it should not look like.", flag_values=FLAGS
 )
 flags.DEFINE_multi_string(
+    "text",
+    [],
+    "The same in words, of CLIP's or SigLIP's embeddings.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_multi_string(
     "classes",
     [],
     "NAME=crop id or image path: several classes at once, marked in a column `class`.",

@@ -1,22 +1,24 @@
-"""Images from outside the set, embedded with the encoder that made it. Loads
-TensorFlow on use, so the page has a process for it.
+"""Images from outside the set, and texts, embedded with the encoder that made it.
+Loads TensorFlow on use, so the page has a process for it.
 """
 
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 
 from data.embeddings import EmbeddingSet
 from data.images import ImageError, cut, read_image
 
 MOST_PIXELS = 50_000_000  # of an uploaded image
 KEPT_SIDE = 1024  # of what is kept of an upload, in pixels
+_CARD, _LINE = 192, 14  # side of a picture of a text in pixels; letters a line
 
 
 def embed_images(
@@ -29,6 +31,31 @@ def embed_images(
     size, window = embeddings.meta["image_size"], embeddings.window
     crops = [cut(image, (0, 0, *image.size), size, window) for image in images]
     return embedder.embed(np.stack([np.asarray(crop) for crop in crops]))
+
+
+def embed_texts(
+    embeddings: EmbeddingSet, texts: Sequence[str], embedder: Any = None
+) -> np.ndarray:
+    """Embeds texts by the text tower of the set's encoder; [n, D] float32.
+
+    Raises:
+        ValueError: the set's encoder has none; says what to choose instead.
+    """
+    if not embeddings.takes_text:
+        made_by = embeddings.meta.get("made_by") or embeddings.meta["encoder"]
+        raise ValueError(
+            f"text needs embeddings of an encoder with a text tower; those of "
+            f"{embeddings.folder} are by {made_by}. Embed with a CLIP or SigLIP preset "
+            "of KerasHub, such as --encoder=kerashub:siglip_base_patch16_224 with "
+            "--image_size=224, or give an image as --query"
+        )
+    if not all(text.strip() for text in texts):
+        raise ValueError("text must hold words; got an empty one")
+    from curation.encoders import embedder_of
+
+    tower = (embedder or embedder_of(embeddings)).encoder.text
+    assert tower is not None
+    return tower([text.strip() for text in texts])
 
 
 @lru_cache(1)
@@ -77,4 +104,28 @@ def embed_upload(folder: str, content: bytes) -> tuple[np.ndarray, bytes]:
     image.thumbnail((KEPT_SIDE, KEPT_SIDE))
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
+    return vector, buffer.getvalue()
+
+
+def embed_words(folder: str, text: str) -> tuple[np.ndarray, bytes]:
+    """Embeds a text; the page calls it in a worker process, as `embed_upload`.
+
+    Args:
+        folder: of the embedding set.
+        text: what is looked for, in words.
+
+    Returns:
+        Its embedding [D] float32, and a picture of the words as PNG.
+
+    Raises:
+        ValueError: the set's encoder has no text tower, or there are no words.
+    """
+    embeddings, embedder = _loaded(folder)
+    vector = embed_texts(embeddings, [text], embedder)[0]
+    card = Image.new("RGB", (_CARD, _CARD), "white")
+    font = ImageFont.load_default(24)
+    lines = "\n".join(textwrap.wrap(text.strip(), _LINE)[:6])
+    ImageDraw.Draw(card).multiline_text((10, 10), lines, fill="black", font=font)
+    buffer = io.BytesIO()
+    card.save(buffer, "PNG")
     return vector, buffer.getvalue()

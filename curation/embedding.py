@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -29,7 +30,7 @@ from curation.planning import in_words
 from curation.pool import make_ready
 from data.crop_table import DUPLICATE_OF, CropTable
 from data.duplicates import looks_of
-from data.embeddings import EmbeddingSet, EmbeddingWriter, reusable
+from data.embeddings import TAKES_TEXT, EmbeddingSet, EmbeddingWriter, reusable
 from data.images import ImageError, read_image
 from data.label_maps import LabelMaps
 from data.pipeline import Unreadable, embed_crops
@@ -246,7 +247,13 @@ def embed_into(
                 unreadable.add(image, error.reason)
     if keep:
         embedder.encoder.save(writer.partial)
-    meta = {**facts, "recipe": recipe.name, "provenance": provenance(config.seed)}
+    meta: dict[str, Any] = {
+        **facts,
+        "recipe": recipe.name,
+        "provenance": provenance(config.seed),
+    }
+    if embedder.takes_text:
+        meta[TAKES_TEXT] = True
     found = writer.finish(meta, unreadable.reasons, progress_bar)
     make_ready(found)
     return found

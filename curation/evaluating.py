@@ -16,7 +16,7 @@ from curation.contact_sheet import Sheet, Tile
 from curation.crops import leaks_in_words
 from curation.mistakes import doubtful_labels
 from curation.outputs import check_outputs, draw
-from curation.pool import TRANSFORM, Pool, load
+from curation.pool import Pool, load
 from curation.query import find_query
 from curation.report import (
     SHOWN,
@@ -67,7 +67,7 @@ class EvaluateRequest:
     target_precision: float = 0.95
     hide_duplicates: bool = False  # what shows the same as an earlier crop
     predictions: str = ""
-    transform: str = TRANSFORM  # of the embeddings: one of TRANSFORMS
+    transform: str = ""  # of the embeddings: one of TRANSFORMS; see Pool
     method: str = "auto"
     seed: int = 0
 
@@ -240,10 +240,10 @@ def evaluate_retrieval(request: EvaluateRequest, embeddings: EmbeddingSet) -> No
     )
     low, high = macro_interval(qualities)
     print(f"95 % interval of the macro P@{k} over queries: {low:.3f} to {high:.3f}")
-    if request.transform != "l2":
+    if pool.index.transform.name != "l2":
         plain = measured(part.vectors, Transform())
         print(
-            f"by plain cosine instead of the transform {request.transform}: "
+            f"by plain cosine instead of the transform {pool.index.transform.name}: "
             f"P@{k} {macro(plain):.3f}, R-precision {macro(plain, 'r_precision'):.3f}"
         )
     leaking = "" if request.split == "all" else leaks_in_words(table)

@@ -34,6 +34,7 @@ from probe.transforms import (
 )
 
 TRANSFORM = "graph"  # what is done to embeddings where nothing else is asked for
+OF_TEXT = "l2"  # the same where texts can be queries: what their towers learned by
 MANY = 200_000  # crops, of which a pass takes seconds
 CASCADE_BYTES = 2**30  # embedding sets from this size get an index on disk
 KEPT_BYTES = 2**26  # beyond this, what is compared is kept, not made in every process
@@ -52,7 +53,8 @@ class Pool:
     Args:
         embeddings: the set; its table has the predictions' columns, if any.
         transform: what is done to embeddings before they are compared, by name, or
-            fitted already.
+            fitted already. Default: `graph`, or `l2` of a set that takes texts, which
+            lie apart from all images.
         milvus: search in Milvus instead: a .db path (embedded) or a URI.
         build_cascade: whether a large set gets its index on disk if it has none yet.
         hide_duplicates: whether crops that show the same as an earlier one are left
@@ -67,7 +69,7 @@ class Pool:
         self,
         embeddings: EmbeddingSet,
         *,
-        transform: str | Transform = TRANSFORM,
+        transform: str | Transform = "",
         milvus: str = "",
         build_cascade: bool = False,
         hide_duplicates: bool = False,
@@ -75,6 +77,7 @@ class Pool:
         self.hide_duplicates = hide_duplicates
         self.embeddings, self.table = embeddings, embeddings.table
         if isinstance(transform, str):
+            transform = transform or default_transform(embeddings)
             transform = fit_transform(transform, embeddings)
         self._in_milvus, self._build_cascade = bool(milvus), build_cascade
         compared = self._altered("graph") if transform.name == "graph" else embeddings
@@ -268,6 +271,11 @@ def smoothed(embeddings: EmbeddingSet) -> EmbeddingSet:
         neighbors.tobytes(),
         KEPT_BYTES,
     )
+
+
+def default_transform(embeddings: EmbeddingSet) -> str:
+    """What is done to a set where nothing else is asked for."""
+    return OF_TEXT if embeddings.takes_text else TRANSFORM
 
 
 def fit_transform(name: str, embeddings: EmbeddingSet) -> Transform:

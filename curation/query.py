@@ -5,12 +5,12 @@ like.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from curation.embed_query import embed_images
+from curation.embed_query import embed_images, embed_texts
 from curation.journal import read_session, replay
 from curation.pool import Pool
 from curation.session_facts import StatedQuery
@@ -24,8 +24,8 @@ class Examples:
 
     Attributes:
         rows: of those in the set.
-        outside: [m, D] float32, embeddings of the others.
-        files: where the others lie; as many, or none if they have no file.
+        outside: [m, D] float32, embeddings of the others, texts last.
+        files: where the images lie; as many, or none if they have no file.
     """
 
     rows: tuple[int, ...] = ()
@@ -62,11 +62,20 @@ def find_query(
     pool: Pool,
     examples: str | Path | Sequence[str],
     negatives: str | Path | Sequence[str] = (),
+    texts: Sequence[str] = (),
 ) -> Query:
-    """Looks examples up; see `find_examples`."""
-    return Query(
-        find_examples(pool, examples), find_examples(pool, negatives, "negative")
-    )
+    """Looks examples up; see `find_examples`. Texts are further examples, by the text
+    tower of the set's encoder.
+
+    Example:
+        >>> find_query(pool, [], texts=["sugar beet with four leaves"])
+    """
+    found = find_examples(pool, examples)
+    if texts:
+        words = embed_texts(pool.embeddings, texts)
+        seen = () if found.outside is None else (found.outside,)
+        found = replace(found, outside=np.concatenate([*seen, words]))
+    return Query(found, find_examples(pool, negatives, "negative"))
 
 
 def find_examples(

@@ -22,7 +22,7 @@ from curation.outputs import (
     write_review,
     write_suggestions,
 )
-from curation.pool import TRANSFORM, Pool, load
+from curation.pool import Pool, load
 from curation.query import Query, find_query, read_session_folder
 from curation.report import (
     Listed,
@@ -32,6 +32,7 @@ from curation.report import (
     print_list,
     sheet_of,
     target_of,
+    title_of,
 )
 from curation.searching_classes import probe_folders, search_classes, split_classes
 from curation.session import Session
@@ -52,6 +53,7 @@ class SearchRequest:
     where: str = ""
     query: tuple[str, ...] = ()
     negative: tuple[str, ...] = ()
+    text: tuple[str, ...] = ()  # words, where the encoder has a text tower
     classes: tuple[str, ...] = ()  # NAME=crop id or image path: several at once
     k: int | None = None
     marks: str = ""
@@ -67,22 +69,31 @@ class SearchRequest:
     predictions: str = ""
     out: str = ""
     sheet: str = ""
-    transform: str = TRANSFORM  # of the embeddings: one of TRANSFORMS
+    transform: str = ""  # of the embeddings: one of TRANSFORMS; see Pool
     method: str = "auto"  # from marks to a ranking
     ascending: bool = False  # the worst first
     hide_duplicates: bool = False  # what shows the same as an earlier crop
     milvus: str = ""  # search in Milvus: a .db path or a URI
     seed: int = 0
 
+    @property
+    def has_query(self) -> bool:
+        """Whether it says what is looked for, by examples or in words."""
+        return bool(self.query or self.text)
+
     def check(self) -> None:
         """Refuses combinations that make no sense, before work starts."""
         if self.classes:
             self._check_classes()
         if self.probe and (
-            self.query or self.marks or self.negative or self.save_probe or self.suggest
+            self.has_query
+            or self.marks
+            or self.negative
+            or self.save_probe
+            or self.suggest
         ):
             raise ValueError(
-                "probe brings its query and marks, and excludes query, negative, "
+                "probe brings its query and marks, and excludes query, text, negative, "
                 "marks, save_probe and suggest"
             )
         asks = self.suggest and not self.classes
@@ -90,9 +101,9 @@ class SearchRequest:
             raise ValueError("marks must be given with save_probe, suggest and review")
         if self.compare and not self.sheet:
             raise ValueError("sheet must be given with compare")
-        if self.compare and not self.query:
-            raise ValueError("query must be given with compare")
-        if self.negative and not self.query:
+        if self.compare and (not self.query or self.text):
+            raise ValueError("query alone must be given with compare")
+        if self.negative and not self.has_query:
             raise ValueError("query must be given with negative")
         if self.suggest_count < 1:
             raise ValueError(
@@ -104,8 +115,8 @@ class SearchRequest:
             raise ValueError(f"clusters must be at least 2; got {self.clusters}")
 
     def _check_classes(self) -> None:
-        excluded = ("query", "negative", "probe", "compare", "review", "clusters")
-        for name in (*excluded, "count_where", "ascending"):
+        excluded = ("query", "text", "negative", "probe", "compare", "review")
+        for name in (*excluded, "clusters", "count_where", "ascending"):
             if getattr(self, name):
                 raise ValueError(f"classes bring their queries, and exclude {name}")
         split_classes(self.classes)
@@ -150,11 +161,11 @@ def run_search(request: SearchRequest) -> None:
         return propose(
             pool, request.where, request.clusters, request.sheet, request.seed
         )
-    if not (request.query or request.marks):
+    if not (request.has_query or request.marks):
         if request.predictions:
             return None
         raise ValueError(
-            "query must be given (a crop id, or the path of an image), or marks"
+            "query must be given (a crop id, or the path of an image), text, or marks"
         )
     return _search(request, pool)
 
@@ -166,12 +177,12 @@ def _start(
     if they are taken from one.
     """
     where, query, marks = request.where, Query(), None
-    if request.query:
-        query = find_query(pool, request.query, request.negative)
+    if request.has_query:
+        query = find_query(pool, request.query, request.negative, request.text)
     if request.marks and Path(request.marks).is_dir():
         stored = read_session_folder(pool, request.marks)
         marks, where = stored.marks, where or stored.where
-        query = query if request.query else stored.query
+        query = query if request.has_query else stored.query
         ids = [str(pool.ids[row]) for row in query.examples.rows]
         uploads = len(query.examples) - len(ids)
         words = [*ids, *([f"{uploads} uploaded"] if uploads else [])]
@@ -192,7 +203,9 @@ def _search(request: SearchRequest, pool: Pool) -> None:
     ascending = request.ascending
     lists = []
     if len(session.query.examples):
-        lists.append(list_of(session, k, ascending=ascending))
+        words = " and ".join(f"{text!r}" for text in request.text)
+        title = f"{title_of(session)} to {words}" if words else ""
+        lists.append(list_of(session, k, title=title, ascending=ascending))
     if request.marks:
         _take_marks(session, request.marks, marks)
         lists.append(list_of(session, k, ascending=ascending))

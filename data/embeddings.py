@@ -53,6 +53,7 @@ ROWS_PER_PART = 1024
 # What meta.json doesn't say of a set of a version before recipes.
 OF_NO_RECIPE = {"recipe": "plain", "pooling": "mean", "orientations": 1}
 _TINY = 1e-15  # length of a vector that is none
+TAKES_TEXT = "takes_text"  # in meta.json: texts have vectors of the same space
 ELSEWHERE = "elsewhere"  # the encoder of vectors that this project didn't make
 _ROWS_PER_CHECK = 16384
 _log = logging.getLogger(__name__)
@@ -201,6 +202,13 @@ class EmbeddingSet:
     def is_from_elsewhere(self) -> bool:
         """Whether no encoder of this project made the vectors."""
         return self.meta.get("encoder") == ELSEWHERE
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether texts can be queries: the encoder's text tower gives them vectors of
+        the same space.
+        """
+        return bool(self.meta.get(TAKES_TEXT))
 
     @property
     def ids(self) -> np.ndarray:

@@ -21,7 +21,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from artifacts.files import back_up
-from curation.embed_query import embed_upload
+from curation.embed_query import embed_upload, embed_words
 from data.formats.registry import FORMATS, WRITABLE
 from data.images import ImageError
 from web import answers
@@ -41,6 +41,7 @@ from web.requests import (
     NewSession,
     RankingAction,
     ThresholdAction,
+    Words,
     body_as,
     number_in_query,
     read_body,
@@ -56,6 +57,7 @@ FIRST = 60  # crops on the first screen, about
 _NEVER_CHANGES = {"cache-control": "private, max-age=31536000, immutable"}
 
 Result = TypeVar("Result")
+_Embed = Callable[[str, Any], tuple[np.ndarray, bytes]]
 
 
 class Page:
@@ -86,6 +88,7 @@ class Page:
             Route("/api/selections", self.select, methods=["POST"]),
             Route("/api/clusters", self.clusters),
             Route("/api/uploads", self.upload, methods=["POST"]),
+            Route("/api/texts", self.text, methods=["POST"]),
             Route("/uploads/{upload}", self.upload_image),
             Route("/api/sessions", self.list_sessions),
             Route("/api/sessions", self.create, methods=["POST"]),
@@ -254,8 +257,16 @@ class Page:
         content = await read_body(request, UPLOAD_BYTES)
         if not content:
             raise HTTPException(400, "upload must be an image file; it is empty")
+        return await self._keep_embedded(embed_upload, content)
+
+    async def text(self, request: Request) -> Response:
+        """Takes words, embeds them, and gives them a name, as an upload."""
+        words = await body_as(request, Words)
+        return await self._keep_embedded(embed_words, words.text)
+
+    async def _keep_embedded(self, embed: _Embed, given: bytes | str) -> Response:
         folder = str(self.pool.embeddings.folder)
-        vector, image = await self._worker.run(embed_upload, folder, content)
+        vector, image = await self._worker.run(embed, folder, given)
         name = await self._in_thread(
             "work", lambda: self.sessions.keep_upload(vector, image)
         )

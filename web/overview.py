@@ -67,6 +67,7 @@ class PoolFacts:
     classes: Sequence[ColoredClass]
     columns: Sequence[FilterColumn]
     confusions: Sequence[Confusion]
+    takes_text: bool  # whether words can be examples
 
 
 class Overview:
@@ -174,6 +175,7 @@ class Overview:
             ],
             self._columns(),
             self._confusions(),
+            self.pool.embeddings.takes_text,
         )
 
     def _columns(self) -> list[FilterColumn]:

@@ -145,6 +145,13 @@ class NewSession(Action):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Words(Action):
+    """What is looked for, in words."""
+
+    text: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Names(Action):
     """New names; None leaves one as it is."""
 

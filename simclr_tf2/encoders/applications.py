@@ -14,7 +14,7 @@ from simclr_tf2.config import IMAGENET, RANDOM, EncoderConfig
 from simclr_tf2.encoders.base import Encoder, load_keras_weights
 
 PREFIX = "keras:"
-_SIDE = 224  # of a picture by which strides are found
+SIDE = 224  # of a picture by which strides are found
 _MERGES = ("Add", "Concatenate", "Concat")
 
 
@@ -74,8 +74,8 @@ def make(config: EncoderConfig) -> Encoder:
         network.set_weights(downloaded(build, name).get_weights())
     elif weights != RANDOM and not weights.endswith("encoder.weights.h5"):
         load_keras_weights(network, weights, f"{name} (include_top=False)")
-    places = _stages(_built(build, input_shape=(_SIDE, _SIDE, 3)))
-    ends = [_outputs(network)[place] for place in places.values()]
+    places = stages_of(_built(build, input_shape=(SIDE, SIDE, 3)), SIDE)
+    ends = [outputs_of(network)[place] for place in places.values()]
     inner = keras.Model(network.input, [*ends, network.output], name=network.name)
     inputs = keras.Input((None, None, 3), name="image")
     module = inspect.getmodule(build)
@@ -117,7 +117,7 @@ def downloaded(build: Any, name: str, file: str = "") -> keras.Model:
         ) from None
 
 
-def _outputs(network: keras.Model) -> list[Any]:
+def outputs_of(network: keras.Model) -> list[Any]:
     """The output of every operation, layers and sums alike, in order."""
     found = []
     for operation in network.operations:
@@ -126,18 +126,22 @@ def _outputs(network: keras.Model) -> list[Any]:
     return found
 
 
-def _stages(network: keras.Model) -> dict[str, int]:
+def stages_of(network: keras.Model, side: int) -> dict[str, int]:
     """stage3 to stage5 -> place of the operation whose output it is: the last that
     merges branches at a stride of about 8, 16 or 32, or the last of all where none
     does.
+
+    Args:
+        network: of images of one size.
+        side: that size.
     """
     found: dict[str, tuple[bool, int]] = {}
     for place, (operation, output) in enumerate(
-        zip(network.operations, _outputs(network), strict=True)
+        zip(network.operations, outputs_of(network), strict=True)
     ):
         if len(output.shape) != 4 or output.shape[1] in (None, 1):
             continue
-        stride = round(math.log2(_SIDE / output.shape[1]))
+        stride = round(math.log2(side / output.shape[1]))
         merges = type(operation).__name__ in _MERGES
         name = f"stage{stride}"
         if 3 <= stride <= 5 and (merges or not found.get(name, (False, 0))[0]):

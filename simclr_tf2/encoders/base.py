@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 # What the outputs of a network's stages are called, from a stride of 8 on. SimCLR's
 # block groups have their official names.
 _STAGE = re.compile(r"stage\d+|block_group[2-4]")
+MADE_OF = "made_of"  # in encoder.json
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,9 @@ class Encoder:
         blocks: which of its layers can be frozen together; None of a network that is
             trained as a whole.
         weights_file: name of what `save` writes.
+        made_of: what encoder.json says of an architecture that its name doesn't.
+        text: texts -> float32 [texts, width], vectors of the same space as the
+            features; None of a network without a text tower.
     """
 
     def __init__(
@@ -79,6 +83,9 @@ class Encoder:
         architecture: ResNetConfig | None = None,
         blocks: Blocks | None = None,
         weights_file: str = "encoder.weights.h5",
+        made_of: Mapping[str, Any] | None = None,
+        text: Callable[[Sequence[str]], np.ndarray] | None = None,
+        whole: keras.Model | None = None,
     ):
         self.config, self.model, self.features, self.projection_head = (
             config,
@@ -87,7 +94,8 @@ class Encoder:
             projection_head,
         )
         self.architecture, self.weights_file = architecture, weights_file
-        self.blocks = blocks
+        self.blocks, self.made_of, self.text = blocks, dict(made_of or {}), text
+        self._whole = whole
         output = model.output  # of a LoadedModel, what its function says it returns
         shapes = {
             name: end.shape
@@ -132,20 +140,27 @@ class Encoder:
         return digest.hexdigest()
 
     def save(self, folder: str | Path) -> None:
-        """Writes the weights into a folder as a Keras `.weights.h5` file, and
-        encoder.json, which says how to make the encoder.
+        """Writes the weights into a folder as a Keras `.weights.h5` file (a network
+        that came as a `.keras` file as one), and encoder.json, which says how to make
+        the encoder.
 
         A LoadedModel has no such file; it is exported instead.
         """
-        facts = {
+        facts: dict[str, Any] = {
             "name": self.config.name,
             "weights": self.weights_file,
             "endpoint": self.features,
             "hash": self.content_hash(),
         }
+        if self.made_of:
+            facts[MADE_OF] = self.made_of
         write_json(Path(folder) / "encoder.json", facts)
-        if isinstance(self.model, keras.Model):
-            with whole_file(Path(folder) / self.weights_file) as partial:
+        file = Path(folder) / self.weights_file
+        if self._whole is not None:
+            with whole_file(file) as partial:
+                self._whole.save(partial)
+        elif isinstance(self.model, keras.Model):
+            with whole_file(file) as partial:
                 self.model.save_weights(partial)
 
 

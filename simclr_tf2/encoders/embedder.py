@@ -111,6 +111,13 @@ class Embedder:
         crops = tf.convert_to_tensor(crops, tf.uint8)
         return self._embed[crops.shape[-1]](crops).numpy()
 
+    @property
+    def takes_text(self) -> bool:
+        """Whether texts have vectors of the same space: the encoder has a text tower,
+        and its features are all that is read.
+        """
+        return self.encoder.text is not None and self.endpoints == self.encoder.features
+
     def content_hash(self) -> str:
         """SHA-256 over network, weights and recipe: two embedders of the same hash give
         the same vectors for the same crops.
@@ -167,8 +174,9 @@ def _resolve(encoder: Encoder, endpoints: str, pooling: str) -> tuple[str, ...]:
         return (encoder.top,)
     if endpoints in (LAST, STAGES):
         _log.warning(
-            "%s gives nothing but its last layer, which is pooled by mean",
+            "%s has no stages to pool: its %s is read",
             encoder.config.name,
+            encoder.features,
         )
         return (encoder.features,)
     names = tuple(name.strip() for name in endpoints.split(","))

@@ -9,6 +9,8 @@ from simclr_tf2.config import IMAGENET, RANDOM, EncoderConfig
 from simclr_tf2.encoders import (
     applications,
     efficientnet_lite,
+    keras_file,
+    kerashub,
     resnet50,
     saved_model,
     simclr_resnet,
@@ -24,6 +26,11 @@ _OF_FILES: dict[str, Callable[[EncoderConfig], Encoder]] = {
     "tiny": tiny.make,
 }
 ENCODERS = {**_OF_FILES, "saved_model": saved_model.make}
+_PREFIXED: dict[str, Callable[[EncoderConfig], Encoder]] = {
+    applications.PREFIX: applications.make,
+    keras_file.PREFIX: keras_file.make,
+    kerashub.PREFIX: kerashub.make,
+}
 
 
 def make_encoder(config: EncoderConfig) -> Encoder:
@@ -37,17 +44,7 @@ def make_encoder(config: EncoderConfig) -> Encoder:
             would.
         OSError: the weights can't be had (no such file, no network).
     """
-    make = ENCODERS.get(config.name)
-    if config.name.startswith(applications.PREFIX):
-        make = applications.make
-    if make is None and ResNetConfig.parse(config.name):
-        make = simclr_resnet.make
-    if make is None:
-        raise ValueError(
-            f"encoder must be one of {', '.join(ENCODERS)}, a SimCLR ResNet such as "
-            f"r50_1x_sk0, or keras:<Name> for a network of keras.applications; got "
-            f"{config.name!r}"
-        )
+    make = _maker(config.name)
     here = Path(config.weights)
     if config.weights not in (IMAGENET, RANDOM) and not here.exists():
         raise OSError(
@@ -61,3 +58,21 @@ def make_encoder(config: EncoderConfig) -> Encoder:
             f"{config.weights!r} is a folder"
         )
     return make(config)
+
+
+def _maker(name: str) -> Callable[[EncoderConfig], Encoder]:
+    if name in ENCODERS:
+        return ENCODERS[name]
+    if name.endswith(keras_file.ENDING):
+        return keras_file.make
+    for prefix, make in _PREFIXED.items():
+        if name.startswith(prefix):
+            return make
+    if ResNetConfig.parse(name):
+        return simclr_resnet.make
+    raise ValueError(
+        f"encoder must be one of {', '.join(ENCODERS)}, a SimCLR ResNet such as "
+        "r50_1x_sk0, keras:<Name> for a network of keras.applications, "
+        "kerashub:<preset> for one of KerasHub, or the path of a .keras file; got "
+        f"{name!r}"
+    )

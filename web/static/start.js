@@ -99,22 +99,34 @@ function collect(pool, open, preset) {
     } }, el("img", { src, alt: "" }));
     chosen.replaceChildren(
       ...[...picked.values()].slice(0, 12).map((crop) => example(`/thumb/${crop.id}/96`, crop.label || "example", () => pick(crop))),
-      ...uploads.map((upload, place) => example(`/uploads/${upload}`, "uploaded image", () => (uploads.splice(place, 1), draw()))),
+      ...uploads.map((upload, place) => example(`/uploads/${upload}`, "what was given", () => (uploads.splice(place, 1), draw()))),
       count ? many(count, "example") : "Click one crop or more that show what you look for.");
     go.disabled = !count;
+  }
+
+  async function embed(sent) {
+    chosen.replaceChildren("embedding it; the first one takes a while, since the encoder has to be loaded …");
+    try {
+      uploads.push((await sent()).upload);
+    } catch (error) {
+      fail(error);
+    }
+    draw();
   }
 
   async function upload(event) {
     const file = event.target.files[0];
     if (!file) return;
-    chosen.replaceChildren("embedding the image; the first one takes a while, since the encoder has to be loaded …");
-    try {
-      uploads.push((await sendFile("/api/uploads", file)).upload);
-    } catch (error) {
-      fail(error);
-    }
+    await embed(() => sendFile("/api/uploads", file));
     event.target.value = "";
-    draw();
+  }
+
+  const words = el("input", { placeholder: "or in words: sugar beet, four leaves", "aria-label": "what you look for, in words", class: "grow", maxLength: 200 });
+  async function describe(event) {
+    event.preventDefault();
+    if (!words.value.trim()) return;
+    await embed(() => send("/api/texts", { text: words.value.trim() }));
+    words.value = "";
   }
 
   async function start() {
@@ -135,6 +147,7 @@ function collect(pool, open, preset) {
   return [
     el("div", { class: "row" }, chosen, name, go,
       el("label", { class: "row" }, "or an image of yours ", el("input", { type: "file", accept: "image/*", onchange: upload })),
+      pool.takes_text ? el("form", { class: "row", onsubmit: describe }, words, el("button", {}, "Add")) : "",
       el("button", { onclick: () => openMap(pool, "", [{ name: "Take these as examples", most: 20, act: (ids) => {
         ids.forEach((id) => picked.set(id, { id, label: "" }));
         grid.paintAll();
