@@ -9,8 +9,13 @@ crops.parquet, or tfds:NAME; docs/formats.md says what of each is read. Boxes be
 crops. docs/search.md says what --recipe makes of them. A killed call goes on where it
 stopped. Vectors that another network made elsewhere come in with --vectors. --config
 takes the rest: endpoints, pooling, orientations, padding, square, fill, embed_batch,
-boxes, box_size, images, crowds, keep_unlabeled, strategy, tpu; made_by names what made
-the vectors.
+stored_as (float32, float16, int8), find_duplicates, boxes, box_size, images, crowds,
+keep_unlabeled, strategy, tpu, ray_actors, ray_block; made_by names what made the
+vectors.
+
+Of a folder that has grown only the new photos are embedded, and become a part of the
+set. --part=3/16 embeds the third of sixteen parts, anywhere: on a cluster's queue, or
+on two laptops. --engine=ray spreads the work over a Ray cluster (docs/clusters.md).
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ from __future__ import annotations
 from absl import flags
 
 import command_line
-from curation.config import EmbedRequest, Recipe
+from curation.config import ENGINES, EmbedRequest, Recipe
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("data", "", "What to embed; see above.", flag_values=FLAGS)
@@ -28,6 +33,19 @@ flags.DEFINE_string(
     "",
     "Vectors made elsewhere, instead of embedding: a .npy, .npz, .safetensors or "
     ".parquet file, row i for row i of data (CSV, Parquet or COCO).",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "part",
+    "",
+    "Embed a part alone, such as 3/16; the last joins.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_enum("engine", "local", ENGINES, "What embeds.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "ray_address",
+    "",
+    "Ray cluster: auto, or HOST:PORT; default: one on this machine.",
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(

@@ -25,7 +25,8 @@ from absl import app, flags
 
 from artifacts.progress import progress_bar
 from data.crop_table import CropTable
-from data.embeddings import EmbeddingSet, EmbeddingWriter
+from data.embedding_writer import EmbeddingWriter
+from data.embeddings import EmbeddingSet
 from data.images import read_size
 from data.sample_field import draw_field
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 
 from data.formats.base import SourceOptions
 from data.images import CropWindow
+from data.stored_vectors import FLOAT32, STORED_AS
 from simclr_tf2.config import (
     AUTO,
     LAST,
@@ -32,6 +34,9 @@ from simclr_tf2.config import (
     check_choice,
     check_range,
 )
+
+ENGINES = ("local", "ray")  # what embeds
+_SHARE = re.compile(r"(\d+)/(\d+)")
 
 # What settings were called in version 0.5.0.
 OLD_NAMES: dict[str, str | None] = {
@@ -125,6 +130,7 @@ class EmbedConfig:
         recipe: what is read from it, of which part of the image, at which size.
         embed_batch: crops per step.
         find_duplicates: whether it is looked for crops that show the same.
+        stored_as: how vectors are stored; see `data.stored_vectors.as_stored`.
         device: what to compute on.
         seed: of random weights.
 
@@ -136,12 +142,14 @@ class EmbedConfig:
     recipe: Recipe = field(default_factory=Recipe)
     embed_batch: int = 64  # crops per step
     find_duplicates: bool = True  # whether it is looked for crops that show the same
+    stored_as: str = FLOAT32  # vectors on the disk: one of STORED_AS
     device: DeviceConfig = field(default_factory=DeviceConfig)
     seed: int = 0  # of random weights
 
     def __post_init__(self) -> None:
         check_types(self)
         check_range("embed_batch", self.embed_batch, 1)
+        check_choice("stored_as", self.stored_as, STORED_AS)
 
 
 @dataclass(frozen=True)
@@ -225,10 +233,33 @@ class FinetuneConfig:
             encoder or self.encoder,
             Recipe(self.endpoints, self.pooling, self.orientations, size, self.window),
             self.embed_batch,
-            self.find_duplicates,
-            self.device,
-            self.seed,
+            find_duplicates=self.find_duplicates,
+            device=self.device,
+            seed=self.seed,
         )
+
+
+@dataclass(frozen=True)
+class RayConfig:
+    """How Ray embeds.
+
+    Attributes:
+        address: of the cluster, "auto" for the one that this machine belongs to; ""
+            starts one on this machine.
+        actors: how many embed at a time; 0: one for each GPU of the cluster, or without
+            any one for each node.
+        block: crops a task, about; a worker that dies costs its task.
+    """
+
+    address: str = field(default="", metadata={"key": "ray_address"})
+    actors: int = field(default=0, metadata={"key": "ray_actors"})
+
+    block: int = field(default=1024, metadata={"key": "ray_block"})
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_range("ray_actors", self.actors, 0)
+        check_range("ray_block", self.block, 1)
 
 
 @dataclass(frozen=True)
@@ -240,8 +271,29 @@ class EmbedRequest:
     vectors: str = ""  # made elsewhere, a row for each row of data
     made_by: str = ""  # the network that made them; see EmbeddingSet.from_arrays
     where: str = ""  # only crops that meet this SQL condition
+    part: str = ""  # 3/16: the third of sixteen parts, by this process
+    engine: str = "local"  # or ray
     source: SourceOptions = field(default_factory=SourceOptions)
     config: EmbedConfig = field(default_factory=EmbedConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
+
+    def __post_init__(self) -> None:
+        check_choice("engine", self.engine, ENGINES)
+        if self.part and (self.vectors or self.engine != "local"):
+            raise ValueError("part excludes vectors and the engine ray")
+        _ = self.share
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """Which part of how many."""
+        found = _SHARE.fullmatch(self.part or "1/1")
+        which, count = map(int, found.groups()) if found else (0, 0)
+        if not 1 <= which <= count:
+            raise ValueError(
+                "part must be WHICH/OF_HOW_MANY, such as 3/16 for the third of "
+                f"sixteen; got {self.part!r}"
+            )
+        return which, count
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import numpy as np
 from artifacts.progress import progress_bar
 from data.crop_table import CropTable
 from data.duplicates import group_of, leaks, repaired
-from data.embeddings import DUPLICATES, EmbeddingSet
+from data.embedding_writer import DUPLICATES
+from data.embeddings import EmbeddingSet
 from data.formats.base import SourceOptions
 from data.formats.registry import read_source
 from data.report import Report

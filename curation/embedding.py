@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from curation.config import (
     DeviceConfig,
     EmbedConfig,
     EmbedRequest,
+    RayConfig,
     Recipe,
     recipe_settings,
 )
@@ -30,7 +32,8 @@ from curation.planning import in_words
 from curation.pool import make_ready
 from data.crop_table import DUPLICATE_OF, CropTable
 from data.duplicates import looks_of
-from data.embeddings import TAKES_TEXT, EmbeddingSet, EmbeddingWriter, reusable
+from data.embedding_writer import EmbeddingWriter, grown, reusable, shares
+from data.embeddings import TAKES_TEXT, EmbeddingSet
 from data.images import ImageError, read_image
 from data.label_maps import LabelMaps
 from data.pipeline import Unreadable, embed_crops
@@ -105,7 +108,9 @@ def embed(
         recipe = dataclasses.replace(config.recipe, **recipe_settings(recipe))
     if recipe is not None:
         config = dataclasses.replace(config, recipe=recipe)
-    return _embed(crops, Path(folder), config, set_up(config.device, config.seed))
+    found = _embed(crops, Path(folder), config, set_up(config.device, config.seed))
+    assert found is not None  # one process embeds everything
+    return found
 
 
 def costs_in_words(config: EmbedConfig, embed_batch: EmbedBatch, count: int) -> str:
@@ -154,26 +159,42 @@ def _embed(
     folder: Path,
     config: EmbedConfig,
     strategy: tf.distribute.Strategy,
-) -> EmbeddingSet:
+    *,
+    part: tuple[int, int] = (1, 1),
+    ray: RayConfig | None = None,
+) -> EmbeddingSet | None:
+    """The set; None where other parts of it are missing still."""
     with strategy.scope():
         encoder = start_encoder(config.encoder)
     embedder = make_embedder(encoder, config.recipe)
     batches = on_devices(embedder, strategy)
-    if not folder.exists():
-        print(costs_in_words(config, batches, len(crops)))
     own = folder / encoder.weights_file if config.encoder.weights == RANDOM else None
     facts = reference(encoder, folder, own)
-    unreadable = Unreadable()
-    return embed_into(
-        folder,
-        crops,
-        embedder,
-        batches,
-        config=config,
-        unreadable=unreadable,
-        facts=facts,
-        keep=own is not None,
+    job = EmbeddingJob.begin(
+        folder, crops, embedder, config, facts=facts, keep=own is not None, part=part
     )
+    if isinstance(job, EmbeddingSet):
+        return job
+    if not folder.exists() and ray is None:
+        print(costs_in_words(config, batches, len(job.writer.share)))
+    unreadable = Unreadable()
+    if ray is not None:
+        from curation.embedding_by_ray import embed_by_ray
+
+        embed_by_ray(job, ray)
+    else:
+        job.embed_here(batches, unreadable)
+    job.writer.look_again()
+    if not job.writer.is_whole:
+        missing = sum(map(len, job.writer.gaps(range(len(job.writer.table)))))
+        print(
+            f"part {part[0]} of {part[1]} is embedded; {missing:,} crops of other "
+            f"parts are missing in {job.writer.partial}. Whichever part is done last "
+            "joins them; copied here from another machine, the same command again does"
+        )
+        return None
+    with exclusive(folder.absolute().parent, "embeddings", _lock_of(folder), folder):
+        return job.finish(unreadable.reasons)
 
 
 def embed_into(
@@ -190,7 +211,8 @@ def embed_into(
     """Embeds crops with an encoder that is there already.
 
     Args:
-        folder: of the set.
+        folder: of the set. Where it holds some of these crops, and no others, by this
+            encoder, only the new ones are embedded, and added to it.
         crops: what to embed.
         embedder: the network, and what is read from it.
         embed_batch: how it embeds a batch; see `on_devices`.
@@ -200,6 +222,123 @@ def embed_into(
         keep: whether the encoder's weights are stored in the set's folder, since they
             lie nowhere else.
     """
+    job = EmbeddingJob.begin(folder, crops, embedder, config, facts=facts, keep=keep)
+    if isinstance(job, EmbeddingSet):
+        return job
+    job.embed_here(embed_batch, unreadable)
+    return job.finish(unreadable.reasons)
+
+
+@dataclass(frozen=True)
+class EmbeddingJob:
+    """Crops on their way into an embedding set, by one process or by many.
+
+    Attributes:
+        crops: all that the set has in the end.
+        embedder, config, facts, keep: see `embed_into`.
+        writer: of those that are still to be embedded.
+        grows: the set that they are added to; None of a new one.
+    """
+
+    crops: CropTable
+    embedder: Embedder
+    config: EmbedConfig
+    facts: dict[str, str]
+    keep: bool
+    writer: EmbeddingWriter
+    grows: EmbeddingSet | None = None
+
+    @classmethod
+    def begin(
+        cls,
+        folder: Path,
+        crops: CropTable,
+        embedder: Embedder,
+        config: EmbedConfig,
+        *,
+        facts: dict[str, str],
+        keep: bool = False,
+        part: tuple[int, int] = (1, 1),
+    ) -> EmbeddingJob | EmbeddingSet:
+        """What is left to do; the set itself where it is there already.
+
+        Args:
+            folder, crops, embedder, config, facts, keep: see `embed_into`.
+            part: (which, of how many) shares of the crops this process embeds; from 1.
+        """
+        identity = _identity_of(crops, embedder, config)
+        found = grown(folder, crops, identity)
+        grows, new = found or (None, crops)
+        if grows is None and reusable(folder, crops, identity):
+            _log.info("%s holds these embeddings already", folder)
+            return EmbeddingSet.load(folder)
+        if grows is not None:
+            print(f"{len(new):,} crops are new; {len(grows.table):,} are there already")
+        share = shares(new, part[1])[part[0] - 1]
+        writer = EmbeddingWriter(folder, new, embedder.width, identity, share=share)
+        return cls(crops, embedder, config, facts, keep, writer, grows)
+
+    def embed_here(self, embed_batch: EmbedBatch, unreadable: Unreadable) -> None:
+        """Embeds the share of this process, in this process."""
+        writer, recipe = self.writer, self.config.recipe
+        writer.reasons = unreadable.reasons
+        with progress_bar(
+            total=len(writer.share), initial=writer.done, unit="crop", desc="embedding"
+        ) as bar:
+            for gap in writer.gaps():
+                batches = embed_crops(
+                    writer.table,
+                    embed_batch,
+                    recipe.image_size,
+                    self.config.embed_batch,
+                    unreadable=unreadable,
+                    start=gap.start,
+                    stop=gap.stop,
+                    view=recipe.window,
+                    with_masks=self.embedder.pooling == "mask",
+                )
+                for vectors, valid, pixels in batches:
+                    seen = looks_of(pixels) if self.looks else None
+                    writer.append(vectors, valid, seen)
+                    bar.update(len(valid))
+                writer.flush()
+
+    @property
+    def looks(self) -> bool:
+        """Whether it is looked for crops that show the same."""
+        known = DUPLICATE_OF in self.crops.rows.column_names
+        return self.config.find_duplicates and not known
+
+    def finish(self, reasons: Mapping[str, str]) -> EmbeddingSet:
+        """Joins what is embedded to a set.
+
+        Args:
+            reasons: image -> why it couldn't be read, as far as this process knows.
+        """
+        writer, known = self.writer, {**self.writer.stored_reasons(), **reasons}
+        for image in np.unique(writer.table.column("image")[~writer.valid]):
+            if image not in known:  # found by a process that was killed since
+                try:
+                    read_image(writer.table.root / image)
+                except ImageError as error:
+                    known[image] = error.reason
+        if self.keep and self.grows is None:
+            self.embedder.encoder.save(writer.partial)
+        meta: dict[str, Any] = {**self.facts, "recipe": self.config.recipe.name}
+        meta["provenance"] = provenance(self.config.seed)
+        if self.embedder.takes_text:
+            meta[TAKES_TEXT] = True
+        found = writer.finish(
+            meta, known, progress_bar, grows=self.grows, source=self.crops
+        )
+        make_ready(found)
+        return found
+
+
+def _identity_of(
+    crops: CropTable, embedder: Embedder, config: EmbedConfig
+) -> dict[str, Any]:
+    """What decides the vectors of crops, and how they are stored."""
     recipe = config.recipe
     identity = {
         "encoder_hash": embedder.content_hash(),
@@ -208,6 +347,7 @@ def embed_into(
         "orientations": embedder.orientations,
         "image_size": recipe.image_size,
         "view": dataclasses.asdict(recipe.window),
+        "stored_as": config.stored_as,
     }
     if embedder.pooling == "mask":
         maps = LabelMaps(crops)
@@ -218,45 +358,7 @@ def embed_into(
                 len(crops) - maps.count(),
                 len(crops),
             )
-    if reusable(folder, crops, identity):
-        _log.info("%s holds these embeddings already", folder)
-        return EmbeddingSet.load(folder)
-    writer = EmbeddingWriter(folder, crops, embedder.width, identity)
-    with progress_bar(
-        total=len(crops), initial=writer.next_row, unit="crop", desc="embedding"
-    ) as bar:
-        batches = embed_crops(
-            crops,
-            embed_batch,
-            recipe.image_size,
-            config.embed_batch,
-            unreadable=unreadable,
-            start=writer.next_row,
-            view=recipe.window,
-            with_masks=embedder.pooling == "mask",
-        )
-        looks = config.find_duplicates and DUPLICATE_OF not in crops.rows.column_names
-        for vectors, valid, pixels in batches:
-            writer.append(vectors, valid, looks_of(pixels) if looks else None)
-            bar.update(len(valid))
-    for image in np.unique(crops.column("image")[~writer.valid]):
-        if image not in unreadable.reasons:  # found by a process that was killed since
-            try:
-                read_image(crops.root / image)
-            except ImageError as error:
-                unreadable.add(image, error.reason)
-    if keep:
-        embedder.encoder.save(writer.partial)
-    meta: dict[str, Any] = {
-        **facts,
-        "recipe": recipe.name,
-        "provenance": provenance(config.seed),
-    }
-    if embedder.takes_text:
-        meta[TAKES_TEXT] = True
-    found = writer.finish(meta, unreadable.reasons, progress_bar)
-    make_ready(found)
-    return found
+    return identity
 
 
 def run_embed(request: EmbedRequest) -> None:
@@ -266,14 +368,21 @@ def run_embed(request: EmbedRequest) -> None:
         ValueError, OSError, RuntimeError: with a message for the user.
     """
     folder, config = Path(request.embeddings), request.config
+    part = request.share
     check_writable(folder.absolute().parent, "embeddings")
     strategy = set_up(config.device, config.seed)
     if worker_of(strategy)[0]:
         print("only the first worker embeds")
         return
-    lock = f".{folder.absolute().name}.lock"
+    lock = _lock_of(folder, f"-{part[0]}-of-{part[1]}")
     with exclusive(folder.absolute().parent, "embeddings", lock, folder):
         crops, report = read_reported(request.data, request.source, request.where)
-        embeddings = _embed(crops, folder, config, strategy)
-    left_out = embeddings.meta["skipped"] + len(report.skipped)
-    print_next(embeddings, left_out)
+        ray = request.ray if request.engine == "ray" else None
+        embeddings = _embed(crops, folder, config, strategy, part=part, ray=ray)
+    if embeddings is not None:
+        print_next(embeddings, embeddings.meta["skipped"] + len(report.skipped))
+
+
+def _lock_of(folder: Path, part: str = "") -> str:
+    """Name of the file, beside a set, by which a process holds it or a part of it."""
+    return f".{folder.absolute().name}{part}.lock"

@@ -44,7 +44,8 @@ from curation.resuming import (
 from data.crop_cache import CropCache
 from data.crop_table import DUPLICATE_OF, CropTable
 from data.duplicates import find_duplicates, read_looks, with_duplicates
-from data.embeddings import EmbeddingSet, read_skipped
+from data.embedding_writer import read_skipped
+from data.embeddings import EmbeddingSet
 from data.pipeline import SOURCE_SCALE, Unreadable, training_batches
 from data.splits import labelled_fraction, split_mask
 from simclr_tf2.batch_norm import synchronize

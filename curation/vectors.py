@@ -60,6 +60,7 @@ def import_vectors(request: EmbedRequest) -> None:
             made_by=request.made_by,
             window=config.recipe.window,
             looks=looks,
+            stored_as=config.stored_as,
             facts={
                 "vectors": str(Path(request.vectors).absolute()),
                 "provenance": provenance(config.seed),

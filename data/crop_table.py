@@ -48,10 +48,19 @@ OLD_ID = "crop_id_v1"  # the id that version 0.5.0 gave
 # 8601; degrees), and the crop, if another one, that shows the same.
 EXIF_TIME, LATITUDE, LONGITUDE = "exif_time", "exif_latitude", "exif_longitude"
 DUPLICATE_OF = "duplicate_of"
+ADDED = "added"  # which time of adding to the set brought a crop; 0 is the first
 SOURCE_ROW = "source_row"  # which row of the file, as given and from 0, a crop is
 # The label map of a crop's image, below the root: each pixel a label's number.
 MASK_FILE = "mask_file"
-NOT_HASHED = (EXIF_TIME, LATITUDE, LONGITUDE, DUPLICATE_OF, SOURCE_ROW, MASK_FILE)
+NOT_HASHED = (
+    EXIF_TIME,
+    LATITUDE,
+    LONGITUDE,
+    DUPLICATE_OF,
+    ADDED,
+    SOURCE_ROW,
+    MASK_FILE,
+)
 _ROOT = b"root"
 _POINT = re.compile(r"(.+)@(\d+),(\d+)")
 

@@ -47,6 +47,7 @@ def embedding_batches(
     unreadable: Unreadable,
     *,
     start: int = 0,
+    stop: int | None = None,
     view: CropWindow = STRETCHED,
     with_masks: bool = False,
 ) -> tf.data.Dataset:
@@ -59,7 +60,7 @@ def embedding_batches(
         image_size: side of the square crops.
         batch_size: crops a batch; the last one may be smaller.
         unreadable: receives the images that can't be decoded.
-        start: the first row, to go on after a kill.
+        start, stop: the first row, and the one behind the last; default all.
         view: what of a box is shown.
         with_masks: whether the foreground is a fourth channel, 0 or 255: pixels of the
             crop's label in its label map, those that are green as plants are where
@@ -70,7 +71,8 @@ def embedding_batches(
         [batch]. Crops of unreadable images are black and not valid, so that rows stay
         aligned with the table.
     """
-    groups = _groups_of_whole_images(table, start, batch_size)
+    end = len(table) if stop is None else stop
+    groups = _groups_of_whole_images(table, start, end, batch_size)
     boxes, images = table.boxes, [str(image) for image in table.column("image")]
     channels = 4 if with_masks else 3
     masks = LabelMaps(table) if with_masks else None
@@ -121,19 +123,21 @@ def _half_the_cores() -> tf.data.Options:
     return options
 
 
-def _groups_of_whole_images(table: CropTable, start: int, size: int) -> list[range]:
+def _groups_of_whole_images(
+    table: CropTable, start: int, stop: int, size: int
+) -> list[range]:
     """Runs of rows that end where an image ends and hold at least `size` rows, the last
     one excepted.
     """
     images = table.column("image")
     ends = [
         row + 1
-        for row in range(start, len(table))
-        if row + 1 == len(table) or images[row] != images[row + 1]
+        for row in range(start, stop)
+        if row + 1 == stop or images[row] != images[row + 1]
     ]
     groups, first = [], start
     for end in ends:
-        if end - first >= size or end == len(table):
+        if end - first >= size or end == stop:
             groups.append(range(first, end))
             first = end
     return groups
@@ -266,6 +270,7 @@ def embed_crops(
     *,
     unreadable: Unreadable,
     start: int = 0,
+    stop: int | None = None,
     view: CropWindow = STRETCHED,
     with_masks: bool = False,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -274,7 +279,7 @@ def embed_crops(
     Args:
         embed: uint8 [batch, image_size, image_size, 3 or 4] -> float32 [batch, width];
             `Embedder.embed`.
-        table, image_size, batch_size, unreadable, start, view, with_masks: see
+        table, image_size, batch_size, unreadable, start, stop, view, with_masks: see
             `embedding_batches`.
 
     Yields:
@@ -287,6 +292,7 @@ def embed_crops(
         batch_size,
         unreadable,
         start=start,
+        stop=stop,
         view=view,
         with_masks=with_masks,
     ):

@@ -25,7 +25,8 @@ import tensorflow as tf
 from PIL import Image
 
 from data.crop_table import CropTable
-from data.embeddings import EmbeddingSet, EmbeddingWriter
+from data.embedding_writer import EmbeddingWriter
+from data.embeddings import EmbeddingSet
 from data.formats.base import SourceOptions
 from data.formats.registry import read_source
 from data.images import CropWindow, cut, read_image

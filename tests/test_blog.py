@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from data.crop_table import CropTable
-from data.embeddings import EmbeddingWriter
+from data.embedding_writer import EmbeddingWriter
 from tests.conftest import noisy
 
 ROOT = Path(__file__).parent.parent

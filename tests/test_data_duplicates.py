@@ -28,7 +28,8 @@ from data.duplicates import (
     read_looks,
     with_duplicates,
 )
-from data.embeddings import EmbeddingSet, EmbeddingWriter
+from data.embedding_writer import EmbeddingWriter
+from data.embeddings import EmbeddingSet
 from data.formats.registry import read_source
 from data.images import CropWindow
 from data.splits import split_mask

@@ -5,9 +5,11 @@ import os
 import numpy as np
 import pytest
 
+from data import embedding_writer
 from data import embeddings as module
 from data.crop_table import CropTable
-from data.embeddings import EmbeddingSet, EmbeddingWriter, read_skipped, reusable
+from data.embedding_writer import EmbeddingWriter, read_skipped, reusable
+from data.embeddings import EmbeddingSet
 from tests.test_data_crop_table import columns
 
 IDENTITY = {"encoder_hash": "abc", "endpoint": "avg_pool", "image_size": 32}
@@ -179,7 +181,9 @@ def test_a_kill_between_joining_and_renaming_is_harmless(
 ):
     writer = write(tmp_path / "set", table, vectors)
     monkeypatch.setattr(
-        module.os, "rename", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        embedding_writer.os,
+        "rename",
+        lambda *_: (_ for _ in ()).throw(KeyboardInterrupt),
     )
     with pytest.raises(KeyboardInterrupt):
         writer.finish({})

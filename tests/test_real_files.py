@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, features
 
 from data.boxes import MOST_MISFITS
-from data.embeddings import EmbeddingWriter
+from data.embedding_writer import EmbeddingWriter
 from data.formats.base import SourceOptions
 from data.formats.registry import read_source
 from data.images import inspect_image, read_image

@@ -28,7 +28,8 @@ from curation.journal import read_session, replay
 from curation.pool import Pool
 from curation.session import Session
 from data.crop_table import CropTable
-from data.embeddings import EmbeddingSet, EmbeddingWriter
+from data.embedding_writer import EmbeddingWriter
+from data.embeddings import EmbeddingSet
 from data.where import rows_where
 from tests.conftest import WISH, noisy
 
