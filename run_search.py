@@ -86,6 +86,9 @@ flags.DEFINE_enum(
     flag_values=FLAGS,
 )
 flags.DEFINE_bool(
+    "new", False, "Only crops that were added to the set last.", flag_values=FLAGS
+)
+flags.DEFINE_bool(
     "hide_duplicates",
     False,
     "Leave out what shows the same as an earlier crop, or as the query.",

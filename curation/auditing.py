@@ -49,8 +49,8 @@ def audit(request: AuditRequest, embeddings: EmbeddingSet) -> None:
     can judge probes that learned from more marks.
     """
     saved = SavedProbe.load(request.probe)
-    session = _session_of(saved, request, embeddings)
     note = Path(f"{request.audit}.audit.json")
+    session = _session_of(saved, request, _as_drawn(embeddings, note))
     if Path(request.audit).exists():
         sample = _answered(request, session, note)
         return _report_audit(request, saved, session, sample)
@@ -74,6 +74,20 @@ def audit(request: AuditRequest, embeddings: EmbeddingSet) -> None:
         "command again."
     )
     return None
+
+
+def _as_drawn(embeddings: EmbeddingSet, note: Path) -> EmbeddingSet:
+    """The set as it was when a sample was drawn from it."""
+    drawn = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+    rows = embeddings.rows_when(drawn.get("embeddings"))
+    if rows is None or rows == len(embeddings.table):
+        return embeddings
+    print(
+        f"the pool has grown since by {len(embeddings.table) - rows:,} crops; what "
+        f"follows is of the {rows:,} that there were when the sample was drawn. Draw a "
+        "new one for all"
+    )
+    return embeddings.as_when(rows)
 
 
 def _session_of(

@@ -38,6 +38,8 @@ class Estimate:
         precision, recall: of those; recall with what is known to be relevant besides.
         taken: crops of the class, by the one rule; see `curation.selection.choose`.
         precision_of_taken: of those.
+        grown_by: crops that have come to the pool since the sample was drawn; all
+            figures are of the pool as it was then.
     """
 
     drawn: int
@@ -53,16 +55,21 @@ class Estimate:
     recall: Interval | None = None
     taken: int | None = None
     precision_of_taken: Interval | None = None
+    grown_by: int = 0
 
     def __repr__(self) -> str:
         stated = dataclasses.fields(self)
         known = {one.name: getattr(self, one.name) for one in stated}
+        if not self.grown_by:
+            del known["grown_by"]
         told = [f"{name}={one}" for name, one in known.items() if one is not None]
         return f"Estimate({', '.join(told)})"
 
     def for_card(self) -> Mapping[str, object] | None:
-        """What a card says, as JSON; None where the sample is of another ranking."""
-        if not self.current or self.precision is None:
+        """What a card says, as JSON; None where the sample is of another ranking, or
+        of a pool that has grown since.
+        """
+        if not self.current or self.precision is None or self.grown_by:
             return None
         names = ("precision", "precision_of_taken", "recall", "size", "rate")
         intervals = {name: getattr(self, name) for name in names}
@@ -216,6 +223,11 @@ def estimate_class(session: Session, learned: Learned, threshold: float) -> Esti
     """What a session's audit says of the crops from a threshold on."""
     state = session.state
     drawn = len(state.audit.rows) if state.audit else 0
+    then = (state.audit.crops if state.audit else 0) or session.crops_at_start
+    if drawn and then < len(session.pool):
+        earlier = session.as_when(then)
+        found = estimate_class(earlier, earlier.learned(learned.number), threshold)
+        return dataclasses.replace(found, grown_by=len(session.pool) - then)
     known = known_audit(session, learned)
     if known is None:
         return Estimate(drawn, len(state.answers))

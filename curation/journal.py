@@ -62,6 +62,7 @@ class Line:
         of: the line that is undone or redone.
         rows: crop ids of an audit's sample.
         seed: of the sample.
+        crops: of the pool when it was drawn; 0 of versions whose pools couldn't grow.
         drawn_by: how; see `probe.estimate.stratify`. "" of versions that forgot the
             answers of the audits before.
         value, scale: of a threshold.
@@ -81,6 +82,7 @@ class Line:
     rows: Sequence[str] = ()
     seed: int | Sequence[int] = 0
     drawn_by: str = ""
+    crops: int = 0
     value: float = 0.0
     scale: str = ""
     of_class: str = ""
@@ -89,7 +91,9 @@ class Line:
         """The line as it is written: JSON, ended."""
         names = ["n", "time", "kind", "by", *_TELLS.get(self.kind, ())]
         names += [
-            name for name in ("action", "of_class", "passed") if getattr(self, name)
+            name
+            for name in ("action", "of_class", "passed", "crops")
+            if getattr(self, name)
         ]
         told = {name: getattr(self, name) for name in names}
         text = json.dumps(told, ensure_ascii=False, separators=(",", ":"))

@@ -13,6 +13,7 @@ import numpy as np
 from artifacts.files import check_writable
 from artifacts.progress import Progress, no_progress, progress_bar
 from curation.lru_cache import LruCache
+from data.crop_table import ADDED, CropTable
 from data.duplicates import first_of_each, group_of
 from data.embeddings import EmbeddingSet
 from data.predictions import with_predictions
@@ -84,6 +85,19 @@ class Pool:
         self.index = _make_index(compared, transform, milvus, build_cascade)
         self._masks: LruCache[np.ndarray] = LruCache(16)
         self._others: dict[str, Pool] = {}
+        self._earlier: dict[int, Pool] = {}
+
+    def as_when(self, rows: int) -> Pool:
+        """The pool as it was when it had so many crops; see `EmbeddingSet.as_when`."""
+        if rows == len(self):
+            return self
+        if rows not in self._earlier:
+            self._earlier[rows] = Pool(
+                self.embeddings.as_when(rows),
+                transform=self.index.transform.name,
+                hide_duplicates=self.hide_duplicates,
+            )
+        return self._earlier[rows]
 
     def with_transform(self, name: str) -> Pool:
         """The same pool under another transform, for what was made under it."""
@@ -200,12 +214,26 @@ class Pool:
             wanted if group is None else np.flatnonzero(np.isin(group, group[wanted]))
         )
 
-    def hash_of(self, condition: str) -> str:
-        """SHA-256 of which crops meet a condition: it tells whether predictions, or the
-        set, have changed since.
+    def hash_of(self, condition: str, rows: int | None = None) -> str:
+        """SHA-256 of which crops meet a condition, of the first rows or of all: it
+        tells whether predictions, or the set, have changed since.
         """
-        mask = self.mask(condition, allow_empty=True)
+        mask = self.mask(condition, allow_empty=True)[:rows]
         return hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()
+
+
+def newest(table: CropTable) -> str:
+    """The condition that the crops meet which were added last.
+
+    Raises:
+        ValueError: nothing was ever added.
+    """
+    if ADDED not in table.rows.column_names:
+        raise ValueError(
+            "new asks for what was added to a set, and nothing was: embed the grown "
+            "folder into the same --embeddings first"
+        )
+    return f"{ADDED} = {int(table.column(ADDED).max())}"
 
 
 def make_ready(embeddings: EmbeddingSet) -> Pool:
@@ -323,7 +351,7 @@ def _make_index(
             progress=partial(progress_bar, unit="batch", desc="filling Milvus"),
         )
     cascade = None
-    if embeddings.vectors.nbytes >= CASCADE_BYTES and transform.name != "whiten":
+    if embeddings.whole and embeddings.vectors.nbytes >= CASCADE_BYTES:
         cascade = _open_cascade(embeddings, transform, build_cascade)
     progress = _progress(len(embeddings.table), MANY, "block", "whitening, once")
     return CosineIndex(
@@ -343,10 +371,9 @@ def _open_cascade(
     if not plain:
         content += hashlib.sha256(transform.content).hexdigest()
     try:
-        if folder.exists():
-            return Cascade.load(folder, content)
-        if not build:
-            return None
+        found = _load_cascade(folder, content)
+        if found is not None or not build:
+            return found
         check_writable(folder.parent, "embeddings", embeddings.vectors.nbytes // 2)
         return Cascade.build(
             embeddings.vectors,
@@ -355,6 +382,14 @@ def _open_cascade(
             content_hash=content,
             progress=partial(progress_bar, unit="block", desc=f"index, once, {folder}"),
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, RuntimeError) as error:  # another process may be building it
         print(f"searching without an index: {error}")
+        return None
+
+
+def _load_cascade(folder: Path, content: str) -> Cascade | None:
+    """The index on disk; None where there is none of these vectors."""
+    try:
+        return Cascade.load(folder, content)
+    except (OSError, ValueError, KeyError):  # of the set as it was, or broken
         return None

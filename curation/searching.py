@@ -22,7 +22,7 @@ from curation.outputs import (
     write_review,
     write_suggestions,
 )
-from curation.pool import Pool, load
+from curation.pool import Pool, load, newest
 from curation.query import Query, find_query, read_session_folder
 from curation.report import (
     Listed,
@@ -51,6 +51,7 @@ class SearchRequest:
     embeddings: str = ""
     images_root: str = ""
     where: str = ""
+    new: bool = False  # only what was added to the set last
     query: tuple[str, ...] = ()
     negative: tuple[str, ...] = ()
     text: tuple[str, ...] = ()  # words, where the encoder has a text tower
@@ -144,6 +145,10 @@ def run_search(request: SearchRequest) -> None:
     for folder in folders:
         check_probe_folder(folder)
     embeddings = load(request.embeddings, request.images_root, request.predictions)
+    if request.new:
+        where = newest(embeddings.table)
+        where = f"({request.where}) AND {where}" if request.where.strip() else where
+        request = dataclasses.replace(request, where=where)
     if request.probe:
         return _search_by_probe(request, embeddings)
     pool = Pool(

@@ -8,7 +8,7 @@ nothing but its journal: what is marked is what the journal's lines come to.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from curation.session_facts import name_uploads, session_facts
 from data.formats.writing import Selection
 from data.predictions import PREDICTED
 from probe.estimate import draw_audit
+from probe.index import CosineIndex
 from probe.marks import Marks
 from probe.methods import LinearRanker, learn_from
 from probe.query_strategies import suggest
@@ -37,21 +38,27 @@ SORTS = ("best", "ask", "boundary", "worst", "audit")
 ASK = 40  # crops that the sort `ask` shows
 
 
-@dataclass(frozen=True)
 class Learned:
     """What the first lines of a session taught.
 
     Attributes:
         number: of those lines; the ranking's name.
         ranker: what was learned.
-        decision: [N] float32, scores of all crops, intercept included.
         ranking: of the session's part of the pool but the query, best first.
     """
 
-    number: int
-    ranker: LinearRanker
-    decision: np.ndarray
-    ranking: Ranking
+    def __init__(
+        self, number: int, ranker: LinearRanker, index: CosineIndex, mask: np.ndarray
+    ):
+        self.number, self.ranker, self._index = number, ranker, index
+        self.ranking = index.rank(ranker, mask=mask, decision=lambda: self.decision)
+
+    @cached_property
+    def decision(self) -> np.ndarray:
+        """Scores of all crops, intercept included, [N] float32; computed when they are
+        first asked for.
+        """
+        return self._index.decision(self.ranker)
 
     @property
     def kind(self) -> str:
@@ -146,7 +153,8 @@ class Session:
         # Its thresholds are figures of the transform that it was made with.
         pool = self.pool = self.pool.with_transform(facts.transform)
         stated = facts.embeddings.get("sha256")
-        if stated not in (None, pool.embeddings.meta["sha256"]):
+        rows = pool.embeddings.rows_when(stated) if stated else None
+        if stated and rows is None:
             raise ValueError(
                 f"session {facts.name!r} must be opened with the embeddings it was "
                 "made with, or duplicated"
@@ -163,11 +171,13 @@ class Session:
                 "with --predictions"
             )
         self.members = pool.mask(condition, allow_empty=True)
-        if facts.pool_hash not in ("", pool.hash_of(condition)):
+        # Of a set that has grown since, among the crops that it had then.
+        if facts.pool_hash not in ("", pool.hash_of(condition, rows)):
             raise ValueError(
                 f"session {facts.name!r} must be opened with its own predictions: "
                 "its condition means other crops"
             )
+        self.crops_at_start = rows or len(pool)
         self.searched = self.members.copy()
         self.searched[pool.showing_the_same(self.query.rows)] = False
         self.seed = facts.seed
@@ -178,6 +188,17 @@ class Session:
             marks = {str(name): mark for name, mark in self.probe.marks.items()}
             if marks and not self.journal.lines:
                 self.journal.add("mark", marks=marks)
+
+    def as_when(self, rows: int) -> Session:
+        """The session over the pool as it was when it had so many crops: the same
+        marks, as far as they are of those.
+        """
+        query = self.query
+        if any(row >= rows for row in query.rows):
+            raise ValueError("query must be of crops that there were then")
+        return Session(
+            self.pool.as_when(rows), query=query, journal=self.journal, probe=self.probe
+        )
 
     def close(self) -> None:
         """Lets another process have the session; it can be read on, not marked."""
@@ -358,10 +379,7 @@ class Session:
 
     def _learn(self, number: int) -> Learned:
         ranker = self.ranker(self.journal.state(number))
-        index = self.pool.index_of(ranker)
-        decision = index.decision(ranker)
-        ranking = index.rank(ranker, mask=self.searched, decision=decision)
-        return Learned(number, ranker, decision, ranking)
+        return Learned(number, ranker, self.pool.index_of(ranker), self.searched)
 
     def decided(self, number: int) -> np.ndarray | None:
         """Which searched crops a ranking takes for relevant, [n] bool; None while it is
@@ -437,7 +455,7 @@ class Session:
         if not unmarked:
             return learned.ranking
         index = self.pool.index_of(learned.ranker)
-        return index.rank(learned.ranker, mask=mask, decision=learned.decision)
+        return index.rank(learned.ranker, mask=mask, decision=lambda: learned.decision)
 
     def suggest(
         self,
@@ -531,6 +549,7 @@ class Session:
         rows = np.random.default_rng([*seed, 1]).permutation(rows)
         ids = [str(crop_id) for crop_id in self.pool.ids[rows]]
         facts = {"ranking": number, "seed": seed, "drawn_by": drawn_by}
+        facts["crops"] = len(self.pool)
         line = self.journal.add("audit", by, action, rows=ids, **facts)
         return list(self.journal.lines[line - 1].rows)
 

@@ -39,7 +39,15 @@ from data.duplicates import (
     repaired,
     with_duplicates,
 )
-from data.embeddings import CROPS, META, OF_NO_RECIPE, TABLE, EmbeddingSet
+from data.embeddings import (
+    CROPS,
+    GROWN_FROM,
+    META,
+    OF_NO_RECIPE,
+    STAGE,
+    TABLE,
+    EmbeddingSet,
+)
 from data.stored_vectors import (
     FLOAT32,
     as_stored,
@@ -50,7 +58,6 @@ from data.stored_vectors import (
 
 SKIPPED, DUPLICATES = "skipped.csv", "duplicates.csv"
 ROWS_PER_PART = 1024
-GROWN_FROM = "grown_from"  # in meta.json: hashes and rows of what a set was before
 _IDENTITY, _THUMBNAILS = "identity.json", "thumbnails.npy"
 _PART = re.compile(r"part-(\d{6}|\d{12})\.npz")
 _log = logging.getLogger(__name__)
@@ -373,7 +380,7 @@ class EmbeddingWriter:
         table.write(self.folder / name)
         write_duplicates(self.folder / DUPLICATES, table)
         _write_skipped(self.folder / SKIPPED, unread)
-        before = {key: grows.meta[key] for key in ("sha256", "table_hash", "rows")}
+        before = {key: grows.meta[key] for key in STAGE}
         write_json(
             self.folder / META,
             {

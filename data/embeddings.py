@@ -30,10 +30,18 @@ from artifacts.progress import Progress, no_progress
 from data.crop_table import SOURCE_ROW, CropTable
 from data.duplicates import Looks
 from data.images import CropWindow
-from data.stored_vectors import EMBEDDINGS, FLOAT32, open_vectors, parts_in
+from data.stored_vectors import (
+    EMBEDDINGS,
+    FLOAT32,
+    StoredVectors,
+    open_vectors,
+    parts_in,
+)
 
 CROPS, META, DERIVED = "crops.parquet", "meta.json", ".derived.npz"
 TABLE = "table"  # in meta.json: which file has the crops, if not crops.parquet
+GROWN_FROM = "grown_from"  # in meta.json: stages of a set before crops were added to it
+STAGE = ("sha256", "table_hash", "rows")  # what is kept of each
 # What meta.json doesn't say of a set of a version before recipes.
 OF_NO_RECIPE = {"recipe": "plain", "pooling": "mean", "orientations": 1}
 _TINY = 1e-15  # length of a vector that is none
@@ -48,7 +56,7 @@ class EmbeddingSet:
 
     Attributes:
         vectors: [N, D] float32, memory-mapped, finite, as the encoder gave them (not
-            normalised).
+            normalised); or `StoredVectors`, of which rows are taken as of an array.
         table: N crops; row i belongs to vectors[i].
         meta: what `meta.json` says: encoder, hashes, sizes, provenance.
         folder: where the set lies.
@@ -206,6 +214,39 @@ class EmbeddingSet:
         if stated.get("fill") == "grey":  # the word of version 0.5.0
             stated["fill"] = "gray"
         return CropWindow(**stated)
+
+    @property
+    def stages(self) -> list[dict[str, Any]]:
+        """Hashes and rows of the set as it was before crops were added to it, each
+        time, and as it is; see `data.embedding_writer`.
+        """
+        now = {name: self.meta.get(name) for name in STAGE}
+        return [*self.meta.get(GROWN_FROM, ()), now]
+
+    def rows_when(self, sha256: str | None) -> int | None:
+        """How many crops it had when its vectors had this hash; None if they never
+        had.
+        """
+        found = [stage["rows"] for stage in self.stages if stage["sha256"] == sha256]
+        return found[0] if found else None
+
+    def as_when(self, rows: int) -> EmbeddingSet:
+        """The set as it was when it had so many crops, one of its `stages`; nothing is
+        copied.
+        """
+        if rows == len(self.table):
+            return self
+        stage = next(stage for stage in self.stages if stage["rows"] == rows)
+        vectors: Any = self.vectors
+        stored = isinstance(vectors, StoredVectors)
+        vectors = vectors.head(rows) if stored else vectors[:rows]
+        return dataclasses.replace(
+            self,
+            vectors=vectors,
+            table=self.table.take(np.arange(rows)),
+            meta={**self.meta, **stage},
+            whole=False,
+        )
 
     def take(self, rows: np.ndarray) -> EmbeddingSet:
         """The set of the given rows, in memory: an index array or a boolean mask."""

@@ -135,6 +135,15 @@ class StoredVectors:
         """Bytes of all rows as float32."""
         return self.shape[0] * self.shape[1] * 4
 
+    def head(self, count: int) -> StoredVectors:
+        """The first rows, without reading them."""
+        parts, left = [], count
+        for values, scale in self._parts:
+            if left > 0:
+                parts.append((values[:left], None if scale is None else scale[:left]))
+            left -= len(values)
+        return StoredVectors(parts)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
             raise ValueError("stored vectors are read into a new array")

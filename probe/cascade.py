@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,13 +25,16 @@ from typing import TypeVar
 
 import numpy as np
 
-from artifacts.files import whole_folder, write_json
+from artifacts.files import exclusive, write_json
 from probe.transforms import Transform, sample_rows
 
 T = TypeVar("T")
 R = TypeVar("R")
 PREFIXES = (32, 96, 256, 512)
+FACTS, ROTATION = "cascade.json", "rotation.npy"
+BEGUN, DONE = "begun.json", "done.json"  # of a build: what it is of, and how far
 _BLOCK = 16384
+_SAVED_EVERY = 8  # blocks
 _GATHER = 4096  # rows that are picked at a time, so that they stay in the cache
 _TOGETHER = 128  # directions that share one pass
 # share of rows from which reading all of a level in order is faster than picking rows
@@ -77,9 +81,14 @@ class Cascade:
                 dimension are left out.
             seed: of the rows that the directions are fitted on.
             folder: to store the levels in, memory-mapped while they are written; None
-                keeps them in memory. What lay there is replaced.
+                keeps them in memory. What lay there is replaced; a build that was
+                killed goes on where it was.
             content_hash: of the vectors, stored beside the levels.
             progress: wraps an iterable of blocks, to show a bar.
+
+        Raises:
+            RuntimeError: another process is building it.
+            OSError: the disk is full.
         """
         dim = transform.dim(vectors.shape[1])
         ends = [end for end in prefixes if end < dim] or [dim]
@@ -92,38 +101,53 @@ class Cascade:
         }
         shapes |= {f"rest{i}": (len(vectors),) for i in range(len(ends))}
 
-        def fill(arrays: Mapping[str, np.ndarray]) -> Cascade:
-            levels = tuple(arrays[f"level{i}"] for i in range(len(ends)))
-            rest = tuple(arrays[f"rest{i}"] for i in range(len(ends)))
-            for first in progress(range(0, len(vectors), _BLOCK)):
-                rows = slice(first, first + _BLOCK)
-                _fill(levels, rest, rows, transform(vectors[rows]), rotation)
-            return cls(rotation, levels, rest)
-
         if folder is None:
-            return fill({name: np.empty(of, np.float32) for name, of in shapes.items()})
-        with whole_folder(folder, replace=True) as partial:
-            arrays = {
-                name: np.lib.format.open_memmap(
-                    partial / f"{name}.npy", "w+", np.float32, shape
-                )
-                for name, shape in shapes.items()
-            }
-            fill(arrays)
-            for array in arrays.values():
-                array.flush()
-            np.save(partial / "rotation.npy", rotation)
-            facts = {"levels": len(ends), "rows": len(vectors)}
-            write_json(
-                partial / "cascade.json", {**facts, "content_hash": content_hash}
-            )
+            arrays = {name: np.empty(of, np.float32) for name, of in shapes.items()}
+            built = cls._of(rotation, arrays)
+            for first in progress(range(0, len(vectors), _BLOCK)):
+                built._fill(vectors, transform, first)
+            return built
+        folder = Path(folder)
+        facts = {
+            "levels": len(ends),
+            "rows": len(vectors),
+            "content_hash": content_hash,
+        }
+        with exclusive(folder.parent, "index", f".{folder.name}.lock", folder):
+            partial = folder.with_name(f"{folder.name}.partial")
+            arrays, done = _begun(partial, facts, shapes, rotation)
+            built = cls._of(np.load(partial / ROTATION), arrays)
+            for first in progress(range(done, len(vectors), _BLOCK)):
+                built._fill(vectors, transform, first)
+                if (first // _BLOCK + 1) % _SAVED_EVERY == 0:
+                    _flush(arrays)
+                    write_json(partial / DONE, {"rows": first + _BLOCK})
+            _flush(arrays)
+            write_json(partial / FACTS, facts)
+            (partial / DONE).unlink(missing_ok=True)
+            if folder.exists():
+                shutil.rmtree(folder)
+            os.rename(partial, folder)
         return cls.load(folder, content_hash)
+
+    @classmethod
+    def _of(cls, rotation: np.ndarray, arrays: Mapping[str, np.ndarray]) -> Cascade:
+        levels, rest = (
+            tuple(arrays[f"{name}{i}"] for i in range(len(arrays) // 2))
+            for name in ("level", "rest")
+        )
+        return cls(rotation, levels, rest)
+
+    def _fill(self, vectors: np.ndarray, transform: Transform, first: int) -> None:
+        """Stores a block of rows."""
+        rows = slice(first, first + _BLOCK)
+        _fill(self.levels, self.rest, rows, transform(vectors[rows]), self.rotation)
 
     @classmethod
     def load(cls, folder: str | Path, content_hash: str = "") -> Cascade:
         """Opens a stored cascade, memory-mapped; refuses one of other vectors."""
         folder = Path(folder)
-        facts = json.loads((folder / "cascade.json").read_text())
+        facts = json.loads((folder / FACTS).read_text())
         if facts["content_hash"] != content_hash:
             raise ValueError(
                 f"cascade {str(folder)!r} must be of the vectors with hash "
@@ -138,7 +162,7 @@ class Cascade:
             for name in ("level", "rest")
         ]
         return cls(
-            np.load(folder / "rotation.npy", allow_pickle=False),
+            np.load(folder / ROTATION, allow_pickle=False),
             tuple(opened[0]),
             tuple(opened[1]),
         )
@@ -223,6 +247,54 @@ class Cascade:
             kept = np.flatnonzero(scores >= worst - rest[rows] * beyond[end - 1])
             rows, scores = rows[kept], scores[kept]
         return rows
+
+
+def _begun(
+    partial: Path,
+    facts: Mapping[str, object],
+    shapes: Mapping[str, tuple[int, ...]],
+    rotation: np.ndarray,
+) -> tuple[dict[str, np.ndarray], int]:
+    """The arrays of a build, and how many rows of them are filled already."""
+    try:
+        begun = json.loads((partial / BEGUN).read_text())
+    except (OSError, ValueError):
+        begun = None
+    if begun != json.loads(json.dumps(facts)):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for name, shape in shapes.items():
+            _reserve(partial / f"{name}.npy", shape)
+        np.save(partial / ROTATION, rotation)
+        write_json(partial / BEGUN, facts)
+    arrays = {
+        name: np.load(partial / f"{name}.npy", mmap_mode="r+", allow_pickle=False)
+        for name in shapes
+    }
+    try:
+        return arrays, int(json.loads((partial / DONE).read_text())["rows"])
+    except (OSError, ValueError, KeyError):
+        return arrays, 0
+
+
+def _reserve(path: Path, shape: tuple[int, ...]) -> None:
+    """An array's file, with its room on the disk: were it found to be full while the
+    memory map is written, the process would end without a word.
+    """
+    with open(path, "wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        size = file.tell() + 4 * int(np.prod(shape))
+        file.flush()
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)
+
+
+def _flush(arrays: Mapping[str, np.ndarray]) -> None:
+    for array in arrays.values():
+        array.flush()  # type: ignore[attr-defined]
 
 
 def _fill(levels, rest, rows: slice, unit: np.ndarray, rotation: np.ndarray) -> None:

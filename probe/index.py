@@ -5,7 +5,7 @@ than memory work.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -154,23 +154,35 @@ class CosineIndex:
         ranker: LinearRanker,
         *,
         mask: np.ndarray | None = None,
-        decision: np.ndarray | None = None,
+        decision: np.ndarray | Callable[[], np.ndarray] | None = None,
     ) -> Ranking:
-        """Ranks everything.
+        """Ranks everything. With a cascade the first pages are found by it, and all
+        rows are scored once somebody looks further.
 
         Args:
             ranker: what was learned, or a query's direction.
             mask: [N] bool, True where searched; default all.
-            decision: what `decision` gave for this ranker, where it is known already.
+            decision: what `decision` gave for this ranker, where it is known already,
+                or what gives it when it is needed.
         """
         along, length = _unit_direction(self._checked(ranker.coef)[0])
-        approximate = self.decision(ranker) if decision is None else decision
         raw, constant = self._raw(along[None])
+        allowed = self._mask(mask)
+
+        def approximate() -> np.ndarray:
+            if decision is None:
+                return self.decision(ranker)
+            return decision() if callable(decision) else decision
+
+        known = isinstance(decision, np.ndarray)
         return FullRanking(
             approximate,
             lambda rows: self._exact(rows, raw[0], constant[0]),
+            first=None
+            if known or self.cascade is None
+            else lambda k: self.top(ranker, k, mask=allowed),
             place_of_id=self.place_of_id,
-            mask=self._mask(mask),
+            mask=allowed,
             length=length,
             intercept=ranker.intercept,
             slack=length * self._slack(along),

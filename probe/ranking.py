@@ -7,6 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
+FIRST = 2000  # rows of a ranking that are looked for without scoring all
+_AHEAD = 400  # of them, that are found at once
 DIGITS = 10
 """Scores along a unit direction that agree to this many digits are ties; ties go by id.
 """
@@ -89,7 +91,10 @@ class FullRanking(Ranking):
     order by scoring in float64 those rows that can be in it; `rows` does so for all.
 
     Args:
-        approximate: [N] float32, of all rows.
+        approximate: gives [N] float32, of all rows; called when the first rows aren't
+            enough.
+        first: k -> the k best rows in exact order, where that is faster than scoring
+            all; at most FIRST are asked for.
         exact: rows [n] -> scores [n] float64 along a unit direction.
         place_of_id: [N] int.
         mask: [N] bool, True where searched.
@@ -100,9 +105,10 @@ class FullRanking(Ranking):
 
     def __init__(
         self,
-        approximate: np.ndarray,
+        approximate: Callable[[], np.ndarray],
         exact: Callable[[np.ndarray], np.ndarray],
         *,
+        first: Callable[[int], Ranking] | None = None,
         place_of_id: np.ndarray,
         mask: np.ndarray,
         length: float,
@@ -114,22 +120,39 @@ class FullRanking(Ranking):
         self.excluded = np.flatnonzero(~mask)
         self._exact, self._place_of_id = exact, place_of_id
         self._length, self._intercept, self._slack = length, intercept, slack
-        rows = np.flatnonzero(mask)
-        falling = -approximate[rows]
-        order = np.argsort(falling)  # near-ties are put in order when looked at
-        self._rough, self._falling = rows[order], falling[order]
+        self._approximate, self._mask, self._first = approximate, mask, first
+        self._count = len(mask) - len(self.excluded)
+        self._best: Ranking | None = None  # what `first` gave
 
     def __len__(self) -> int:
-        return len(self._rough)
+        return self._count
+
+    @cached_property
+    def _sorted(self) -> tuple[np.ndarray, np.ndarray]:
+        """All rows in their rough order, and their falling scores, negative."""
+        rows = np.flatnonzero(self._mask)
+        falling = -self._approximate()[rows]
+        order = np.argsort(falling)  # near-ties are put in order when looked at
+        return rows[order], falling[order]
+
+    @property
+    def _rough(self) -> np.ndarray:
+        return self._sorted[0]
 
     def page(self, start: int, count: int) -> Ranking:
         """See `Ranking.page`; costs no more than the page and its near-ties."""
         _check_page(start, count)
-        end = min(start + count, len(self._rough))
-        if start >= end or "_all" in self.__dict__:
+        end = min(start + count, len(self))
+        if start >= end:
+            rows, scores = np.array([], np.int64), np.array([])
+        elif "_all" in self.__dict__:
             rows, scores = (part[start:end] for part in self._all)
+        elif self._first is not None and end <= FIRST and not self._is_sorted:
+            if self._best is None or len(self._best) < end:
+                self._best = self._first(min(len(self), max(end, _AHEAD)))
+            rows, scores = self._best.rows[start:end], self._best.scores[start:end]
         else:
-            falling = self._falling
+            falling = self._sorted[1]
             first = np.searchsorted(falling, falling[start] - 2 * self._slack, "left")
             last = np.searchsorted(falling, falling[end - 1] + 2 * self._slack, "right")
             rows, scores = self._in_order(self._rough[first:last])
@@ -138,6 +161,10 @@ class FullRanking(Ranking):
                 scores[start - first : end - first],
             )
         return Ranking(rows, scores, kind=self.kind, excluded=self.excluded)
+
+    @property
+    def _is_sorted(self) -> bool:
+        return "_sorted" in self.__dict__
 
     def _in_order(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         exact = self._exact(rows)

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
+from probe import cascade as cascade_module
 from probe.cascade import Cascade
 from probe.index import CosineIndex
+from probe.methods import LinearRanker
 from probe.transforms import TRANSFORMS, Transform, l2_normalize
 
 COUNT, WIDTH = 3000, 96
@@ -126,7 +128,8 @@ def test_a_stored_cascade_is_the_same_and_foreign_ones_are_refused(tmp_path):
             (*built.levels, *built.rest), (*cascade.levels, *cascade.rest), strict=True
         ):
             np.testing.assert_array_equal(one, two)
-    assert [path.name for path in tmp_path.iterdir()] == ["cascade"]
+    names = [path.name for path in tmp_path.iterdir()]
+    assert [name for name in names if not name.endswith(".lock")] == ["cascade"]
     with pytest.raises(
         ValueError, match="must be of the vectors with hash 'other'; it is of others"
     ):
@@ -135,3 +138,124 @@ def test_a_stored_cascade_is_the_same_and_foreign_ones_are_refused(tmp_path):
         ValueError, match="cascade must be of the same 10 rows; it has 3000"
     ):
         CosineIndex(VECTORS[:10], IDS[:10], cascade=again)
+
+
+def stored(folder, progress=iter, content="c"):
+    return Cascade.build(
+        VECTORS,
+        Transform(),
+        prefixes=PREFIXES,
+        folder=folder / "cascade",
+        content_hash=content,
+        progress=progress,
+    )
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_killed_build_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(cascade_module, "_BLOCK", 128)
+    monkeypatch.setattr(cascade_module, "_SAVED_EVERY", 2)
+    expected = Cascade.build(VECTORS, Transform(), prefixes=PREFIXES)
+    starts = []
+
+    def dying(blocks):
+        for start in blocks:
+            if len(starts) == 7:
+                raise Killed
+            starts.append(start)
+            yield start
+
+    with pytest.raises(Killed):
+        stored(tmp_path, dying)
+    assert not (tmp_path / "cascade").exists()
+    again = []
+
+    def counted(blocks):
+        for start in blocks:
+            again.append(start)
+            yield start
+
+    built = stored(tmp_path, counted)
+    assert again[0] == 6 * 128  # saved after every second block
+    for one, two in zip(
+        (*expected.levels, *expected.rest), (*built.levels, *built.rest), strict=True
+    ):
+        np.testing.assert_array_equal(one, two)
+    # What was begun of other vectors isn't taken up.
+    with pytest.raises(Killed):
+        stored(tmp_path, lambda blocks: dying(blocks), "other")
+    assert Cascade.load(tmp_path / "cascade", "c") is not None
+    again.clear()
+    stored(tmp_path, counted, "third")
+    assert again[0] == 0
+
+
+def test_two_builders_do_not_collide(tmp_path):
+    def meanwhile(blocks):
+        with pytest.raises(RuntimeError, match="in use by another process"):
+            stored(tmp_path)
+        yield from blocks
+
+    stored(tmp_path, meanwhile)
+
+
+def test_a_full_disk_is_an_error_before_anything_is_written(tmp_path, monkeypatch):
+    def full(*given):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cascade_module.os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        stored(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["l2", "center", "whiten", "partial"])
+def test_every_transform_and_direction_finds_the_same(name):
+    transform = Transform.fit(name, VECTORS)
+    plain = CosineIndex(VECTORS, IDS, transform=transform)
+    built = Cascade.build(VECTORS, transform, prefixes=PREFIXES)
+    fast = CosineIndex(VECTORS, IDS, transform=transform, cascade=built)
+    rng = np.random.default_rng(3)
+    directions = rng.normal(size=(3, plain.dim)) * [[1], [30], [0.1]]
+    mask = rng.random(COUNT) < 0.7
+    for ascending in (False, True):
+        for k in (1, 17, 300):
+            one, two = (
+                index.search_along(directions, k, mask=mask, ascending=ascending)
+                for index in (plain, fast)
+            )
+            for a, b in zip(one, two, strict=True):
+                np.testing.assert_array_equal(a.rows, b.rows)
+                np.testing.assert_allclose(a.scores, b.scores, rtol=1e-12)
+
+
+def test_the_first_pages_of_a_probe_need_no_pass_over_everything(monkeypatch):
+    transform = Transform.fit("partial", VECTORS)
+    rng = np.random.default_rng(4)
+    ranker = LinearRanker(
+        7 * rng.normal(size=transform.dim(VECTORS.shape[1])),
+        intercept=-2.0,
+        kind="decision",
+    )
+    mask = rng.random(COUNT) < 0.8
+    plain = CosineIndex(VECTORS, IDS, transform=transform).rank(ranker, mask=mask)
+    plain.page(0, 1)  # scores all
+    built = Cascade.build(VECTORS, transform, prefixes=PREFIXES)
+    index = CosineIndex(VECTORS, IDS, transform=transform, cascade=built)
+    passes = []
+    real = CosineIndex.scores
+    monkeypatch.setattr(
+        CosineIndex, "scores", lambda *given: passes.append(1) or real(*given)
+    )
+    ranking = index.rank(ranker, mask=mask)
+    assert len(ranking) == int(mask.sum())
+    for start, count in ((0, 50), (50, 50), (390, 30), (0, 0)):
+        found, expected = ranking.page(start, count), plain.page(start, count)
+        np.testing.assert_array_equal(found.rows, expected.rows)
+        np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-12)
+    assert not passes
+    np.testing.assert_array_equal(ranking.rows, plain.rows)  # the whole, behind it
+    assert passes == [1]
+    np.testing.assert_array_equal(ranking.page(5, 9).rows, plain.page(5, 9).rows)

@@ -24,7 +24,12 @@ from curation.journal import (
     replay,
 )
 from curation.query import Examples, Query
-from curation.session_facts import StatedQuery, identity_of_set, session_facts
+from curation.session_facts import (
+    SessionFacts,
+    StatedQuery,
+    identity_of_set,
+    session_facts,
+)
 from web.live import LiveSession
 from web.overview import Overview
 
@@ -114,7 +119,7 @@ class Sessions:
             try:
                 facts, lines = read_session(path)
                 marks = replay(lines).marks
-                here = facts.embeddings["sha256"] == self.pool.embeddings.meta["sha256"]
+                here = self._is_here(facts)
                 entry = ListedSession(
                     path.name,
                     facts.name,
@@ -196,6 +201,11 @@ class Sessions:
             if session in self._open:
                 self._open[session].journal.facts = changed
 
+    def _is_here(self, facts: SessionFacts) -> bool:
+        """Whether a session is of this set, as it is or as it was before it grew."""
+        stated = facts.embeddings["sha256"]
+        return self.pool.embeddings.rows_when(stated) is not None
+
     def duplicate(self, name: str) -> str:
         """Copies a session, with its whole history; one of other embeddings of the same
         crops brings its marks alone.
@@ -203,7 +213,7 @@ class Sessions:
         path = self._path(name)
         facts, lines = read_session(path)
         kept = replace(facts, name=f"{facts.name} (copy)")
-        if facts.embeddings["sha256"] != self.pool.embeddings.meta["sha256"]:
+        if not self._is_here(facts):
             row_of = self.pool.table.row_of
             crops = [crop for crop in facts.query.crops if row_of(crop) is not None]
             marks = {

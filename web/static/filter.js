@@ -38,6 +38,8 @@ export function filterBar(columns, apply, also = []) {
     apply(sql.value);
   }
 
+  const added = columns.find((item) => item.name === "added" && item.high > 0);
+  const news = added ? [el("button", { type: "button", title: "what was added to the pile last", onclick: () => ((sql.value = `added = ${added.high}`), apply(sql.value)) }, "new")] : [];
   if (columns.some((item) => item.name === "label_name")) column.value = "label_name";
   column.addEventListener("change", drawValue);
   drawValue();
@@ -45,7 +47,7 @@ export function filterBar(columns, apply, also = []) {
     el("span", { class: "faint" }, "Only"), column, value,
     el("button", { type: "button", onclick: add }, "add"), sql,
     el("button", {}, "apply"),
-    el("button", { type: "button", onclick: () => ((sql.value = ""), apply("")) }, "all"), ...also);
+    el("button", { type: "button", onclick: () => ((sql.value = ""), apply("")) }, "all"), ...news, ...also);
   form.condition = sql;
   return form;
 }

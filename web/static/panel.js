@@ -105,6 +105,7 @@ export function estimateText(estimate, use) {
   parts.push(el("p", {}, `${range(estimate.size, short)} crops are of the class`));
   if (use === "failures") parts.push(el("p", {}, el("b", {}, `Rate: ${range(estimate.rate, percent)}`), ` of ${many(estimate.population, "crop")} looked at`));
   parts.push(el("p", {}, el("small", {}, `From ${estimate.drawn} crops drawn at random; in brackets the 95 % interval.`)));
+  if (estimate.grown_by) parts.push(el("p", {}, el("b", {}, `${many(estimate.grown_by, "crop")} have come since this sample was drawn`), " and aren't in it: it is of the pool as it was. Draw a new sample for all."));
   if (!estimate.current) parts.push(el("p", {}, el("b", {}, "The probe has learned from these answers since. "), "This is of the order before; draw a new sample for the one that is shown."));
   return parts;
 }
