@@ -221,7 +221,7 @@ class EmbeddingSet:
         time, and as it is; see `data.embedding_writer`.
         """
         now = {name: self.meta.get(name) for name in STAGE}
-        return [*self.meta.get(GROWN_FROM, ()), now]
+        return [*self.meta.get(GROWN_FROM, ()), {**now, "rows": len(self.table)}]
 
     def rows_when(self, sha256: str | None) -> int | None:
         """How many crops it had when its vectors had this hash; None if they never

@@ -10,6 +10,9 @@ where the first factor is stored, one number a row. Real embeddings have most of
 length in few directions, so a short prefix bounds the score tightly. With t the k-th
 best exact score among a few promising rows, every row whose upper bound is below t is
 out, for certain; those left are looked at in the next, longer prefix.
+
+Of unit vectors of few dimensions, as projecting transforms give them, the whole is one
+level: reading all of it takes less than sorting out.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ _TOGETHER = 128  # directions that share one pass
 _DENSE = 0.2
 _PROMISING = 4  # times k rows are scored exactly to find t
 _SAMPLE = 20_000
+_WHOLE = 256  # dimensions up to which everything is one level
 # What float32 arithmetic can be off by, for unit vectors and a direction of length 1.
 ROUNDING = 1e-5
 
@@ -91,10 +95,13 @@ class Cascade:
             OSError: the disk is full.
         """
         dim = transform.dim(vectors.shape[1])
-        ends = [end for end in prefixes if end < dim] or [dim]
-        sample = transform(vectors[sample_rows(len(vectors), _SAMPLE, seed)])
-        _, directions = np.linalg.eigh((sample.T @ sample).astype(np.float64))
-        rotation = directions[:, ::-1][:, : ends[-1]].astype(np.float32, order="C")
+        ends = [end for end in prefixes if end < dim]
+        if dim <= _WHOLE or not ends:
+            ends, rotation = [dim], np.eye(dim, dtype=np.float32)
+        else:
+            sample = transform(vectors[sample_rows(len(vectors), _SAMPLE, seed)])
+            _, directions = np.linalg.eigh((sample.T @ sample).astype(np.float64))
+            rotation = directions[:, ::-1][:, : ends[-1]].astype(np.float32, order="C")
         widths = np.diff([0, *ends]).tolist()
         shapes: dict[str, tuple[int, ...]] = {
             f"level{i}": (len(vectors), width) for i, width in enumerate(widths)
@@ -167,6 +174,17 @@ class Cascade:
             tuple(opened[1]),
         )
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether its one level is the unit vectors themselves."""
+        return len(self.levels) == 1 and self.levels[0].shape[1] == len(self.rotation)
+
+    def scores(self, directions: np.ndarray) -> np.ndarray:
+        """Inner products of all unit vectors, where they are all here; [Q, N]
+        float32.
+        """
+        return self._prefix_scores(np.asarray(directions, np.float32), 1)
+
     def candidates(
         self,
         directions: np.ndarray,
@@ -220,6 +238,10 @@ class Cascade:
         self, direction, query, scores, *, first, ends, k, unit, excluded
     ) -> np.ndarray:
         length = float(np.linalg.norm(direction))
+        if self.is_whole:  # these are the scores, to rounding
+            scores[excluded] = -np.inf
+            worst = np.partition(scores, len(scores) - k)[len(scores) - k]
+            return np.flatnonzero(scores >= worst - ROUNDING * length)
         # Length of the direction beyond each prefix, rounded up as the rows' are.
         beyond = np.sqrt(
             np.maximum(length**2 - np.cumsum(query.astype(np.float64) ** 2), 0)

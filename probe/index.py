@@ -122,6 +122,8 @@ class CosineIndex:
         Returns:
             [Q, N] float32.
         """
+        if self.cascade is not None and self.cascade.is_whole:
+            return self.cascade.scores(self._checked(directions))
         raw64, constant = self._raw(self._checked(directions))
         raw = raw64.astype(np.float32)
         result = np.empty((len(raw), len(self)), np.float32)

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 FIRST = 2000  # rows of a ranking that are looked for without scoring all
-_AHEAD = 400  # of them, that are found at once
+_AHEAD = 100  # of them, that are found at once
 DIGITS = 10
 """Scores along a unit direction that agree to this many digits are ties; ties go by id.
 """

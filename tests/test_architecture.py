@@ -119,6 +119,7 @@ def test_two_scripts_share_a_process():
 # What needs TensorFlow is imported on first use. These are the exceptions: the jobs.
 JOBS = {
     "curation.embedding",
+    "curation.embedding_by_ray",
     "curation.finetuning",
     "curation.learning_curve",
     "curation.partners",

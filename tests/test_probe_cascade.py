@@ -28,6 +28,12 @@ QUERIES = l2_normalize(
 )
 
 
+@pytest.fixture(autouse=True)
+def in_prefixes(monkeypatch):
+    """Vectors as short as these would be one level."""
+    monkeypatch.setattr(cascade_module, "_WHOLE", 0)
+
+
 def brute(transform, directions, k, allowed):
     """Rows by the definition, in float64."""
     unit = transform(VECTORS, np.float64)
@@ -211,11 +217,14 @@ def test_a_full_disk_is_an_error_before_anything_is_written(tmp_path, monkeypatc
         stored(tmp_path)
 
 
+@pytest.mark.parametrize("whole", [0, 256])
 @pytest.mark.parametrize("name", ["l2", "center", "whiten", "partial"])
-def test_every_transform_and_direction_finds_the_same(name):
+def test_every_transform_and_direction_finds_the_same(name, whole, monkeypatch):
+    monkeypatch.setattr(cascade_module, "_WHOLE", whole)
     transform = Transform.fit(name, VECTORS)
     plain = CosineIndex(VECTORS, IDS, transform=transform)
     built = Cascade.build(VECTORS, transform, prefixes=PREFIXES)
+    assert built.is_whole == bool(whole)
     fast = CosineIndex(VECTORS, IDS, transform=transform, cascade=built)
     rng = np.random.default_rng(3)
     directions = rng.normal(size=(3, plain.dim)) * [[1], [30], [0.1]]
@@ -229,6 +238,9 @@ def test_every_transform_and_direction_finds_the_same(name):
             for a, b in zip(one, two, strict=True):
                 np.testing.assert_array_equal(a.rows, b.rows)
                 np.testing.assert_allclose(a.scores, b.scores, rtol=1e-12)
+    np.testing.assert_allclose(
+        fast.scores(directions), plain.scores(directions), rtol=1e-5, atol=2e-6
+    )
 
 
 def test_the_first_pages_of_a_probe_need_no_pass_over_everything(monkeypatch):

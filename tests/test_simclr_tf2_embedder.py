@@ -184,7 +184,7 @@ def test_an_encoder_without_stages_gives_its_last_layer(encoder, caplog):
     bare = type(encoder)(encoder.config, model, "avg_pool")
     embedder = Embedder(bare, "stages", "green")
     assert (embedder.endpoints, embedder.pooling) == ("avg_pool", "mean")
-    assert "tiny gives nothing but its last layer" in caplog.text
+    assert "tiny has no stages to pool: its avg_pool is read" in caplog.text
     np.testing.assert_allclose(
         embedder.embed(CROPS), Embedder(encoder).embed(CROPS), rtol=1e-6
     )

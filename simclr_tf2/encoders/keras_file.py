@@ -77,7 +77,7 @@ def _checked(whole: Any, path: Path) -> keras.Model:
             f"{str(path)!r} must be a Functional or Sequential network of one RGB "
             f"image with one output; it takes {[tuple(end.shape) for end in inputs]}"
         )
-    return keras.Model(whole.inputs, whole.outputs, name=whole.name)
+    return keras.Model(whole.inputs[0], whole.outputs[0], name=whole.name)
 
 
 def _scales(network: keras.Model) -> bool:
@@ -113,6 +113,4 @@ def _second_to_last(network: keras.Model) -> Any:
 
 def _at(network: keras.Model, side: int) -> keras.Model:
     """The network for images of one size, by which strides are found."""
-    return keras.models.clone_model(
-        network, input_tensors=[keras.Input((side, side, 3))]
-    )
+    return keras.models.clone_model(network, input_tensors=keras.Input((side, side, 3)))
