@@ -23,6 +23,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -39,7 +40,11 @@ BEGUN, DONE = "begun.json", "done.json"  # of a build: what it is of, and how fa
 _BLOCK = 16384
 _SAVED_EVERY = 8  # blocks
 _GATHER = 4096  # rows that are picked at a time, so that they stay in the cache
+_MANY = 4  # directions, from which on they share passes
 _TOGETHER = 128  # directions that share one pass
+_LEVELS_TOGETHER = 3  # that it is over
+_CACHED = 4096  # rows of a block of such a pass
+_SAMPLED = 8  # one row in so many gives a first guess of the k-th best
 # share of rows from which reading all of a level in order is faster than picking rows
 _DENSE = 0.2
 _PROMISING = 4  # times k rows are scored exactly to find t
@@ -189,7 +194,7 @@ class Cascade:
         self,
         directions: np.ndarray,
         k: int,
-        unit: Callable[[np.ndarray], np.ndarray],
+        score: Callable[[np.ndarray, np.ndarray], np.ndarray],
         excluded: np.ndarray,
     ) -> Iterator[np.ndarray]:
         """Rows that can be among the k best; all that aren't returned are certainly
@@ -198,77 +203,210 @@ class Cascade:
         Args:
             directions: [Q, d] float, in the space of the unit vectors.
             k: how many are looked for; at most the rows that aren't excluded.
-            unit: function rows [n] -> unit vectors [n, d] of them, float32.
+            score: function of rows [n] and a direction [d] -> the inner products of
+                their unit vectors with it, [n] float32.
             excluded: [n] int, rows to leave out.
 
         Yields:
             For each direction, rows [at least k] int, in order.
         """
-        directions = np.asarray(directions, np.float64)
-        rotated = (directions @ self.rotation).astype(np.float32)
-        # Many directions share one pass, which is then worth more coordinates: a matrix
-        # product is cheaper than picking rows.
-        first = 1 if len(directions) < 4 else min(3, len(self.levels))
-        ends = np.cumsum([level.shape[1] for level in self.levels])
-        for start in range(0, len(directions), _TOGETHER):
-            group = slice(start, start + _TOGETHER)
-            scores = self._prefix_scores(rotated[group], first)
-            jobs = zip(directions[group], rotated[group], scores, strict=True)
-            yield from concurrently(
-                lambda job: self._narrow(
-                    *job, first=first, ends=ends, k=k, unit=unit, excluded=excluded
-                ),
-                jobs,
-            )
+        asked = _asked(np.asarray(directions, np.float64), self.rotation)
+        search = _Search(k, score, excluded)
+        if len(asked) < _MANY:
+            yield from concurrently(lambda one: self._alone(one, search), asked)
+            return
+        for start in range(0, len(asked), _TOGETHER):
+            yield from self._together(asked[start : start + _TOGETHER], search)
 
-    def _prefix_scores(self, group: np.ndarray, first: int) -> np.ndarray:
+    @cached_property
+    def _ends(self) -> list[int]:
+        """Where each level ends, in coordinates."""
+        return np.cumsum([level.shape[1] for level in self.levels]).tolist()
+
+    @cached_property
+    def _longest(self) -> list[np.float32]:
+        """The largest of each level's lengths, by which most rows are out at once."""
+        return [rest.max(initial=0) for rest in self.rest]
+
+    def _prefix_scores(self, group: np.ndarray, count: int) -> np.ndarray:
         """Scores by the first levels alone, [Q, N]."""
-        if len(group) == 1 and first == 1:
+        if len(group) == 1 and count == 1:
             return (self.levels[0] @ group[0, : self.levels[0].shape[1]])[None]
         scores = np.empty((len(group), len(self.levels[0])), np.float32)
         for start in range(0, len(self.levels[0]), _BLOCK):
             rows = slice(start, start + _BLOCK)
-            prefix = np.concatenate(
-                [level[rows] for level in self.levels[:first]], axis=1
-            )
+            prefix = np.concatenate([one[rows] for one in self.levels[:count]], axis=1)
             scores[:, rows] = group[:, : prefix.shape[1]] @ prefix.T
         return scores
 
-    def _narrow(
-        self, direction, query, scores, *, first, ends, k, unit, excluded
-    ) -> np.ndarray:
-        length = float(np.linalg.norm(direction))
+    def _alone(self, one: _Asked, search: _Search) -> np.ndarray:
+        """Rows for one direction: the first level says of most that they are out."""
+        scores = self._prefix_scores(one.rotated[None], 1)[0]
+        scores[search.excluded] = -np.inf
         if self.is_whole:  # these are the scores, to rounding
-            scores[excluded] = -np.inf
-            worst = np.partition(scores, len(scores) - k)[len(scores) - k]
-            return np.flatnonzero(scores >= worst - ROUNDING * length)
-        # Length of the direction beyond each prefix, rounded up as the rows' are.
-        beyond = np.sqrt(
-            np.maximum(length**2 - np.cumsum(query.astype(np.float64) ** 2), 0)
-            + 1e-6 * length**2
-        ).astype(np.float32)
-        scores[excluded] = -np.inf
-        most = min(len(scores) - len(excluded), _PROMISING * k)
-        promising = np.argpartition(scores, len(scores) - most)[len(scores) - most :]
-        single = direction.astype(np.float32)
-        blocks = (promising[begin : begin + _BLOCK] for begin in range(0, most, _BLOCK))
-        known = np.concatenate(
-            [np.einsum("ij,j->i", unit(rows), single) for rows in blocks]
+            worst = np.partition(scores, len(scores) - search.k)[len(scores) - search.k]
+            return np.flatnonzero(scores >= worst - one.slack)
+        most = min(len(scores) - len(search.excluded), search.most)
+        # A value, and the rows above it: half the time of finding the rows themselves.
+        good = np.partition(scores, len(scores) - most)[len(scores) - most]
+        worst = search.worst(one, np.flatnonzero(scores >= good)[:most])
+        left = one.beyond[self._ends[0] - 1]
+        rows = np.flatnonzero(scores >= worst - self._longest[0] * left)
+        return self._sift(one, search, rows, scores[rows], known=1, worst=worst)
+
+    def _together(self, asked: list[_Asked], search: _Search) -> list[np.ndarray]:
+        """Rows for many directions. They share a pass over several levels, since a
+        matrix product is cheaper than picking rows. Its last column is the length
+        beyond, so that what comes out are upper bounds; a block of them is compared
+        while it is in the processor's cache.
+        """
+        count = len(self)
+        first = min(_LEVELS_TOGETHER, len(self.levels))
+        end = self._ends[first - 1]
+        weights = np.stack(
+            [np.r_[q.rotated[:end], q.beyond[end - 1]] for q in asked], axis=1
         )
-        worst = np.float32(np.partition(known, most - k)[most - k] - ROUNDING * length)
-        rows = np.flatnonzero(
-            scores >= worst - self.rest[first - 1] * beyond[ends[first - 1] - 1]
-        )
-        scores = scores[rows]
-        for level, rest, end in zip(
-            self.levels[first:], self.rest[first:], ends[first:], strict=True
-        ):
-            if len(rows) <= most:
-                break
-            scores = scores + _products(level, rows, query[end - level.shape[1] : end])
-            kept = np.flatnonzero(scores >= worst - rest[rows] * beyond[end - 1])
+        out = np.zeros(count, bool)
+        out[search.excluded] = True
+        step = max(1, min(_SAMPLED, count // max(_BLOCK, 8 * search.most)))
+        some = slice(None, None, step)
+        bounds = self._prefix(some, first) @ weights
+        bounds[out[some]] = -np.inf
+        guess = np.ascontiguousarray(bounds.T)
+        most = min(len(bounds) - int(out[some].sum()), search.few)
+        best = step * np.argpartition(guess, -most, axis=1)[:, len(bounds) - most :]
+        worst = [search.worst(*pair) for pair in zip(asked, best, strict=True)]
+        least = np.array(worst, np.float32)
+        block = np.empty((_CACHED, len(weights)), np.float32)
+        found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        for start in range(0, count, _CACHED):
+            rows = slice(start, start + _CACHED)
+            bounds = self._prefix(rows, first, block) @ weights
+            bounds[out[rows]] = -np.inf
+            above = np.flatnonzero(bounds >= least)
+            which, who = np.divmod(above, len(asked))
+            found.append((who, which + start, bounds.ravel()[above]))
+        who, which, upper = (np.concatenate(part) for part in zip(*found, strict=True))
+        order = np.argsort(who, kind="stable")
+        places = np.searchsorted(who[order], np.arange(len(asked) + 1))
+
+        def sift(number: int) -> np.ndarray:
+            own = order[places[number] : places[number + 1]]
+            one, rows, bound = asked[number], which[own], upper[own]
+            if len(rows) > search.few:  # those of the sample were a first guess
+                good = np.argpartition(bound, len(rows) - search.few)[-search.few :]
+                better = max(worst[number], search.worst(one, rows[good]))
+                kept = np.flatnonzero(bound >= better)
+                rows, bound = rows[kept], bound[kept]
+            else:
+                better = worst[number]
+            scores = bound - self.rest[first - 1][rows] * one.beyond[end - 1]
+            return self._sift(one, search, rows, scores, known=first, worst=better)
+
+        # One after another: so short, they would wait for the interpreter's lock.
+        return [sift(number) for number in range(len(asked))]
+
+    def _prefix(
+        self, rows: slice | np.ndarray, count: int, into: np.ndarray | None = None
+    ) -> np.ndarray:
+        """The first levels of some rows, and their length beyond, [n, w + 1]."""
+        rest = self.rest[count - 1][rows]
+        end = self._ends[count - 1]
+        found = np.empty((len(rest), end + 1), np.float32) if into is None else into
+        found = found[: len(rest)]
+        for level, last in zip(self.levels[:count], self._ends, strict=False):
+            found[:, last - level.shape[1] : last] = level[rows]
+        found[:, end] = rest
+        return found
+
+    def _sift(
+        self,
+        one: _Asked,
+        search: _Search,
+        rows: np.ndarray,
+        scores: np.ndarray,
+        *,
+        known: int,
+        worst: float,
+    ) -> np.ndarray:
+        """Sorts out by level after level.
+
+        Args:
+            one, search: what is searched.
+            rows, scores: that are left, with their scores by the first `known` levels.
+            known: how many levels these are.
+            worst: the k-th best score that there is at least.
+        """
+        for number in range(known - 1, len(self.levels)):
+            level, end = self.levels[number], self._ends[number]
+            if number >= known:
+                if len(rows) <= search.most:
+                    break
+                part = one.rotated[end - level.shape[1] : end]
+                scores = scores + _products(level, rows, part)
+            bound = self.rest[number][rows] * one.beyond[end - 1]
+            kept = np.flatnonzero(scores >= worst - bound)
             rows, scores = rows[kept], scores[kept]
         return rows
+
+    def __len__(self) -> int:
+        return len(self.levels[0])
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What is looked for in all directions; see `Cascade.candidates`."""
+
+    k: int
+    score: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    excluded: np.ndarray
+
+    @property
+    def most(self) -> int:
+        """How many promising rows are scored exactly."""
+        return _PROMISING * self.k
+
+    @property
+    def few(self) -> int:
+        """The same, where their bounds are close already."""
+        return self.k + self.k // 4
+
+    def worst(self, one: _Asked, rows: np.ndarray) -> float:
+        """What the k-th best score is at least, by the scores of some rows."""
+        if len(rows) < self.k:
+            return -np.inf
+        known = self.score(rows, one.direction)
+        worst = np.partition(known, len(rows) - self.k)[len(rows) - self.k]
+        return float(np.float32(worst - one.slack))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A direction that is searched along.
+
+    Attributes:
+        direction: [d] float64.
+        rotated: [W] float32, in the cascade's coordinates.
+        beyond: [W] float32, its length beyond each coordinate, rounded up as the rows'
+            are.
+        slack: what a float32 score can be off by.
+    """
+
+    direction: np.ndarray
+    rotated: np.ndarray
+    beyond: np.ndarray
+    slack: float
+
+
+def _asked(directions: np.ndarray, rotation: np.ndarray) -> list[_Asked]:
+    """Directions [Q, d] of a cascade."""
+    rotated = (directions @ rotation).astype(np.float32)
+    squares = np.einsum("ij,ij->i", directions, directions)[:, None]
+    seen = np.cumsum(rotated.astype(np.float64) ** 2, axis=1)
+    beyond = np.sqrt(np.maximum(squares - seen, 0) + 1e-6 * squares)
+    slack = ROUNDING * np.sqrt(squares[:, 0])
+    each = zip(directions, rotated, beyond.astype(np.float32), slack, strict=True)
+    return [_Asked(*one) for one in each]
 
 
 def _begun(

@@ -251,9 +251,7 @@ class CosineIndex:
         pairs = [_unit_direction(direction) for direction in directions]
         along = np.stack([sign * direction for direction, _ in pairs])
         candidates = self._candidates(along, k, allowed)
-        found = concurrently(
-            lambda job: self._best(*job, k), zip(candidates, along, strict=True)
-        )
+        found = [self._best(*job, k) for job in zip(candidates, along, strict=True)]
         excluded = np.flatnonzero(~allowed)
         return [
             Ranking(rows, sign * length * scores, excluded=excluded)
@@ -364,13 +362,45 @@ class CosineIndex:
             return [few] * len(directions)
         if self.cascade is not None:
             excluded = np.flatnonzero(~allowed)
-            return self.cascade.candidates(directions, k, self.unit_vectors, excluded)
+            return self.cascade.candidates(directions, k, self._rough, excluded)
         scores = self.scores(directions)
         scores[:, ~allowed] = -np.inf
         return [
             np.flatnonzero(row >= _kth(row, k) - self._slack(direction))
             for row, direction in zip(scores, directions, strict=True)
         ]
+
+    def _rough(self, rows: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        """Inner products of some unit vectors with a direction, [n] float32.
+
+        By einsum, not by BLAS: those calls would wait for each other where several
+        directions are searched at a time.
+        """
+        found = np.empty(len(rows), np.float32)
+        single = direction.astype(np.float32)
+        for start in range(0, len(rows), _BLOCK):
+            part = slice(start, start + _BLOCK)
+            some = rows[part]
+            if self._lengths is None:
+                found[part] = np.einsum("ij,j->i", self.unit_vectors(some), single)
+            else:
+                block = self.vectors.take(some, axis=0)
+                found[part] = np.einsum("ij,j->i", block, single) * self._lengths[some]
+        return found
+
+    @cached_property
+    def _lengths(self) -> np.ndarray | None:
+        """1 / length of each vector, [N] float32, where unit vectors are no more than
+        that and all are in memory; None otherwise.
+        """
+        in_memory = type(self.vectors) is np.ndarray
+        if not in_memory or self.transform.mean is not None:
+            return None
+        norms = [
+            np.linalg.norm(np.asarray(self.vectors[i : i + _BLOCK], np.float32), axis=1)
+            for i in range(0, len(self), _BLOCK)
+        ]
+        return _inverse(np.concatenate(norms)).astype(np.float32)
 
     def _slack(self, direction: np.ndarray) -> float:
         """What a float32 score can be off by: a row is rounded differently depending on
@@ -388,11 +418,7 @@ class CosineIndex:
         self, rows: np.ndarray, direction: np.ndarray, k: int
     ) -> tuple[np.ndarray, np.ndarray]:
         if len(rows) > k:  # float32 settles most of them
-            single = direction.astype(np.float32)
-            blocks = (rows[i : i + _BLOCK] for i in range(0, len(rows), _BLOCK))
-            rough = np.concatenate(
-                [np.einsum("ij,j->i", self.unit_vectors(b), single) for b in blocks]
-            )
+            rough = self._rough(rows, direction)
             rows = rows[rough >= _kth(rough, k) - self._slack(direction)]
         raw, constant = self._raw(direction[None])
         exact = self._exact(rows, raw[0], constant[0])

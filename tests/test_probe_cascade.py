@@ -77,11 +77,13 @@ def test_the_certificate_holds_and_is_worth_having():
     transform = Transform()
     cascade = Cascade.build(VECTORS, transform, prefixes=PREFIXES)
     unit = transform(VECTORS, np.float64)
+
+    def rough(rows, direction):
+        return transform(VECTORS[rows]) @ direction.astype(np.float32)
+
     for direction, rows in zip(
         QUERIES,
-        cascade.candidates(
-            QUERIES, 20, lambda rows: transform(VECTORS[rows]), np.array([], np.int64)
-        ),
+        cascade.candidates(QUERIES, 20, rough, np.array([], np.int64)),
         strict=True,
     ):
         scores = unit @ direction
@@ -91,9 +93,7 @@ def test_the_certificate_holds_and_is_worth_having():
     assert len(rows) >= 20
     counts = [
         len(rows)
-        for rows in cascade.candidates(
-            QUERIES[:6], 20, lambda rows: transform(VECTORS[rows]), np.array([], int)
-        )
+        for rows in cascade.candidates(QUERIES[:6], 20, rough, np.array([], int))
     ]
     assert max(counts) < COUNT / 4
 
@@ -239,7 +239,9 @@ def test_every_transform_and_direction_finds_the_same(name, whole, monkeypatch):
                 np.testing.assert_array_equal(a.rows, b.rows)
                 np.testing.assert_allclose(a.scores, b.scores, rtol=1e-12)
     np.testing.assert_allclose(
-        fast.scores(directions), plain.scores(directions), rtol=1e-5, atol=2e-6
+        fast.scores(directions),
+        plain.scores(directions),
+        atol=3e-4,  # of lengths to 300
     )
 
 
