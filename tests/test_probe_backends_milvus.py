@@ -1,5 +1,10 @@
-"""Against the real embedded engine."""
+"""Against the real embedded engine, and against a server where MILVUS_URI names one:
 
+pip install milvus==2.3.5 in an environment of its own, which starts a server by
+`from milvus import default_server; default_server.start()`.
+"""
+
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,10 +25,14 @@ IDS = [f"{number:05d}" for number in np.random.default_rng(1).permutation(COUNT)
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the client and its dependencies
 
 
-@pytest.fixture(scope="module")
-def indexes(tmp_path_factory):
+@pytest.fixture(scope="module", params=["embedded", "server"])
+def indexes(request, tmp_path_factory):
     transform = Transform.fit("center", VECTORS)
     uri = str(tmp_path_factory.mktemp("milvus") / "crops.db")
+    if request.param == "server":
+        uri = os.environ.get("MILVUS_URI", "")
+        if not uri:
+            pytest.skip("MILVUS_URI names no server")
     found = MilvusIndex(uri, VECTORS, IDS, transform=transform, content_hash="hash")
     yield CosineIndex(VECTORS, IDS, transform=transform), found
     found.client.close()

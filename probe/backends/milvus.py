@@ -121,7 +121,10 @@ class MilvusIndex(CosineIndex):
         """Rows that are in the collection."""
         return int(
             self.client.query(
-                self.collection, filter="row >= 0", output_fields=["count(*)"]
+                self.collection,
+                filter="row >= 0",
+                output_fields=["count(*)"],
+                consistency_level="Strong",  # what this process wrote counts
             )[0]["count(*)"]
         )
 
@@ -169,6 +172,7 @@ class MilvusIndex(CosineIndex):
             data=directions.astype(np.float32).tolist(),
             limit=k,
             search_params={"metric_type": "IP"},
+            output_fields=["row"],  # servers before 2.4 don't name the key by itself
             **filters,
         )
         excluded = np.flatnonzero(~allowed)
