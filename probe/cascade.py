@@ -101,7 +101,8 @@ class Cascade:
         """
         dim = transform.dim(vectors.shape[1])
         ends = [end for end in prefixes if end < dim]
-        if dim <= _WHOLE or not ends:
+        few = transform.projection is not None and dim <= _WHOLE
+        if few or not ends:
             ends, rotation = [dim], np.eye(dim, dtype=np.float32)
         else:
             sample = transform(vectors[sample_rows(len(vectors), _SAMPLE, seed)])
