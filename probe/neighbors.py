@@ -104,10 +104,12 @@ def mutual_neighbors(
     """
     found = np.full((len(vectors), count), NOBODY, np.int64)
     parts = max(1, -(-len(vectors) // most))
-    for rows in np.array_split(rng.permutation(len(vectors)), parts):
+    split = np.array_split(rng.permutation(len(vectors)), parts)
+    within = progress if parts == 1 else no_progress
+    for rows in split if parts == 1 else progress(split):
         rows.sort()
         unit = unit_of(np.asarray(vectors[rows], np.float32))
         own = None if apart is None else apart[rows]
-        near = mutual(nearest(unit, count, own, progress=progress))
+        near = mutual(nearest(unit, count, own, progress=within))
         found[rows] = np.where(near == NOBODY, NOBODY, rows[near])
     return found

@@ -24,6 +24,9 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 from pycocotools.coco import COCO
 
+from curation import read_crops
+from curation.config import EmbedConfig, Recipe
+from curation.embedding import embed
 from curation.journal import read_session, replay
 from curation.pool import Pool
 from curation.session import Session
@@ -31,6 +34,7 @@ from data.crop_table import CropTable
 from data.embedding_writer import EmbeddingWriter
 from data.embeddings import EmbeddingSet
 from data.where import rows_where
+from simclr_tf2.config import EncoderConfig
 from tests.conftest import WISH, noisy
 
 ROOT = Path(__file__).parent.parent
@@ -701,6 +705,21 @@ def test_an_uploaded_image_is_a_start(server, open_page, truth, field_set):
     expect(page.locator(".work .query img")).to_have_attribute(
         "src", re.compile("^/uploads/u-")
     )
+
+
+def test_what_is_new_in_a_grown_pile_is_one_click(serve, tmp_path, open_page):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    config = EmbedConfig(EncoderConfig("tiny", "random"), Recipe(image_size=32))
+    for count in (6, 9):
+        for number in range(count):
+            noisy((60, 150, 40), (48, 48), number).save(photos / f"{number}.png")
+        embed(read_crops(photos), config=config, folder=tmp_path / "set")
+    page = open_page(serve(tmp_path / "set", tmp_path / "sessions").url)
+    cells = page.locator(".pick .cell")
+    expect(cells).to_have_count(9)
+    page.get_by_role("button", name="new", exact=True).click()
+    expect(cells).to_have_count(3)
 
 
 @pytest.mark.timeout(200)
