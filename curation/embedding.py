@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import time
@@ -98,7 +99,8 @@ def embed(
         encoder: the network; it counts more than the one of `config`.
         recipe: "fast" (default), "best", "plain" or a `Recipe`; likewise.
         folder: of the embedding set. One of these crops by this encoder is taken as it
-            is; anything else that lies there is moved aside, to `<folder>.old-N`.
+            is, to one of some of them the others are added; anything else that lies
+            there is moved aside, to `<folder>.old-N`.
         config: the rest; see `EmbedConfig`.
     """
     config = config or EmbedConfig()
@@ -184,17 +186,35 @@ def _embed(
         embed_by_ray(job, ray)
     else:
         job.embed_here(batches, unreadable)
-    job.writer.look_again()
-    if not job.writer.is_whole:
-        missing = sum(map(len, job.writer.gaps(range(len(job.writer.table)))))
-        print(
-            f"part {part[0]} of {part[1]} is embedded; {missing:,} crops of other "
-            f"parts are missing in {job.writer.partial}. Whichever part is done last "
-            "joins them; copied here from another machine, the same command again does"
-        )
-        return None
-    with exclusive(folder.absolute().parent, "embeddings", _lock_of(folder), folder):
+    with contextlib.ExitStack() as held:
+        lock = _lock_of(folder)
+        try:
+            held.enter_context(exclusive(folder.absolute().parent, "", lock))
+        except RuntimeError:
+            print(
+                f"part {part[0]} of {part[1]} is embedded; another one joins them now"
+            )
+            return None
+        return _joined(job, part, unreadable)
+
+
+def _joined(
+    job: EmbeddingJob, part: tuple[int, int], unreadable: Unreadable
+) -> EmbeddingSet | None:
+    """The set, if this part was the last; None where others are missing."""
+    writer = job.writer
+    if not writer.partial.exists():  # another part was the last, and has joined them
+        return EmbeddingSet.load(writer.folder)
+    writer.look_again()
+    if writer.is_whole:
         return job.finish(unreadable.reasons)
+    missing = sum(map(len, writer.gaps(range(len(writer.table)))))
+    print(
+        f"part {part[0]} of {part[1]} is embedded; {missing:,} crops of other parts "
+        f"are missing in {writer.partial}. Whichever part is done last joins them; "
+        "copied here from another machine, the same command again does"
+    )
+    return None
 
 
 def embed_into(

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from artifacts.files import exclusive
 from curation.encoders import embedder_of
 from curation.pool import Pool
 from data.embeddings import EmbeddingSet
@@ -1069,3 +1070,65 @@ def test_the_benchmarks_of_marking_run(field_set):
     assert "difference" in call_module("benchmarks.learning", sets, "--marks=300")
     told = call_module("benchmarks.peers", sets, few)
     assert "| Perch Hoplite, agile modeling |" in told
+
+
+def test_embedding_in_parts(photos, tmp_path):
+    """Two shares, in either order, come to the set that one process makes."""
+    alone = [f"--data={photos}", f"--embeddings={tmp_path / 'alone'}", *TINY[:3]]
+    call("run_embed", *alone)
+    shared = [f"--data={photos}", f"--embeddings={tmp_path / 'shared'}", *TINY[:3]]
+    said = call("run_embed", *shared, "--part=2/2").stdout
+    assert "part 2 of 2 is embedded; 18 crops of other parts are missing" in said
+    assert not (tmp_path / "shared").exists()
+    assert "36 crops embedded" in call("run_embed", *shared, "--part=1/2").stdout
+    one, two = (EmbeddingSet.load(tmp_path / name) for name in ("alone", "shared"))
+    np.testing.assert_allclose(one.vectors, two.vectors, atol=1e-6)
+    assert one.table.rows.equals(two.table.rows)
+    # Once more, whole or in parts, does nothing.
+    for more in ([], ["--part=1/2"]):
+        before = (tmp_path / "shared/meta.json").read_bytes()
+        call("run_embed", *shared, *more)
+        assert (tmp_path / "shared/meta.json").read_bytes() == before
+    for wrong in ("0/2", "3/2", "1", "a/b", "1/2/3"):
+        said = failure("run_embed", *shared, f"--part={wrong}")
+        assert "part must be WHICH/OF_HOW_MANY" in said
+
+
+def test_a_part_that_comes_while_another_joins(photos, tmp_path):
+    target = tmp_path / "set"
+    stated = [f"--data={photos}", f"--embeddings={target}", *TINY[:3]]
+    call("run_embed", *stated, "--part=1/2")
+    with exclusive(tmp_path, "", ".set.lock"):
+        said = call("run_embed", *stated, "--part=2/2").stdout
+    assert "another one joins them now" in said
+    assert "36 crops embedded" in call("run_embed", *stated, "--part=2/2").stdout
+
+
+@pytest.mark.parametrize("stored_as", ["float16", "int8"])
+def test_fewer_bits_serve_search_marks_and_export(photos, tmp_path, stored_as):
+    config = f'{{"stored_as": "{stored_as}"}}'
+    folder = f"--embeddings={tmp_path / 'set'}"
+    call("run_embed", f"--data={photos}", folder, f"--config={config}", *TINY[:3])
+    found = EmbeddingSet.load(tmp_path / "set")
+    assert found.meta["parts"][0]["dtype"] == stored_as
+    query = f"--query={found.ids[0]}"
+    out = tmp_path / "list.csv"
+    call("run_search", folder, query, "--k=11", f"--out={out}")
+    names = dict(zip(found.ids, found.table.column("label_name"), strict=True))
+    wanted = names[str(found.ids[0])]
+    with open(out, newline="", encoding="utf-8") as file:
+        listed = [row["crop_id"] for row in csv.DictReader(file)]
+    marks = [f"{crop},{int(names[crop] == wanted)}" for crop in listed[:-1]]
+    marks.append(f"{listed[-1]},0")
+    out.write_text("\n".join(["crop_id,relevant", *marks]) + "\n")
+    probe = f"--save_probe={tmp_path / 'probe'}"
+    call("run_search", folder, query, f"--marks={out}", probe)
+    call(
+        "run_export",
+        folder,
+        f"--probe={tmp_path / 'probe'}",
+        "--format=csv",
+        f"--folder={tmp_path / 'class'}",
+        "--class_name=it",
+    )
+    assert (tmp_path / "class" / "card.json").is_file()

@@ -71,6 +71,9 @@ class Encoder:
         made_of: what encoder.json says of an architecture that its name doesn't.
         text: texts -> float32 [texts, width], vectors of the same space as the
             features; None of a network without a text tower.
+
+    Beside these it takes `whole`, what `save` writes of a network that came as a
+    `.keras` file.
     """
 
     def __init__(
