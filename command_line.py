@@ -120,8 +120,8 @@ def define_source_and_encoder(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "encoder",
         EncoderConfig().name,
-        "Network: efficientnet_lite0 (works offline), resnet50, a SimCLR ResNet such "
-        "as r50_1x_sk0, or saved_model.",
+        "Network: efficientnet_lite0 (works offline), resnet50, r50_1x_sk0, "
+        "keras:NAME, kerashub:PRESET, NET.keras, saved_model.",
         flag_values=values,
     )
     flags.DEFINE_string(
