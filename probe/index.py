@@ -311,6 +311,9 @@ class CosineIndex:
     def _exact(self, rows: np.ndarray, raw: np.ndarray, constant: float) -> np.ndarray:
         """Scores in float64, each row summed in the same order; [n] float64."""
         scores = np.empty(len(rows))
+        projects = self.transform.projection is not None
+        if self._scales is None and projects and len(rows) > _FEW * len(self):
+            self._scales = self._projected_scales()  # once, instead of every time
 
         def score(start: int) -> None:
             part = slice(start, start + _EXACT_BLOCK)
