@@ -442,9 +442,10 @@ def compare(folder: Path, rng: np.random.Generator) -> None:
         ratios = alone / np.median(single[MINE]), each / np.median(in_batch[MINE])
         right = same(np.array(rows[name][:CHECKED]), exact)
         built = f"{one.built:.1f} s" if one.built else "-"
+        together = f"{each * 1e3:.2f} ms | {ratios[1]:.2f}" if each > 0 else "- | -"
         print(
             f"| {name} | {alone * 1e3:.1f} ms | {ratios[0]:.1f} | "
-            f"{each * 1e3:.2f} ms | {ratios[1]:.2f} | {right:.3f} | {built} | "
+            f"{together} | {right:.3f} | {built} | "
             f"{one.held / vectors.nbytes:.0%} |"
         )
         figures[name] = {"single_s": alone, "batch_s": each, "found": right}

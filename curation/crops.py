@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from artifacts.progress import progress_bar
-from data.crop_table import CropTable
+from data.crop_table import ADDED, CropTable
 from data.duplicates import group_of, leaks, repaired
 from data.embedding_writer import DUPLICATES
 from data.embeddings import EmbeddingSet
@@ -99,10 +99,12 @@ def duplicates_in_words(table: CropTable, listed: str = "") -> list[str]:
     if group is None:
         return []
     count = int((group != np.arange(len(group))).sum())
+    grown = ADDED in table.rows.column_names
+    among = ", among those that came together" if grown else ""
     if not count:
-        return ["no two crops show the same"]
+        return [f"no two crops show the same{among}"]
     found = (
-        f"{count:,} of {len(table):,} crops show the same as another one; "
+        f"{count:,} of {len(table):,} crops show the same as another one{among}; "
         f"--hide_duplicates leaves them out of lists{listed}"
     )
     return list(filter(None, [found, leaks_in_words(table)]))

@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -43,6 +44,7 @@ def embed_by_ray(job: EmbeddingJob, ray_config: RayConfig) -> None:
     blocks = list(_blocks(writer, ray_config.block))
     if not blocks:
         return
+    _check_address(ray_config.address)
     options = {"env_vars": {"PYTHONPATH": os.fspath(_PROJECT)}}
     try:
         ray.init(
@@ -60,6 +62,20 @@ def embed_by_ray(job: EmbeddingJob, ray_config: RayConfig) -> None:
         _run(ray, job, blocks, ray_config)
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Refuses HOST:PORT where nothing answers, which Ray asks again for ever."""
+    host, _, port = address.rpartition("//")[2].rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise OSError(
+            f"ray_address must be that of a running Ray cluster; nothing answers at "
+            f"{address}: {error}"
+        ) from None
 
 
 def _run(

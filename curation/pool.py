@@ -198,11 +198,12 @@ class Pool:
             rows_where(self.table, condition)  # raises, with its reason
         return found
 
-    def _shown(self, condition: str) -> np.ndarray:
-        found = np.ones(len(self), bool)
+    def _shown(self, condition: str, table: CropTable | None = None) -> np.ndarray:
+        table = table or self.table
+        found = np.ones(len(table), bool)
         if condition.strip():
-            found = rows_where(self.table, condition, or_none=True)
-        return first_of_each(self.table, found) if self.hide_duplicates else found
+            found = rows_where(table, condition, or_none=True)
+        return first_of_each(table, found) if self.hide_duplicates else found
 
     def showing_the_same(self, rows: Sequence[int]) -> np.ndarray:
         """Rows that show the same as any of these, where duplicates are hidden;
@@ -218,7 +219,9 @@ class Pool:
         """SHA-256 of which crops meet a condition, of the first rows or of all: it
         tells whether predictions, or the set, have changed since.
         """
-        mask = self.mask(condition, allow_empty=True)[:rows]
+        mask = self.mask(condition, allow_empty=True)
+        if rows is not None and rows < len(self):  # as crops were described then
+            mask = self._shown(condition, self.embeddings.as_when(rows).table)
         return hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()
 
 

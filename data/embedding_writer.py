@@ -112,9 +112,15 @@ class EmbeddingWriter:
         check_writable(self.partial, "embeddings", 2 * len(self.share) * row_bytes)
         path = self.partial / _IDENTITY
         if path.is_file() and _full(json.loads(path.read_text())) != self.identity:
-            shutil.rmtree(
-                self.partial
-            )  # an unfinished set of other weights or crops: it can't be continued
+            # An unfinished set of other weights or crops: it can't be continued.
+            if len(self.share) < len(table):
+                raise ValueError(
+                    "part must be of the same crops, encoder and settings as the parts "
+                    f"that lie in {self.partial}; these are others. Delete that folder "
+                    "if nobody is at work on it"
+                )
+            moved = back_up(self.partial)
+            _log.warning("%s held parts of another set, now %s", self.partial, moved)
             self.partial.mkdir()
         if not path.is_file():
             write_json(path, self.identity)
@@ -296,7 +302,7 @@ class EmbeddingWriter:
             )
         valid = self.valid
         known = {**self.stored_reasons(), **(reasons or {})}
-        if not valid.any():
+        if not valid.any() and grows is None:
             # Left there it would say so for ever, also once the images are back.
             shutil.rmtree(self.partial)
             raise ValueError(
@@ -371,16 +377,20 @@ class EmbeddingWriter:
         that a reader sees the set before or after.
         """
         old = parts_in(grows.meta)
-        new = write_parts(
-            self.folder, self._pieces(), self.width, self.stored_as, first=len(old)
-        )
+        new = []
+        if len(kept):
+            pieces, place = self._pieces(), len(old)
+            new = write_parts(
+                self.folder, pieces, self.width, self.stored_as, first=place
+            )
         table = _together(grows, kept, source)
-        number = len(grows.meta.get(GROWN_FROM, ())) + 1
-        name = f"crops-{number:04d}.parquet"
+        name = _next_table(self.folder)
         table.write(self.folder / name)
         write_duplicates(self.folder / DUPLICATES, table)
         _write_skipped(self.folder / SKIPPED, unread)
-        before = {key: grows.meta[key] for key in STAGE}
+        before = [*grows.meta.get(GROWN_FROM, ())]
+        if len(kept):
+            before.append({key: grows.meta[key] for key in STAGE})
         write_json(
             self.folder / META,
             {
@@ -391,13 +401,15 @@ class EmbeddingWriter:
                 "source_table_hash": source.content_hash,
                 "skipped": len(source) - len(table),
                 **stated([*old, *new]),
-                GROWN_FROM: [*grows.meta.get(GROWN_FROM, ()), before],
+                **({GROWN_FROM: before} if before else {}),
             },
         )
         shutil.rmtree(self.partial)
 
     def _with_duplicates(self, kept: CropTable, progress: Progress) -> CropTable:
         """The table with which crops show the same, as far as all were looked at."""
+        if not len(kept):
+            return kept
         if DUPLICATE_OF in kept.rows.column_names:
             return repaired(kept)
         paths = [self._path(start) for start in sorted(self._valid)]
@@ -421,6 +433,11 @@ class EmbeddingWriter:
         )
 
 
+def _next_table(folder: Path) -> str:
+    """A name for a table beside the others, which earlier stages go on naming."""
+    return f"crops-{len(list(folder.glob('crops*.parquet'))):04d}.parquet"
+
+
 def _together(grows: EmbeddingSet, kept: CropTable, source: CropTable) -> CropTable:
     """The crops of a set, as the source describes them now, and behind them those that
     came.
@@ -434,10 +451,12 @@ def _together(grows: EmbeddingSet, kept: CropTable, source: CropTable) -> CropTa
     table = table.with_column(ADDED, pa.array(np.concatenate([before, new])))
     if DUPLICATE_OF in source.rows.column_names:
         return repaired(table)
-    parts = [part.rows for part in (grows.table, kept)]
-    if all(DUPLICATE_OF in rows.column_names for rows in parts):
-        same = [rows.column(DUPLICATE_OF).combine_chunks() for rows in parts]
-        table = table.with_column(DUPLICATE_OF, pa.concat_arrays(same))
+    if DUPLICATE_OF in grows.table.rows.column_names:
+        new = np.full(len(kept), "")  # of those that weren't looked at nothing is known
+        if DUPLICATE_OF in kept.rows.column_names:
+            new = kept.column(DUPLICATE_OF)
+        same = [*grows.table.column(DUPLICATE_OF), *new]
+        table = table.with_column(DUPLICATE_OF, pa.array(same, pa.string()))
     return table
 
 

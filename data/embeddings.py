@@ -22,7 +22,6 @@ from numpy.lib.format import open_memmap
 
 from artifacts.files import (
     check_writable,
-    sha256_of_file,
     whole_file,
     write_atomically,
 )
@@ -41,7 +40,7 @@ from data.stored_vectors import (
 CROPS, META, DERIVED = "crops.parquet", "meta.json", ".derived.npz"
 TABLE = "table"  # in meta.json: which file has the crops, if not crops.parquet
 GROWN_FROM = "grown_from"  # in meta.json: stages of a set before crops were added to it
-STAGE = ("sha256", "table_hash", "rows")  # what is kept of each
+STAGE = ("sha256", "table_hash", "rows", TABLE)  # what is kept of each
 # What meta.json doesn't say of a set of a version before recipes.
 OF_NO_RECIPE = {"recipe": "plain", "pooling": "mean", "orientations": 1}
 _TINY = 1e-15  # length of a vector that is none
@@ -232,7 +231,8 @@ class EmbeddingSet:
 
     def as_when(self, rows: int) -> EmbeddingSet:
         """The set as it was when it had so many crops, one of its `stages`; nothing is
-        copied.
+        copied, and crops are described as they were then; of columns that the table had
+        not, such as a model's predictions, they have today's.
         """
         if rows == len(self.table):
             return self
@@ -240,12 +240,13 @@ class EmbeddingSet:
         vectors: Any = self.vectors
         stored = isinstance(vectors, StoredVectors)
         vectors = vectors.head(rows) if stored else vectors[:rows]
+        now = self.table.take(np.arange(rows))
+        table = CropTable.read(self.folder / stage[TABLE], self.table.root)
+        for name in set(now.rows.column_names) - set(table.rows.column_names):
+            table = table.with_column(name, now.rows.column(name))
+        meta = {**self.meta, **stage}
         return dataclasses.replace(
-            self,
-            vectors=vectors,
-            table=self.table.take(np.arange(rows)),
-            meta={**self.meta, **stage},
-            whole=False,
+            self, vectors=vectors, table=table, meta=meta, whole=False
         )
 
     def take(self, rows: np.ndarray) -> EmbeddingSet:
@@ -317,7 +318,7 @@ class EmbeddingSet:
             )
         parts = parts_in(self.meta)
         for part in parts if full else ():
-            if sha256_of_file(self.folder / part.file) != part.sha256:
+            if part.hash_in(self.folder) != part.sha256:
                 raise ValueError(
                     f"{self.folder / part.file} was changed after it was written (its "
                     "SHA-256 differs)"

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ class Part:
         dtype: one of STORED_AS.
         scale: of int8, name of the file with what each row is multiplied by, [rows]
             float32; None otherwise.
-        bytes, sha256: of the file.
+        bytes: of the file.
+        sha256: of the file, and with scales of both files' together.
     """
 
     file: str
@@ -43,6 +44,14 @@ class Part:
     scale: str | None
     bytes: int
     sha256: str
+
+    def hash_in(self, folder: Path) -> str:
+        """What `sha256` must be, by what lies in a folder."""
+        found = sha256_of_file(folder / self.file)
+        if not self.scale:
+            return found
+        both = found + sha256_of_file(folder / self.scale)
+        return hashlib.sha256(both.encode()).hexdigest()
 
     def read(self, folder: Path, width: int) -> tuple[np.ndarray, np.ndarray | None]:
         """The stored values, memory-mapped, and the scales.
@@ -111,9 +120,10 @@ def open_vectors(folder: Path, meta: Mapping[str, Any]) -> Any:
     return StoredVectors(opened)
 
 
-class StoredVectors:
+class StoredVectors(np.lib.mixins.NDArrayOperatorsMixin):
     """Rows of several files, or of fewer bits, as one array: what is taken of it by
-    rows, a slice, indices or a mask, is a float32 array.
+    rows, a slice, indices or a mask, is a float32 array. Whatever else is asked of it
+    is asked of all rows, read into memory.
 
     Attributes:
         shape, ndim, dtype, nbytes: of all rows as float32.
@@ -155,12 +165,24 @@ class StoredVectors:
             if step == 1:
                 return self._consecutive(start, max(start, stop))
             return self._picked(np.arange(start, stop, step))
-        if isinstance(key, int | np.integer):
+        if isinstance(key, int | np.integer) and not isinstance(key, bool):
             return self._picked(np.array([operator.index(key)]))[0]
-        rows = np.asarray(key)
-        if rows.dtype == bool:
-            rows = np.flatnonzero(rows)
-        return self._picked(rows)
+        if isinstance(key, list | np.ndarray):
+            rows = np.asarray(key)
+            if rows.dtype == bool and rows.shape == (len(self),):
+                return self._picked(np.flatnonzero(rows))
+            if rows.dtype.kind in "iu" or not rows.size:
+                return self._picked(rows)
+        return np.asarray(self)[key]
+
+    def __array_ufunc__(self, function: Any, method: str, *given: Any, **options: Any):
+        read = [np.asarray(x) if isinstance(x, StoredVectors) else x for x in given]
+        return getattr(function, method)(*read, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(np.asarray(self), name)
 
     def _consecutive(self, start: int, stop: int) -> np.ndarray:
         found = np.empty((stop - start, self.shape[1]), np.float32)
@@ -282,5 +304,5 @@ def _write_part(
         write_atomically(
             folder / scale, lambda file: np.save(file, np.concatenate(scales))
         )
-    size = path.stat().st_size
-    return Part(name, count, dtype, scale, size, sha256_of_file(path))
+    part = Part(name, count, dtype, scale, path.stat().st_size, "")
+    return replace(part, sha256=part.hash_in(folder))

@@ -3,10 +3,11 @@
 import os
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from data import embedding_writer, stored_vectors
-from data.crop_table import ADDED, CropTable
+from data.crop_table import ADDED, DUPLICATE_OF, CropTable
 from data.embedding_writer import (
     EmbeddingWriter,
     grown,
@@ -91,6 +92,18 @@ def test_parts_of_many_processes_are_one_set(tmp_path, table, vectors):
     assert "parts" not in found.meta  # as it ever was
 
 
+def test_parts_of_others_are_never_thrown_away(tmp_path, table, vectors):
+    writer = EmbeddingWriter(tmp_path / "set", table, WIDTH, IDENTITY, share=range(12))
+    writer.append(vectors[:12], np.ones(12, bool))
+    writer.flush()
+    other = {**IDENTITY, "image_size": 64}
+    with pytest.raises(ValueError, match="part must be of the same crops, encoder"):
+        EmbeddingWriter(tmp_path / "set", table, WIDTH, other, share=range(12, COUNT))
+    assert len(list((tmp_path / "set.partial").glob("part-*.npz"))) == 1
+    EmbeddingWriter(tmp_path / "set", table, WIDTH, other)
+    assert len(list((tmp_path / "set.partial.old-1").glob("part-*.npz"))) == 1
+
+
 def test_parts_may_come_in_any_order_and_gaps_are_named(tmp_path, table, vectors):
     writer = EmbeddingWriter(tmp_path / "set", table, WIDTH, IDENTITY)
     every = np.ones(COUNT, bool)
@@ -143,6 +156,13 @@ def test_fewer_bits_lose_what_is_stated(tmp_path, table, vectors, dtype, step):
     assert error.max() > 0
     again = EmbeddingSet.load(tmp_path / "set", full=True)
     np.testing.assert_array_equal(again.vectors[:], found.vectors[:])
+    if dtype == "int8":
+        path = tmp_path / "set" / "embeddings-0000.scale.npy"
+        right = np.load(path)
+        np.save(path, right * 2)
+        with pytest.raises(ValueError, match="was changed after it was written"):
+            EmbeddingSet.load(tmp_path / "set", full=True)
+        np.save(path, right)
     size = np.dtype(dtype).itemsize * COUNT * WIDTH
     assert found.meta["bytes"] == 128 + size
     assert reusable(tmp_path / "set", table, identity)
@@ -182,6 +202,16 @@ def test_several_files_are_one_array(tmp_path, table, vectors, monkeypatch):
         taken = np.array(key, int) if isinstance(key, list) else key
         np.testing.assert_array_equal(stored[taken], vectors[taken])
     np.testing.assert_array_equal(np.asarray(stored), vectors)
+    # As an array in all else, read whole.
+    for key in ((0, 1), (slice(2, 9), 3), (..., 2), None, ([1, 2], [3, 4])):
+        np.testing.assert_array_equal(stored[key], vectors[key])
+    for wrong in (mask[:5], np.ones(COUNT + 1, bool), [0.5], 1.5):
+        with pytest.raises(IndexError):
+            stored[wrong]
+    np.testing.assert_array_equal(stored.mean(axis=0), vectors.mean(axis=0))
+    np.testing.assert_array_equal(stored @ vectors[0], vectors @ vectors[0])
+    np.testing.assert_array_equal(2 * stored - 1, 2 * vectors - 1)
+    assert (stored == vectors).all()
     np.testing.assert_array_equal(stored.head(11)[:], vectors[:11])
     with pytest.raises(IndexError, match="rows must be below 25"):
         stored[np.array([25])]
@@ -243,6 +273,54 @@ def test_a_set_grows_and_old_rows_keep_their_places(tmp_path, vectors):
     assert twice.table.column(ADDED).max() == 2
     assert len(twice.meta["parts"]) == 3
     EmbeddingSet.load(folder, full=True)
+
+
+def test_new_crops_that_cannot_be_read_are_counted(tmp_path, vectors):
+    names = [f"{row:03d}.png" for row in range(COUNT)]
+    folder, every = tmp_path / "set", table_of([*names, "zz.png"])
+    first = every.take(np.arange(COUNT))
+    writer = EmbeddingWriter(folder, first, WIDTH, IDENTITY)
+    writer.append(vectors, np.ones(COUNT, bool))
+    before = writer.finish({})
+    there, new = grown(folder, every, IDENTITY)
+    writer = EmbeddingWriter(folder, new, WIDTH, IDENTITY)
+    writer.append(np.zeros((1, WIDTH), np.float32), np.zeros(1, bool))
+    found = writer.finish({}, {"zz.png": "broken"}, grows=there, source=every)
+    assert found.meta["skipped"] == 1
+    assert read_skipped(folder) == {"zz.png": "broken"}
+    assert found.meta["sha256"] == before.meta["sha256"]
+    np.testing.assert_array_equal(found.vectors, vectors)
+    assert len(found.stages) == 1  # it hasn't grown
+    assert reusable(folder, every, IDENTITY)
+
+
+def test_what_was_known_of_old_crops_stays(tmp_path, vectors):
+    """Duplicates of a set that grows without looking, and what its crops were called
+    and recorded as before."""
+    names = [f"{row:03d}.png" for row in range(COUNT)]
+    folder, every = tmp_path / "set", table_of(names)
+    first = every.take(np.arange(20))
+    same = [str(first.ids[0])] + [""] * 19
+    writer = EmbeddingWriter(
+        folder, first.with_column(DUPLICATE_OF, pa.array(same)), WIDTH, IDENTITY
+    )
+    writer.append(vectors[:20], np.ones(20, bool))
+    before = writer.finish({})
+    changed = every.with_column("label_name", pa.array(["other"] * COUNT))
+    changed = changed.with_column("session", pa.array(["s"] * COUNT))
+    there, new = grown(folder, changed, IDENTITY)
+    writer = EmbeddingWriter(folder, new, WIDTH, IDENTITY)
+    writer.append(vectors[20:], np.ones(5, bool))
+    found = writer.finish({}, grows=there, source=changed)
+    assert DUPLICATE_OF in found.table.rows.column_names
+    assert (
+        found.table.column(DUPLICATE_OF)[:20].tolist()
+        == before.table.column(DUPLICATE_OF).tolist()
+    )
+    assert set(found.table.column("label_name")) == {"other"}
+    earlier = found.as_when(20)
+    assert set(earlier.table.column("label_name")) == {"a"}
+    assert set(earlier.table.column("session")) == {""}
 
 
 def test_less_or_other_crops_are_no_growth(tmp_path, vectors):

@@ -122,5 +122,7 @@ def test_no_cluster_is_said_and_parts_exclude_it(crops, tmp_path):
     target = [f"--data={crops}", f"--embeddings={tmp_path / 'set'}", *SIZE]
     said = failure("run_embed", *target, "--engine=ray", "--part=1/2")
     assert "part excludes vectors and the engine ray" in said
+    said = failure("run_embed", *target, "--engine=ray", "--ray_address=127.0.0.1:9")
+    assert "nothing answers at 127.0.0.1:9" in said
     said = failure("run_embed", *target, "--engine=ray", "--ray_address=nowhere")
     assert "ray_address must be that of a running Ray cluster" in said

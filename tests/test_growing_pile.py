@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from curation.classes import Classes
@@ -121,6 +122,24 @@ def test_a_session_in_memory_of_a_condition_goes_on(pile, tmp_path):
     (tmp_path / "session" / "session.json").write_text(json.dumps(other))
     with pytest.raises(ValueError, match="with the embeddings it was made with"):
         Session(Pool(EmbeddingSet.load(first.folder)), folder=tmp_path / "session")
+
+
+def test_a_condition_on_labels_that_were_corrected_since(pile, crops, tmp_path):
+    first, _ = pile
+    table, vectors = crops
+    with Session(
+        Pool(first),
+        query=str(first.ids[0]),
+        where="label_name = 'beet'",
+        folder=tmp_path / "session",
+    ) as session:
+        assert 0 < session.members.sum() < FIRST
+    names = ["weed" if name == "beet" else name for name in table.column("label_name")]
+    corrected = table.with_column("label_name", pa.array(names))
+    there, new = grown(first.folder, corrected, IDENTITY)
+    larger = write(first.folder, new, vectors, grows=there, source=corrected)
+    with Session(Pool(larger), folder=tmp_path / "session") as again:
+        assert not again.members.any()  # as the source says now
 
 
 def test_probes_and_classes_go_on(pile, tmp_path):

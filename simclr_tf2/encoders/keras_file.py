@@ -75,7 +75,8 @@ def _checked(whole: Any, path: Path) -> keras.Model:
     if not one or len(inputs[0].shape) != 4 or inputs[0].shape[-1] != 3:
         raise ValueError(
             f"{str(path)!r} must be a Functional or Sequential network of one RGB "
-            f"image with one output; it takes {[tuple(end.shape) for end in inputs]}"
+            f"image with one output; it takes {[tuple(end.shape) for end in inputs]} "
+            f"and gives {len(getattr(whole, 'outputs', None) or [])} outputs"
         )
     return keras.Model(whole.inputs[0], whole.outputs[0], name=whole.name)
 
