@@ -1,5 +1,6 @@
 """The server through Starlette's in-process client: security, pictures, actions."""
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -486,3 +487,20 @@ def test_a_threshold_is_on_its_scale(value, scale, fits):
     with pytest.raises(HTTPException) as refused:
         body.check()
     assert "confidence from 0 to 1 or a cosine from -1" in refused.value.detail
+
+
+def test_a_full_disk_hides_no_picture(page, tmp_path, monkeypatch, caplog):
+    photos = Photos(page.pool.table, tmp_path / "cache")
+    expected = photos.thumbnail(0, 96)
+    full = Photos(page.pool.table, tmp_path / "full")
+
+    @contextlib.contextmanager
+    def no_room(path, **_):
+        raise OSError(28, "No space left on device")
+        yield path
+
+    monkeypatch.setattr("web.photos.whole_file", no_room)
+    for _ in range(2):
+        assert full.thumbnail(0, 96) == expected
+    assert not list((tmp_path / "full").rglob("*.jpg"))
+    assert caplog.text.count("thumbnails aren't kept") == 1

@@ -707,6 +707,34 @@ def test_an_uploaded_image_is_a_start(server, open_page, truth, field_set):
     )
 
 
+def test_all_visible_is_what_one_sees(server, open_page, truth):
+    """Only crops of which at least half is on the screen; 0.5.0 took a line of which no
+    pixel was.
+    """
+    page = open_page(server.url, height=700)
+    start(page, wished(truth))
+    grid = page.locator(".work .grid")
+    shares = """grid => {
+        const box = grid.getBoundingClientRect();
+        return [...grid.querySelectorAll('.cell')].map(cell => {
+            const own = cell.getBoundingClientRect(), side = own.width;
+            const top = Math.max(own.top, box.top);
+            const bottom = Math.min(own.top + side, box.bottom);
+            return [(bottom - top) / side, cell.getAttribute('aria-selected')];
+        });
+    }"""
+    for scroll in (0, 40, 75, 130, 200):
+        grid.evaluate("(grid, top) => { grid.scrollTop = top; }", scroll)
+        page.wait_for_timeout(300)
+        page.get_by_role("button", name="All visible").click()
+        page.wait_for_timeout(100)
+        found = grid.evaluate(shares)
+        assert any(selected == "true" for _, selected in found)
+        for share, selected in found:
+            if abs(share - 0.5) > 0.05:
+                assert (share > 0.5) == (selected == "true"), (scroll, share)
+
+
 def test_what_is_new_in_a_grown_pile_is_one_click(serve, tmp_path, open_page):
     photos = tmp_path / "photos"
     photos.mkdir()

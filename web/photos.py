@@ -5,6 +5,7 @@ whole photos scaled down.
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 import threading
@@ -23,6 +24,7 @@ DECODED = 100_000_000  # bytes of decoded photos in memory
 PHOTO = 1600  # longest side of a whole photo
 _KEPT_SHARE = 0.8  # of the limit that is left after clearing
 _STRIPES = 64
+_log = logging.getLogger(__name__)
 
 
 class Photos:
@@ -55,6 +57,7 @@ class Photos:
         self._lock = threading.Lock()
         self._stripes = [threading.Lock() for _ in range(_STRIPES)]
         self._decoded: OrderedDict[str, Image.Image] = OrderedDict()
+        self._said = False
         cache.mkdir(parents=True, exist_ok=True)
         self.bytes_on_disk = sum(entry.stat().st_size for entry in cache.rglob("*.jpg"))
 
@@ -86,15 +89,25 @@ class Photos:
                 cut(self._photo(image, row), self.table.boxes[row], size, self.window),
                 85,
             )
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with whole_file(path, sync=False) as partial:  # it can be cut again
-                partial.write_bytes(content)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with whole_file(path, sync=False) as partial:  # it can be cut again
+                    partial.write_bytes(content)
+            except OSError as error:  # a full disk must not hide pictures
+                self._say_once(path, error)
+                return content
         with self._lock:
             self.bytes_on_disk += len(content)
             full = self.bytes_on_disk > self.limit
         if full:
             self._clear()
         return content
+
+    def _say_once(self, path: Path, error: OSError) -> None:
+        with self._lock:
+            said, self._said = self._said, True
+        if not said:
+            _log.warning("thumbnails aren't kept: %s: %s", path.parent, error)
 
     def photo(self, row: int) -> bytes:
         """The whole photo of a crop as JPEG, at most 1600 pixels on its longer side."""

@@ -36,7 +36,7 @@ export class Choice {
   }
 
   selectVisible() {
-    const [first, last] = this.grid.visible();
+    const [first, last] = this.grid.seen();
     if (last > first) this.select(this.range(first, last - 1));
   }
 

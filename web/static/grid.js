@@ -126,6 +126,15 @@ export class Grid {
     return [first, Math.min(this.total, last)];
   }
 
+  /** Places of crops of whose picture at least half is on the screen. */
+  seen() {
+    const half = EDGE + (this.zoom + 6) / 2;
+    const { scrollTop, clientHeight } = this.element;
+    const first = Math.max(0, Math.ceil((scrollTop - half) / this.lineHeight));
+    const last = Math.floor((scrollTop + clientHeight - half) / this.lineHeight) + 1;
+    return [first * this.columns, Math.min(this.total, last * this.columns)];
+  }
+
   draw() {
     if (!this.columns || !this.total) {
       if (!this.total) this.clear();
