@@ -29,7 +29,7 @@ from curation.lru_cache import LruCache
 from curation.session_facts import FORMAT, SessionFacts, StatedQuery
 
 SESSION, FEEDBACK = "session.json", "feedback.jsonl"
-UNDOABLE = ("mark", "answer", "learn", "correct")
+UNDOABLE = ("mark", "answer", "learn", "correct", "threshold")
 LEARNED = ("mark", "learn", "correct")  # what a probe learns from
 _TELLS = {  # what a line of a kind says besides number, time and person
     "mark": ("marks", "ranking", "sort"),
@@ -216,7 +216,7 @@ def _apply(
         state.audit, state.answers, state.sample_learned = line, {}, False
         state.passed = set()
         state.audits += 1
-    elif kind == "threshold":
+    elif line.kind == "threshold" and line.n not in state.undone:
         state.threshold = line
     elif kind == "shown" and line.ranking not in state.shown:
         state.shown.append(line.ranking)
@@ -401,6 +401,18 @@ class Journal:
     def redo(self, by: str = "", action: str = "") -> int | None:
         """Brings back what this person undid last, unless they have acted since."""
         return self._step("redo", by, action)
+
+    def undone_by(self, number: int) -> str:
+        """In words, what a line takes back or brings back."""
+        line = self.lines[self.lines[number - 1].of - 1]
+        words = {
+            "answer": "an answer to the random sample",
+            "correct": "a corrected answer",
+            "learn": "learning from the random sample",
+            "threshold": "the threshold",
+        }
+        count = len(line.marks)
+        return words.get(line.kind) or ("a mark" if count == 1 else f"{count} marks")
 
     def _step(self, kind: str, by: str, action: str) -> int | None:
         with self._lock:

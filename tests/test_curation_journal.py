@@ -84,6 +84,26 @@ def test_undo_takes_back_ones_own_and_then_earlier_sittings(folder, open_journal
     assert set(journal.state().marks) == {"a", "d"}
 
 
+def test_undo_takes_back_a_threshold_to_the_one_before(folder, open_journal):
+    journal = open_journal(folder)
+    journal.add("mark", "me", marks={"a": True, "b": False})
+    journal.add("threshold", "me", value=0.3, scale="decision")
+    journal.add("threshold", "me", value=0.7, scale="decision")
+    line = journal.undo("me")
+    assert journal.undone_by(line) == "the threshold"
+    assert journal.state().threshold.value == 0.3
+    journal.undo("me")
+    assert journal.state().threshold is None
+    assert len(journal.state().marks) == 2  # no mark went with it
+    journal.redo("me")
+    assert journal.state().threshold.value == 0.3
+    assert replay(journal.lines).threshold.value == 0.3
+    journal.undo("me")
+    line = journal.undo("me")
+    assert journal.undone_by(line) == "2 marks"
+    assert journal.state().marks == {}
+
+
 def test_an_action_sent_twice_counts_once(folder, open_journal):
     journal = open_journal(folder)
     assert journal.add("mark", "me", "action-1", marks={"a": True}) == 1

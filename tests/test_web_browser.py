@@ -735,6 +735,33 @@ def test_all_visible_is_what_one_sees(server, open_page, truth):
                 assert (share > 0.5) == (selected == "true"), (scroll, share)
 
 
+def test_undo_takes_back_a_threshold_and_says_so(server, open_page, truth):
+    page = open_page(server.url)
+    start(page, wished(truth))
+    mark_by_keys(page, truth, 12)
+    slider = page.locator("#threshold")
+    expect(slider).to_be_visible()
+    saved(page)
+    before, marks = slider.input_value(), len(server.marks())
+    assert marks == 12
+    slider.focus()
+    for _ in range(3):
+        slider.press("ArrowRight")
+    page.wait_for_timeout(800)
+    assert slider.input_value() != before
+    set_ones = [line for line in server.lines() if line.kind == "threshold"]
+    assert set_ones
+    for _ in set_ones:
+        page.keyboard.press("Control+z")
+        expect(page.locator(".stepped")).to_have_text("undone: the threshold")
+        page.wait_for_timeout(300)
+    assert len(server.marks()) == marks
+    expect(slider).to_have_value(before)
+    page.keyboard.press("Control+z")
+    expect(page.locator(".stepped")).to_have_text("undone: a mark")
+    assert len(server.marks()) == marks - 1
+
+
 def test_what_is_new_in_a_grown_pile_is_one_click(serve, tmp_path, open_page):
     photos = tmp_path / "photos"
     photos.mkdir()

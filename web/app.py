@@ -355,17 +355,22 @@ class Page:
 
     async def undo(self, request: Request) -> Response:
         """Takes back this person's last action."""
-        who = await body_as(request, Action)
-        return await self._line(
-            request, lambda one: one.step("undo", who.by, who.action)
-        )
+        return await self._step(request, "undo")
 
     async def redo(self, request: Request) -> Response:
         """Does again what was undone."""
+        return await self._step(request, "redo")
+
+    async def _step(self, request: Request, kind: str) -> Response:
         who = await body_as(request, Action)
-        return await self._line(
-            request, lambda one: one.step("redo", who.by, who.action)
-        )
+
+        def work() -> dict[str, object]:
+            session = self._session(request)
+            line = session.step(kind, who.by, who.action)
+            what = session.journal.undone_by(line) if line else ""
+            return {"line": line, "what": what}
+
+        return JSONResponse(await self._in_thread("mark", work))
 
     async def shown(self, request: Request) -> Response:
         """Notes which crops a person has looked at."""

@@ -36,13 +36,16 @@ export function knownPanel(pool, session) {
     estimate.replaceChildren(...estimateText(known, session.state.facts.use));
   }
 
+  let stepped = false; // what was undone shows, though the slider has the focus
+  session.addEventListener("stepped", () => (stepped = true));
   session.addEventListener("estimate", ({ detail }) => drawEstimate(detail.estimate, detail.would_take));
   session.addEventListener("state", () => {
     const { state } = session;
     marks.textContent = `${state.relevant} ✓   ${state.not_relevant} ✗`;
     marks.setAttribute("aria-label", `${state.relevant} relevant, ${state.not_relevant} not relevant`);
     if (!state.panel) return;
-    if (!bars.busy()) bars.draw(state.panel);
+    if (stepped ? !bars.dragged() : !bars.busy()) bars.draw(state.panel);
+    stepped = false;
     if (!bars.dragged()) drawEstimate(state.estimate, state.panel.taken);
     learn.hidden = !session.isSampleWhole || state.estimate.learned;
     const { signal, rounds: count } = state.panel.stop;

@@ -128,9 +128,11 @@ export class Session extends EventTarget {
 
   /** kind: undo or redo. */
   step(kind) {
-    Promise.resolve(this.grid.choice.marking).then(() => queue.add(`${this.base}/${kind}`, {})).then(async ({ line }) => {
-      announce(line ? `${kind} done` : `nothing to ${kind}`);
+    Promise.resolve(this.grid.choice.marking).then(() => queue.add(`${this.base}/${kind}`, {})).then(async ({ line, what }) => {
+      const said = line ? `${kind === "undo" ? "undone" : "done again"}: ${what}` : `nothing to ${kind}`;
+      announce(said);
       await this.grid.refresh();
+      this.tell("stepped", said);
       await this.update();
     }, fail);
   }

@@ -20,6 +20,12 @@ export function toolBar(pool, session) {
   const sorts = SORTS.map(([sort, name, text]) => el("button", { "aria-pressed": "false", title: text, "data-sort": sort, onclick: () => session.show({ sort }) }, name));
   const undo = el("button", { title: "Undo (Ctrl+Z)", "aria-label": "Undo", onclick: () => session.step("undo") }, "↶");
   const redo = el("button", { title: "Redo (Ctrl+Shift+Z)", "aria-label": "Redo", onclick: () => session.step("redo") }, "↷");
+  const stepped = el("span", { class: "faint stepped", "aria-hidden": "true" });
+  session.addEventListener("stepped", (event) => {
+    stepped.textContent = event.detail;
+    clearTimeout(stepped.timer);
+    stepped.timer = setTimeout(() => (stepped.textContent = ""), 6000);
+  });
   const zoom = el("input", { type: "range", min: 48, max: 320, step: 8, "aria-label": "size of the crops", oninput: () => {
     grid.setZoom(Number(zoom.value));
     localStorage.setItem("zoom", zoom.value);
@@ -67,7 +73,7 @@ export function toolBar(pool, session) {
   });
   session.addEventListener("state", drawQuery, { once: true });
   const bar = el("div", { class: "bar", role: "toolbar", "aria-label": "Tools" }, query,
-    el("span", { class: "group", role: "group", "aria-label": "Order" }, ...sorts), undo, redo,
+    el("span", { class: "group", role: "group", "aria-label": "Order" }, ...sorts), undo, redo, stepped,
     el("button", { title: "Select all visible (A), then mark them together", onclick: () => grid.choice.selectVisible() }, "All visible"),
     el("button", { onclick: () => mark(true), title: "Mark the selection relevant (Y)" }, "✓"),
     el("button", { onclick: () => mark(false), title: "Mark the selection not relevant (N)" }, "✗"),
