@@ -70,6 +70,25 @@ def bare(page, **options):
     )
 
 
+def test_an_old_address_is_explained(page):
+    client = bare(page)
+    answer = client.get("/?token=old", headers={"accept": "text/html,*/*"})
+    assert answer.status_code == 403
+    assert "the address that the program printed" in answer.text.replace("\n", " ")
+    assert "--new_token" in answer.text
+    assert TOKEN not in answer.text
+    # What isn't asked for by a person stays JSON.
+    assert "error" in client.get("/api/pool").json()
+
+
+def test_photos_that_have_moved_are_said(page, tmp_path):
+    assert page.overview.facts.gone_from == ""
+    embeddings = page.pool.embeddings
+    moved = CropTable(tmp_path / "moved", embeddings.table.rows)
+    pool = Pool(dataclasses.replace(embeddings, table=moved))
+    assert Overview(pool, tmp_path).facts.gone_from == str(tmp_path / "moved")
+
+
 def test_the_token_opens_and_leaves_the_address_bar(page):
     client = bare(page)
     for path in (

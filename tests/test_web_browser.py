@@ -735,6 +735,19 @@ def test_all_visible_is_what_one_sees(server, open_page, truth):
                 assert (share > 0.5) == (selected == "true"), (scroll, share)
 
 
+def test_photos_that_have_moved_are_said_first(serve, field_set, tmp_path, open_page):
+    shutil.copytree(field_set, tmp_path / "set")
+    page = open_page(
+        serve(tmp_path / "set", tmp_path / "sessions", f"--images_root={tmp_path}").url
+    )
+    alert = page.get_by_role("alert").first
+    expect(alert).to_contain_text("The photos aren't there")
+    expect(alert).to_contain_text("--images_root")
+    open_page.problems[:] = [
+        text for text in open_page.problems if "404" not in text
+    ]  # the pictures
+
+
 def test_undo_takes_back_a_threshold_and_says_so(server, open_page, truth):
     page = open_page(server.url)
     start(page, wished(truth))

@@ -31,6 +31,9 @@ _SELECTIONS = 16
 _HIDDEN = {"crop_id", OLD_ID, "file_bytes", "label"}
 
 
+_LOOKED_FOR = 20  # photos, by which it is told whether they are there
+
+
 @dataclass(frozen=True)
 class ColoredClass:
     """A class and the color of its crops' borders."""
@@ -68,6 +71,7 @@ class PoolFacts:
     columns: Sequence[FilterColumn]
     confusions: Sequence[Confusion]
     takes_text: bool  # whether words can be examples
+    gone_from: str  # where photos were and aren't any more; "" where they are
 
 
 class Overview:
@@ -176,7 +180,16 @@ class Overview:
             self._columns(),
             self._confusions(),
             self.pool.embeddings.takes_text,
+            self._gone_from(),
         )
+
+    def _gone_from(self) -> str:
+        """The folder below which photos aren't any more, by a few of them; "" where
+        most are.
+        """
+        some = self.shuffled[:_LOOKED_FOR]
+        there = sum(self.table.path(int(row)).is_file() for row in some)
+        return str(self.table.root) if 2 * there < len(some) else ""
 
     def _columns(self) -> list[FilterColumn]:
         found: list[FilterColumn] = []

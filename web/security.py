@@ -55,6 +55,16 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+_LOCKED = """<!doctype html><html lang="en"><meta charset="utf-8">
+<title>Another address</title><link rel="icon" href="data:,">
+<h1>This page needs its whole address</h1>
+<p>It belongs to whoever started the program. Open the address that the program printed
+when it started: it ends in <code>/?token=...</code>
+<p>Started again with the same folder of sessions, the program keeps its address, unless
+it is given <code>--new_token</code>. If you had this page open before, it was started
+with another folder, or on another port."""
+
+
 class Security:
     """ASGI middleware around the whole application.
 
@@ -132,6 +142,9 @@ class Security:
             else headers.get("authorization", "").removeprefix("Bearer ")
         )
         if not self._matches(carried):
+            wants_page = "text/html" in headers.get("accept", "")
+            if scope["path"] == "/" and wants_page:
+                return HTMLResponse(_LOCKED, 403)
             return JSONResponse(
                 {
                     "error": (

@@ -19,7 +19,10 @@ export async function startScreen(pool, open) {
   const list = el("ul", { class: "sessions" });
   const way = el("div", { class: "card" });
   const tabs = WAYS.map(([use, name, text]) => el("button", { role: "tab", title: text, onclick: () => choose(use) }, name));
-  byId("main").replaceChildren(el("div", { class: "start" },
+  const gone = pool.gone_from ? [el("section", { class: "card gone", role: "alert" }, el("h2", {}, "The photos aren't there"),
+    el("p", {}, "They are looked for below ", el("code", {}, pool.gone_from), " and aren't there any more. Marks can be made all the same; pictures, images of your own and exports need them. Start the program again and point to them: ",
+      el("code", {}, "run_page.py --images_root=<folder>")))] : [];
+  byId("main").replaceChildren(el("div", { class: "start" }, ...gone,
     el("section", { class: "card", "aria-label": "Start" }, el("h2", {}, "Start"), el("div", { class: "row", role: "tablist", "aria-label": "What for" }, ...tabs), way),
     el("section", { class: "card", "aria-label": "Saved sessions" }, el("h2", {}, "Saved sessions"), list)));
 
