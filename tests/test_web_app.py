@@ -275,11 +275,13 @@ def test_marks_undo_and_state(client, page, session):
     state = client.get(base, params={"by": "me", "ranking": 0}).json()
     assert (state["relevant"], state["not_relevant"], state["can_undo"]) == (1, 1, 1)
     assert client.post(f"{base}/undo", json={"by": "me", "action": "a2"}).json() == {
-        "line": 2
+        "line": 2,
+        "what": "2 marks",
     }
     assert client.get(base, params={"by": "me"}).json()["relevant"] == 0
     assert client.post(f"{base}/redo", json={"by": "me", "action": "a3"}).json() == {
-        "line": 3
+        "line": 3,
+        "what": "2 marks",
     }
     lines = (page.sessions.folder / session / "feedback.jsonl").read_text().splitlines()
     assert [json.loads(line)["kind"] for line in lines] == ["mark", "undo", "redo"]

@@ -743,6 +743,8 @@ def test_photos_that_have_moved_are_said_first(serve, field_set, tmp_path, open_
     alert = page.get_by_role("alert").first
     expect(alert).to_contain_text("The photos aren't there")
     expect(alert).to_contain_text("--images_root")
+    page.wait_for_timeout(500)
+    page.close()
     open_page.problems[:] = [
         text for text in open_page.problems if "404" not in text
     ]  # the pictures
