@@ -17,6 +17,7 @@ precision is known: it says that the path works, not how good it is on photos.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -32,6 +33,7 @@ from absl import app, flags
 
 from artifacts.files import write_csv, write_json
 from artifacts.provenance import provenance
+from benchmarks.memory import memory
 from curation import read_crops
 from data.crop_table import CropTable
 from data.sample_field import draw_field
@@ -97,7 +99,7 @@ class Steps:
             What it printed.
         """
         log = self.file.with_name("step.log")
-        began, own, mapped = time.monotonic(), 0, 0
+        began, own, mapped = time.monotonic(), 0.0, 0.0
         with open(log, "w", encoding="utf-8") as out:
             process = subprocess.Popen(
                 [sys.executable, *map(str, command)],
@@ -108,8 +110,10 @@ class Steps:
             )
             killed = False
             while process.poll() is None:
-                held = _memory(process.pid)
-                own, mapped = max(own, held[0]), max(mapped, held[1])
+                with contextlib.suppress(OSError, ValueError):  # it has just ended
+                    held = memory(process.pid)
+                    own = max(own, held["own"])
+                    mapped = max(mapped, held["with mapped files"])
                 if until is not None and until():
                     process.send_signal(signal.SIGKILL)
                     killed = True
@@ -120,23 +124,12 @@ class Steps:
         row = {
             "step": name,
             "seconds": round(time.monotonic() - began, 1),
-            "own_megabytes": own // 2**20,
-            "with_mapped_megabytes": mapped // 2**20,
+            "own_megabytes": int(own),
+            "with_mapped_megabytes": int(mapped),
         }
         self.rows.append(row)
         print(json.dumps(row), flush=True)
         return said
-
-
-def _memory(process: int) -> tuple[int, int]:
-    """Bytes that a process holds of its own, and with mapped files."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except OSError:
-        return 0, 0
-    told = dict(line.split(":", 1) for line in lines)
-    own, whole = (told.get(name, "0 kB").split()[0] for name in ("RssAnon", "VmRSS"))
-    return int(own) * 1024, int(whole) * 1024
 
 
 def mark(path: Path, names: dict[str, str], most: int) -> None:

@@ -24,6 +24,7 @@ import numpy as np
 from absl import app, flags
 
 from artifacts.progress import progress_bar
+from benchmarks.memory import memory
 from data.crop_table import CropTable
 from data.embedding_writer import EmbeddingWriter
 from data.embeddings import EmbeddingSet
@@ -105,21 +106,6 @@ def make_set(folder: Path) -> EmbeddingSet:
             (centres[part] + noise).astype(np.float32), np.ones(len(part), bool)
         )
     return writer.finish({"encoder": "synthetic", "weights": "random"})
-
-
-def memory(process: int) -> dict[str, float]:
-    """What a process holds, in MB: its own, and in all with the memory-mapped
-    embeddings.
-    """
-    status = Path(f"/proc/{process}/status").read_text()
-    own, mapped = (
-        int(found[1]) / 1024
-        for found in (
-            re.search(rf"{name}:\s+(\d+)", status) for name in ("RssAnon", "VmRSS")
-        )
-        if found
-    )
-    return {"own": own, "with mapped files": mapped}
 
 
 def wait_loaded(page: Any) -> float:

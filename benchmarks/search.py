@@ -36,6 +36,7 @@ from absl import app, flags
 
 from artifacts.files import write_json
 from artifacts.provenance import provenance
+from benchmarks.memory import memory
 from data.embeddings import EmbeddingSet
 from data.stored_vectors import StoredVectors
 from probe.cascade import Cascade
@@ -260,10 +261,7 @@ def _of_usearch(vectors: np.ndarray) -> dict[str, Contender]:
 
 def _resident() -> int:
     """Bytes of its own that this process holds."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon"):
-            return int(line.split()[1]) * 1024
-    return 0
+    return int(memory()["own"] * 2**20)
 
 
 def forget(*folders: Path) -> None:

@@ -253,7 +253,6 @@ class RayConfig:
 
     address: str = field(default="", metadata={"key": "ray_address"})
     actors: int = field(default=0, metadata={"key": "ray_actors"})
-
     block: int = field(default=1024, metadata={"key": "ray_block"})
 
     def __post_init__(self) -> None:

@@ -102,9 +102,7 @@ def embed_upload(folder: str, content: bytes) -> tuple[np.ndarray, bytes]:
     embeddings, embedder = _loaded(folder)
     vector = embed_images(embeddings, [image], embedder)[0]
     image.thumbnail((KEPT_SIDE, KEPT_SIDE))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return vector, buffer.getvalue()
+    return vector, _png(image)
 
 
 def embed_words(folder: str, text: str) -> tuple[np.ndarray, bytes]:
@@ -126,6 +124,10 @@ def embed_words(folder: str, text: str) -> tuple[np.ndarray, bytes]:
     font = ImageFont.load_default(24)
     lines = "\n".join(textwrap.wrap(text.strip(), _LINE)[:6])
     ImageDraw.Draw(card).multiline_text((10, 10), lines, fill="black", font=font)
+    return vector, _png(card)
+
+
+def _png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    card.save(buffer, "PNG")
-    return vector, buffer.getvalue()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()

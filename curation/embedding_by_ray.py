@@ -95,7 +95,7 @@ def _run(
         fn_constructor_args=(
             os.fspath(writer.table.root),
             job.config,
-            job.embedder.content_hash(),
+            writer.identity["encoder_hash"],
             job.looks,
         ),
         concurrency=(1, count),

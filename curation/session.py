@@ -145,6 +145,7 @@ class Session:
             raise
         self._learned: LruCache[Learned] = LruCache(8)
         self._decided: LruCache[np.ndarray | None] = LruCache(64)
+        self._earlier: LruCache[Session] = LruCache(4)  # with what they learned
 
     def _take_up(self, query: Query | None) -> None:
         """Resolves what the journal's facts name."""
@@ -196,9 +197,12 @@ class Session:
         query = self.query
         if any(row >= rows for row in query.rows):
             raise ValueError("query must be of crops that there were then")
-        return Session(
-            self.pool.as_when(rows), query=query, journal=self.journal, probe=self.probe
-        )
+
+        def open_then() -> Session:
+            pool, journal = self.pool.as_when(rows), self.journal
+            return Session(pool, query=query, journal=journal, probe=self.probe)
+
+        return self._earlier.get(rows, open_then)
 
     def close(self) -> None:
         """Lets another process have the session; it can be read on, not marked."""

@@ -53,6 +53,7 @@ from data.stored_vectors import (
     as_stored,
     parts_in,
     stated,
+    write_joined,
     write_parts,
 )
 
@@ -419,14 +420,8 @@ class EmbeddingWriter:
             return kept
         path = self.partial / _THUMBNAILS
         shape = (len(hashes), SIDE, SIDE, 3)
-
-        def join(file: Any) -> None:
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            for part in paths:
-                file.write(_read_part(part, "thumbnails").tobytes())
-
-        write_atomically(path, join)
+        looked = (_read_part(part, "thumbnails") for part in paths)
+        write_joined(path, shape, "uint8", looked)
         thumbnails = np.load(path, mmap_mode="r", allow_pickle=False)
         return with_duplicates(
             kept, find_duplicates(Looks(thumbnails, hashes), progress)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -279,25 +279,38 @@ def write_parts(
     ]
 
 
+def write_joined(
+    path: Path, shape: tuple[int, ...], dtype: str, arrays: Iterable[np.ndarray]
+) -> None:
+    """Writes arrays, one behind another, as one .npy file of this shape. By plain
+    writes: through a memory map a full disk would end the process.
+    """
+    descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
+
+    def join(file: Any) -> None:
+        header = {"descr": descr, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for array in arrays:
+            file.write(array.astype(dtype, copy=False).tobytes())
+
+    write_atomically(path, join)
+
+
 def _write_part(
     folder: Path, name: str, pieces: Sequence[tuple[int, Any]], width: int, dtype: str
 ) -> Part:
-    """By plain writes: through a memory map a full disk would end the process."""
     count = sum(rows for rows, _ in pieces)
-    descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
-    header = {"descr": descr, "fortran_order": False, "shape": (count, width)}
     scales = []
 
-    def join(file: Any) -> None:
-        np.lib.format.write_array_header_1_0(file, header)
+    def vectors() -> Iterator[np.ndarray]:
         for _, read in pieces:
             arrays = read()
-            file.write(arrays["vectors"].astype(dtype, copy=False).tobytes())
+            yield arrays["vectors"]
             if dtype == INT8:
                 scales.append(arrays["scales"])
 
     path = folder / name
-    write_atomically(path, join)
+    write_joined(path, (count, width), dtype, vectors())
     scale = None
     if dtype == INT8:
         scale = f"{path.stem}.scale.npy"

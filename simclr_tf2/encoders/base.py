@@ -159,12 +159,12 @@ class Encoder:
             facts[MADE_OF] = self.made_of
         write_json(Path(folder) / "encoder.json", facts)
         file = Path(folder) / self.weights_file
-        if self._whole is not None:
+        write = self._whole.save if self._whole else None
+        if write is None and isinstance(self.model, keras.Model):
+            write = self.model.save_weights
+        if write is not None:
             with whole_file(file) as partial:
-                self._whole.save(partial)
-        elif isinstance(self.model, keras.Model):
-            with whole_file(file) as partial:
-                self.model.save_weights(partial)
+                write(partial)
 
 
 def leaves(model: keras.Layer) -> Iterator[keras.Layer]:

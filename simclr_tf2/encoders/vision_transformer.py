@@ -62,20 +62,23 @@ class AnySize(keras.layers.Layer):
         """Whether it is the first layer of a transformer whose parts are known."""
         return type(layer).__name__ in _PARTS
 
+    def _parts(self) -> _Parts:
+        return _PARTS[type(self.inner).__name__](self.inner)
+
     @property
     def patch(self) -> int:
         """Side of a patch in pixels."""
-        return int(_PARTS[type(self.inner).__name__](self.inner)[0].kernel_size[0])
+        return int(self._parts()[0].kernel_size[0])
 
     @property
     def prefix(self) -> int:
         """How many tokens stand before those of the patches."""
-        _, tokens, _, extra = _PARTS[type(self.inner).__name__](self.inner)
+        _, tokens, _, extra = self._parts()
         return sum(0 if one is None else int(one.shape[1]) for one in (tokens, extra))
 
     def call(self, images):
         """[batch, height, width, 3] -> [batch, tokens, width of the network]."""
-        cut, tokens, positions, extra = _PARTS[type(self.inner).__name__](self.inner)
+        cut, tokens, positions, extra = self._parts()
         patches = cut(images)
         batch, height, width = (ops.shape(patches)[axis] for axis in range(3))
         channels = int(patches.shape[-1])
@@ -95,7 +98,7 @@ class AnySize(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         """Any number of tokens."""
-        cut = _PARTS[type(self.inner).__name__](self.inner)[0]
+        cut = self._parts()[0]
         return (input_shape[0], None, cut.filters)
 
 
