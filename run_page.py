@@ -36,6 +36,12 @@ flags.DEFINE_string(
 flags.DEFINE_integer(
     "port", _DEFAULT.port, "0 takes 8765, or a free one.", flag_values=FLAGS
 )
+flags.DEFINE_string(
+    "root_path",
+    "",
+    "Path, or whole URL, that a proxy shows the page under (JupyterHub, clusters).",
+    flag_values=FLAGS,
+)
 flags.DEFINE_bool(
     "new_token",
     False,

@@ -39,6 +39,7 @@ class Card:
         seed: of the session.
         session: its name, "" for none.
         title: of the probe, "" for none.
+        part: which part of the class it is, "" for all of it.
     """
 
     query: tuple[str, ...]
@@ -55,6 +56,7 @@ class Card:
     session: str = ""
     title: str = ""
     facts: Mapping[str, object] = field(default_factory=dict)
+    part: str = ""
 
     def __repr__(self) -> str:
         return f"Card(of {self.session or self.title!r}, {self.selected})"
@@ -67,6 +69,7 @@ class Card:
             "query": list(self.query),
             "pool": self.where or "all crops",
             "selected": self.selected,
+            **({"only": self.part} if self.part else {}),
             "marks": _counts(self.marks),
             "marks_hash": hash_of_marks(self.marks),
             "answers": _counts(self.answers),
@@ -97,6 +100,8 @@ class Card:
             return {
                 "precision": "not estimated: every crop was marked by a person",
             }
+        if self.part:
+            return {"precision": "not estimated: this is a part of the class"}
         if not self.estimates:
             return {
                 "precision": "not estimated: no random sample was marked for this "

@@ -22,14 +22,21 @@ _CARD, _LINE = 192, 14  # side of a picture of a text in pixels; letters a line
 
 
 def embed_images(
-    embeddings: EmbeddingSet, images: Sequence[Image.Image], embedder: Any = None
+    embeddings: EmbeddingSet,
+    images: Sequence[Image.Image],
+    embedder: Any = None,
+    boxes: Sequence[tuple[int, int, int, int]] | None = None,
 ) -> np.ndarray:
-    """Embeds whole images as if they were crops of the set; [n, D] float32."""
+    """Embeds images, whole or a box (left, top, right, bottom) of each, as if they were
+    crops of the set; [n, D] float32.
+    """
     from curation.encoders import embedder_of
 
     embedder = embedder or embedder_of(embeddings)
     size, window = embeddings.meta["image_size"], embeddings.window
-    crops = [cut(image, (0, 0, *image.size), size, window) for image in images]
+    boxes = boxes or [(0, 0, *image.size) for image in images]
+    pairs = zip(images, boxes, strict=True)
+    crops = [cut(image, box, size, window) for image, box in pairs]
     return embedder.embed(np.stack([np.asarray(crop) for crop in crops]))
 
 
@@ -66,20 +73,24 @@ def _loaded(folder: str) -> tuple[EmbeddingSet, Any]:
     return embeddings, embedder_of(embeddings)
 
 
-def embed_upload(folder: str, content: bytes) -> tuple[np.ndarray, bytes]:
+def embed_upload(
+    folder: str, content: bytes, box: Sequence[int] | None = None
+) -> tuple[np.ndarray, bytes]:
     """Decodes and embeds an uploaded image; the page calls it in a worker process,
     which keeps the encoder.
 
     Args:
         folder: of the embedding set.
         content: the file's bytes.
+        box: what of it is meant, (left, top, right, bottom) in pixels of the upright
+            image; default: all.
 
     Returns:
-        Its embedding [D] float32, and the upright image as PNG, at most 1024 pixels
-        wide and high.
+        Its embedding [D] float32, and the upright image, or what is in the box, as PNG,
+        at most 1024 pixels wide and high.
 
     Raises:
-        ValueError: it is no image, or has too many pixels.
+        ValueError: it is no image, has too many pixels, or the box lies outside.
     """
     try:
         with Image.open(io.BytesIO(content)) as header:
@@ -100,9 +111,23 @@ def embed_upload(folder: str, content: bytes) -> tuple[np.ndarray, bytes]:
             f"upload must be an image; it can't be read: {reason}"
         ) from None
     embeddings, embedder = _loaded(folder)
-    vector = embed_images(embeddings, [image], embedder)[0]
+    boxes = [(0, 0, *image.size) if box is None else _within(image, box)]
+    vector = embed_images(embeddings, [image], embedder, boxes)[0]
+    image = image.crop(boxes[0])
     image.thumbnail((KEPT_SIDE, KEPT_SIDE))
     return vector, _png(image)
+
+
+def _within(image: Image.Image, box: Sequence[int]) -> tuple[int, int, int, int]:
+    """The part of a box that lies in the image."""
+    left, top, right, bottom = box
+    right, bottom = min(right, image.width), min(bottom, image.height)
+    if not (0 <= left < right and 0 <= top < bottom):
+        raise ValueError(
+            f"box must lie in the image, {image.width} x {image.height} pixels; got "
+            f"{tuple(box)}"
+        )
+    return left, top, right, bottom
 
 
 def embed_words(folder: str, text: str) -> tuple[np.ndarray, bytes]:

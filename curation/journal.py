@@ -29,8 +29,8 @@ from curation.lru_cache import LruCache
 from curation.session_facts import FORMAT, SessionFacts, StatedQuery
 
 SESSION, FEEDBACK = "session.json", "feedback.jsonl"
-UNDOABLE = ("mark", "answer", "learn", "correct", "threshold")
-LEARNED = ("mark", "learn", "correct")  # what a probe learns from
+UNDOABLE = ("mark", "answer", "learn", "correct", "threshold", "examples")
+LEARNED = ("mark", "learn", "correct", "examples")  # what a probe learns from
 _TELLS = {  # what a line of a kind says besides number, time and person
     "mark": ("marks", "ranking", "sort"),
     "answer": ("marks",),
@@ -41,6 +41,8 @@ _TELLS = {  # what a line of a kind says besides number, time and person
     "audit": ("rows", "ranking", "seed", "drawn_by"),
     "threshold": ("value", "scale"),
     "shown": ("ranking",),
+    "examples": ("uploads",),
+    "conflict": ("marks",),  # what was said of crops that another had marked otherwise
 }
 
 
@@ -53,6 +55,7 @@ class Line:
         time: UTC, ISO 8601.
         kind: of the action; see `_TELLS` for what each kind tells.
         by: who did it: one browser tab.
+        person: their name, "" where they gave none.
         action: an id, by which an action that is sent again is known.
         marks: crop id -> relevant; None takes a mark back. In a session of several
             classes crop id -> {"class": name, "relevant": bool}.
@@ -66,6 +69,8 @@ class Line:
         drawn_by: how; see `probe.estimate.stratify`. "" of versions that forgot the
             answers of the audits before.
         value, scale: of a threshold.
+        uploads: name of an embedding beside session.json -> whether it is an example of
+            what is looked for, or of what isn't; None takes it off.
         of_class: of several, the one that it concerns; marks name theirs.
     """
 
@@ -73,6 +78,7 @@ class Line:
     time: str
     kind: str
     by: str
+    person: str = ""
     action: str = ""
     marks: Mapping[str, Any] = field(default_factory=dict)
     ranking: int = 0
@@ -85,6 +91,7 @@ class Line:
     crops: int = 0
     value: float = 0.0
     scale: str = ""
+    uploads: Mapping[str, bool | None] = field(default_factory=dict)
     of_class: str = ""
 
     def encoded(self) -> bytes:
@@ -92,7 +99,7 @@ class Line:
         names = ["n", "time", "kind", "by", *_TELLS.get(self.kind, ())]
         names += [
             name
-            for name in ("action", "of_class", "passed", "crops")
+            for name in ("person", "action", "of_class", "passed", "crops")
             if getattr(self, name)
         ]
         told = {name: getattr(self, name) for name in names}
@@ -133,6 +140,9 @@ class State:
         sample_learned: whether the answers to the audit were learned from.
         undone: numbers of the lines that were taken back.
         passed: crop ids of the sample that marking passed over; see `Line`.
+        uploads: as in `Line`, of all changes to the query so far.
+        writers: crop id -> the line that says what it is marked or answered as.
+        opinions: crop id -> person -> what they said last.
     """
 
     marks: dict[str, bool] = field(default_factory=dict)
@@ -146,6 +156,21 @@ class State:
     sample_learned: bool = False
     undone: set[int] = field(default_factory=set)
     passed: set[str] = field(default_factory=set)
+    uploads: dict[str, bool | None] = field(default_factory=dict)
+    writers: dict[str, Line] = field(default_factory=dict)
+    opinions: dict[str, Mapping[str, bool]] = field(default_factory=dict)
+
+    @property
+    def conflicts(self) -> list[str]:
+        """Crops of which one person says that they are relevant, and another not, or
+        which stand otherwise.
+        """
+        found = []
+        for crop_id, said in self.opinions.items():
+            stands = self.answers.get(crop_id, self.marks.get(crop_id))
+            if len({*said.values(), stands} - {None}) > 1:
+                found.append(crop_id)
+        return found
 
     def copy(self) -> State:
         """One that can be changed without changing this one."""
@@ -161,6 +186,9 @@ class State:
             self.sample_learned,
             set(self.undone),
             set(self.passed),
+            dict(self.uploads),
+            dict(self.writers),
+            dict(self.opinions),
         )
 
 
@@ -204,26 +232,54 @@ def _apply(
     if kind in LEARNED:
         _mark(state.marks, marks)
         state.learned = line.n
-    if line.kind == "mark" and line.n not in state.undone:
-        state.passed.update(line.passed)
-    if line.kind == "learn" and line.n not in state.undone:
-        state.sample_learned = True
     if kind in ("answer", "correct"):
         _mark(state.answers, marks)
+    if kind in ("mark", "answer", "correct", "conflict"):
+        _attribute(state, line, marks)
     if kind == "audit":
         if not state.sample_learned:
             state.earlier |= state.answers
         state.audit, state.answers, state.sample_learned = line, {}, False
         state.passed = set()
         state.audits += 1
-    elif line.kind == "threshold" and line.n not in state.undone:
-        state.threshold = line
     elif kind == "shown" and line.ranking not in state.shown:
         state.shown.append(line.ranking)
+    if line.n not in state.undone:
+        _take_up(state, line)
 
 
-def _digest_of(marks: Mapping[str, bool]) -> bytes:
-    return hashlib.sha256(json.dumps(list(marks.items())).encode()).digest()
+def _take_up(state: State, line: Line) -> None:
+    """What a line that wasn't taken back says besides marks."""
+    if line.kind == "mark":
+        state.passed.update(line.passed)
+    elif line.kind == "learn":
+        state.sample_learned = True
+    elif line.kind == "threshold":
+        state.threshold = line
+    elif line.kind == "examples":
+        state.uploads.update(line.uploads)
+
+
+def _attribute(state: State, line: Line, marks: Mapping[str, bool | None]) -> None:
+    """Notes who said what of which crop. Marks of several classes at once aren't
+    attributed here: each names its class.
+    """
+    name = line.person or line.by
+    for crop_id, answer in marks.items():
+        if line.kind != "conflict":
+            state.writers[crop_id] = line
+        others = state.opinions.get(crop_id, {})
+        said = {other: one for other, one in others.items() if other != name}
+        # Of nameless ones only what wasn't taken: they may be the same person.
+        if isinstance(answer, bool) and (line.person or line.kind == "conflict"):
+            said[name] = answer
+        state.opinions[crop_id] = said
+
+
+def _digest_of(state: State) -> bytes:
+    """Of what is learned from."""
+    told = [list(state.marks.items()), list(state.uploads.items())]
+    return hashlib.sha256(json.dumps(told).encode()).digest()
 
 
 def _mark(marks: dict[str, bool], changes: Mapping[str, bool | None]) -> None:
@@ -272,8 +328,9 @@ class Journal:
         self._states: LruCache[State] = LruCache(32)
         self._counts: LruCache[dict[int, int]] = LruCache(2)
         self._steps: LruCache[tuple[list[int], list[int]]] = LruCache(8)
-        self._named = {_digest_of({}): 0}  # digest of the marks, in order -> name
+        self._named = {_digest_of(State()): 0}  # digest of the marks, in order -> name
         self._names = {0: 0}  # number of lines -> name
+        self._persons: dict[str, str] = {}  # by -> name
 
     def _open(self, folder: Path) -> None:
         # A notebook's cell that is run again must not stand in its own way.
@@ -343,12 +400,13 @@ class Journal:
             state = self.state(number)
             number = state.learned if number is None else number
             if number not in self._names:
-                digest = _digest_of(state.marks)
+                digest = _digest_of(state)
                 self._names[number] = self._named.setdefault(digest, number)
             return self._names[number]
 
     def add(self, kind: str, by: str = "", action: str = "", **facts: Any) -> int:
-        """Writes a line and returns its number, once it is on the disk.
+        """Writes a line and returns its number, once it is on the disk. The person is
+        the one that `name_person` gave.
 
         Args:
             kind, by: see `Line`.
@@ -360,12 +418,17 @@ class Journal:
             if action and action in self._by_action:
                 return self._by_action[action]
             number = len(self.lines) + 1
+            facts["person"] = self._persons.get(by, "")
             line = Line(n=number, time=now(), kind=kind, by=by, action=action, **facts)
             self._write(line)
             self.lines.append(line)
             if action:
                 self._by_action[action] = number
             return number
+
+    def name_person(self, by: str, person: str) -> None:
+        """Says who acts in a browser tab from here on."""
+        self._persons[by] = person
 
     def _write(self, line: Line) -> None:
         if self.folder is None:
@@ -410,6 +473,7 @@ class Journal:
             "correct": "a corrected answer",
             "learn": "learning from the random sample",
             "threshold": "the threshold",
+            "examples": "a change of the examples",
         }
         count = len(line.marks)
         return words.get(line.kind) or ("a mark" if count == 1 else f"{count} marks")

@@ -16,11 +16,23 @@ import numpy as np
 
 from artifacts.provenance import provenance
 from curation.card import MARKED, THRESHOLD, Card
-from curation.estimate import TOP, Estimate, estimate_class, population_of
+from curation.estimate import (
+    TOP,
+    Estimate,
+    estimate_class,
+    known_audit,
+    population_of,
+)
 from curation.journal import SESSION, Journal, State, write_session
 from curation.lru_cache import LruCache
 from curation.pool import Pool
-from curation.query import Query, find_query, query_of_probe, stated_query
+from curation.query import (
+    Examples,
+    Query,
+    find_query,
+    query_of_probe,
+    stated_query,
+)
 from curation.selection import choose, decision_of, displayed
 from curation.session_facts import name_uploads, session_facts
 from data.formats.writing import Selection
@@ -34,7 +46,7 @@ from probe.ranking import Ranking
 from probe.saved_probe import SavedProbe, identity_of
 from probe.transforms import mean_direction
 
-SORTS = ("best", "ask", "boundary", "worst", "audit")
+SORTS = ("best", "ask", "boundary", "worst", "doubtful", "audit")
 ASK = 40  # crops that the sort `ask` shows
 
 
@@ -163,7 +175,6 @@ class Session:
         if query is None:
             query = stated_query(pool, facts.query, self.journal.folder or Path())
         self.query = query
-        self.examples = self.query.examples.vectors(pool)
         condition = facts.pool
         has_predictions = PREDICTED in pool.table.rows.column_names
         if PREDICTED in condition and not has_predictions:
@@ -189,6 +200,61 @@ class Session:
             marks = {str(name): mark for name, mark in self.probe.marks.items()}
             if marks and not self.journal.lines:
                 self.journal.add("mark", marks=marks)
+
+    def query_of(self, state: State | None = None) -> Query:
+        """What is looked for, with the examples that were added and taken off since the
+        session began. (A mark on a crop that is an example counts instead of it.)
+        """
+        changed = (state or self.state).uploads
+        if not changed:
+            return self.query
+        uploads = self.journal.facts.query.uploads
+        was = self.query.examples.outside
+        kept = [] if was is None else list(was)
+        named = len(uploads) == len(kept)
+        if named:
+            pairs = zip(uploads, kept, strict=True)
+            kept = [vector for name, vector in pairs if name not in changed]
+        more = [self._upload(name) for name, like in changed.items() if like]
+        less = [self._upload(name) for name, like in changed.items() if like is False]
+        examples = Examples(self.query.examples.rows, _stacked([*kept, *more]))
+        against = self.query.negatives
+        other = [] if against.outside is None else list(against.outside)
+        return Query(examples, Examples(against.rows, _stacked([*other, *less])))
+
+    def _upload(self, name: str) -> np.ndarray:
+        folder = self.journal.folder or Path()
+        return np.load(folder / f"{name}.npy", allow_pickle=False)
+
+    def change_examples(
+        self, uploads: Mapping[str, bool | None], by: str = "", action: str = ""
+    ) -> int:
+        """Adds images from outside to the query, or takes them off; see `Line.uploads`.
+
+        Args:
+            uploads: name of an embedding in the session's folder -> whether it is like
+                what is looked for; None takes it off.
+            by, action: see `mark`.
+
+        Raises:
+            ValueError: there is no such embedding, or no example would be left.
+        """
+        folder = self.journal.folder
+        for name in uploads:
+            if folder is None or not (folder / f"{name}.npy").is_file():
+                raise ValueError(f"upload must lie in the session's folder; got {name}")
+        state = self.state.copy()
+        state.uploads.update(uploads)
+        marks = self.marks(state)
+        query = self.query_of(state)
+        given = [row for row in query.examples.rows if row not in marks]
+        outside = query.examples.outside
+        if not given and outside is None and not any(marks.values()):
+            raise ValueError(
+                "the last example can't be taken off: add another first, or mark "
+                "something relevant"
+            )
+        return self.journal.add("examples", by, action, uploads=dict(uploads))
 
     def as_when(self, rows: int) -> Session:
         """The session over the pool as it was when it had so many crops: the same
@@ -221,6 +287,15 @@ class Session:
             f"{sum(marks.values())} relevant and {len(marks) - sum(marks.values())} "
             "not relevant marks)"
         )
+
+    def uploads(self, state: State | None = None) -> list[str]:
+        """Names of the images from outside that are examples, those of version 0.5.0
+        and of sessions made since alike.
+        """
+        changed = (state or self.state).uploads
+        uploads = self.journal.facts.query.uploads
+        kept = [name for name in uploads if name not in changed]
+        return kept + [name for name, like in changed.items() if like]
 
     # Marks
 
@@ -409,30 +484,31 @@ class Session:
         if self.probe is not None:
             return self.probe.ranker
         index, marks = self.pool.index, self.marks(state)
-        negatives = self.query.negatives
+        query = self.query_of(state)
+        negatives = query.negatives
         if not marks and not len(negatives):
-            if not len(self.examples):
+            if not len(query.examples):
                 raise ValueError(
                     "query must be given (a crop id, or the path of an image), or marks"
                 )
-            return self._cosine(similar=similar)
+            return self._cosine(query, similar=similar)
         try:
             return learn_from(
                 index,
                 marks,
-                examples=self.examples,
-                example_rows=self.query.examples.rows,
+                examples=query.examples.vectors(self.pool),
+                example_rows=query.examples.rows,
                 negatives=negatives.vectors(self.pool),
                 method=self.journal.facts.method,
                 seed=self.seed,
             )
         except ValueError as error:  # all is marked as not relevant, the query too
-            if not len(self.examples):
+            if not len(query.examples):
                 raise
-            return self._cosine(str(error), similar=similar)
+            return self._cosine(query, str(error), similar=similar)
 
-    def _cosine(self, reason: str = "", *, similar: bool) -> LinearRanker:
-        alike = self.query.examples.vectors(self.pool, similar=similar)
+    def _cosine(self, query: Query, reason: str = "", *, similar: bool) -> LinearRanker:
+        alike = query.examples.vectors(self.pool, similar=similar)
         direction = mean_direction(self.pool.index.transform(alike))
         return LinearRanker(direction.astype(np.float64), reason=reason)
 
@@ -501,6 +577,33 @@ class Session:
             seed=self.seed + len(known),
         )
         return [str(crop_id) for crop_id in self.pool.ids[rows]]
+
+    def disputed(
+        self,
+        changes: Mapping[str, bool | None],
+        seen: Mapping[str, bool | None],
+        by: str,
+        sort: str = "best",
+    ) -> dict[str, bool]:
+        """crop id -> how another has marked it, of crops that would be overwritten by
+        one who hasn't seen that.
+
+        Args:
+            changes: crop id -> mark that is to be made.
+            seen: crop id -> mark that was seen when it was made.
+            by: who makes them.
+            sort: the list; in `audit` they are answers.
+        """
+        state = self.state
+        now = state.answers if sort == "audit" else state.marks
+        found = {}
+        for crop_id, answer in changes.items():
+            there, writer = now.get(crop_id), state.writers.get(crop_id)
+            unseen = crop_id in seen and seen[crop_id] != there
+            is_other = writer is not None and writer.by != by
+            if there is not None and there != answer and unseen and is_other:
+                found[crop_id] = there
+        return found
 
     def doubtful(self) -> dict[str, float]:
         """crop id -> log odds against its mark, of marks that the others contradict,
@@ -597,6 +700,25 @@ class Session:
         kind = kind or self.learned().kind
         return self.journal.add("threshold", by, action, value=float(value), scale=kind)
 
+    def threshold_for(
+        self, precision: float, learned: Learned | None = None
+    ) -> float | None:
+        """The decision value from which on the audit shows so precise a list, the
+        longest there is; see `Audit.pick`. None where it shows none, isn't wholly
+        answered, or its answers were learned from.
+
+        Args:
+            precision: in (0, 1], of the crops that nobody had marked.
+            learned: the ranking; default: the present one.
+        """
+        learned = learned or self.learned()
+        known = None if self.state.sample_learned else known_audit(self, learned)
+        if known is None:
+            return None
+        audit, judged = known
+        count = audit.pick(precision)
+        return float(judged.decision[audit.order[count - 1]]) if count else None
+
     def threshold(self, learned: Learned | None = None) -> float:
         """The decision value from which a crop counts: as set, if it was on the same
         scale; otherwise 0, which is confidence 0.5, or the score of the 50th.
@@ -652,27 +774,35 @@ class Session:
         *,
         class_name: str = "",
         number: int | None = None,
+        among: np.ndarray | None = None,
     ) -> Selection:
-        """The class, for `export`; see `selected`."""
+        """The class, for `export`; see `selected`. `among`, [N] bool, leaves a part."""
         rows = self.selected(what, number=number)
+        if among is not None:
+            rows = rows[among[rows]]
         learned = self.learned(number)
         scores = displayed(learned.kind, learned.decision[rows].astype(np.float64))
         name = class_name or self.journal.facts.class_name
         window = self.pool.embeddings.window
         return Selection(self.pool.table, rows, scores, name, self.said(), window)
 
-    def card(self, what: str = THRESHOLD, *, number: int | None = None) -> Card:
-        """What is known of the class, for `export`."""
+    def card(
+        self, what: str = THRESHOLD, *, number: int | None = None, part: str = ""
+    ) -> Card:
+        """What is known of the class, for `export`. `part` says, for people, which part
+        of it is exported: a random sample of the whole says nothing of that.
+        """
         learned, facts = self.learned(number), self.journal.facts
         threshold = self.threshold(learned)
         known = self.estimate(number, threshold)
-        estimates: Mapping[str, object] | None = known.for_card()
+        estimates = None if part else known.for_card()
         title = ""
         if self.probe is not None:
             title = str(self.probe.facts.get("title", ""))
-            estimates = estimates or self._saved_estimates(threshold)
+            if not part:
+                estimates = estimates or self._saved_estimates(threshold)
         return Card(
-            query=(*facts.query.crops, *facts.query.uploads),
+            query=(*facts.query.crops, *self.uploads()),
             where=facts.pool,
             selected=what,
             marks=self.state.marks,
@@ -690,6 +820,7 @@ class Session:
             session=facts.name,
             title=title,
             facts={"ranking": learned.number},
+            part=part,
         )
 
     def _saved_estimates(self, threshold: float) -> Mapping[str, object] | None:
@@ -747,6 +878,10 @@ def redo_unless_held(
                 "the crops was drawn since"
             )
     return journal.redo(by, action)
+
+
+def _stacked(vectors: Sequence[np.ndarray]) -> np.ndarray | None:
+    return np.stack(vectors) if vectors else None
 
 
 def _check_marks(changes: Mapping[str, bool | None]) -> None:

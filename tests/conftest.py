@@ -13,6 +13,7 @@ import io
 import json
 import logging
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -230,3 +231,86 @@ def failure(script: str, *arguments: object) -> str:
 
 
 TINY = ["--encoder=tiny", "--weights=random", "--image_size=32", "--batch_size=8"]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    from tests.page_driver import ARGUMENTS, BROWSERS
+
+    path = os.environ.get("CHROMIUM") or next(
+        filter(None, map(shutil.which, BROWSERS)), None
+    )
+    with sync_playwright() as playwright:
+        path = (
+            path or playwright.chromium.executable_path
+        )  # what `playwright install chromium` leaves
+        if not Path(path).exists():
+            pytest.fail(
+                "these tests need Chromium: `make browser`, or its path in CHROMIUM",
+                pytrace=False,
+            )
+        found = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def server(field_set, tmp_path_factory):
+    from tests.page_driver import Server
+
+    found = Server(field_set, tmp_path_factory.mktemp("page") / "sessions")
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def serve():
+    """Starts servers and stops them when the test is over."""
+    from tests.page_driver import Server
+
+    started = []
+
+    def start_one(*arguments, **options):
+        started.append(Server(*arguments, **options))
+        return started[-1]
+
+    yield start_one
+    for one in started:
+        one.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """Opens pages whose errors fail the test."""
+    contexts, problems = [], []
+
+    def open_one(url, width=1280, height=800, context=None, **options):
+        if context is None:
+            context = browser.new_context(
+                viewport={"width": width, "height": height}, **options
+            )
+            contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on(
+            "console",
+            lambda message: message.type == "error" and problems.append(message.text),
+        )
+        page.goto(url)
+        # The address with the token gives way to the page's own by itself.
+        page.wait_for_url(lambda there: "token=" not in there)
+        return page
+
+    open_one.problems = problems
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert not problems
+
+
+@pytest.fixture(scope="module")
+def truth(field_set):
+    table = EmbeddingSet.load(field_set).table
+    return dict(zip(table.ids.tolist(), rows_where(table, WISH).tolist(), strict=True))

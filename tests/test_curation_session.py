@@ -437,7 +437,7 @@ def test_negative_examples_work_alone_and_beside_marks(start, pool, truth):
     told = learn_from(
         pool.index,
         session.marks() | {int(others[3]): False},
-        examples=session.examples,
+        examples=session.query.examples.vectors(session.pool),
         example_rows=query.examples.rows,
     )
     assert told.method == session.ranker().method

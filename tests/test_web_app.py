@@ -101,7 +101,8 @@ def test_the_token_opens_and_leaves_the_address_bar(page):
     ):
         assert client.get(path).status_code == 403, path
     answer = client.get("/?token=secret-token")
-    assert 'http-equiv="refresh" content="0;url=/"' in answer.text
+    assert 'http-equiv="refresh" content="0;url=./"' in answer.text
+    assert 'src="static/enter.js"' in answer.text
     cookie = answer.headers["set-cookie"].lower()
     assert "httponly" in cookie
     assert "samesite=strict" in cookie
@@ -234,7 +235,7 @@ def test_crops_are_asked_for_by_id_never_by_path(client, page):
 
 
 def test_the_page_loads_nothing_from_elsewhere_and_holds_no_inline_code(client):
-    assert "/static/main.js" in client.get("/").text
+    assert "static/main.js" in client.get("/").text
     for path in ("/", *(f"/static/{file.name}" for file in STATIC.glob("*.js"))):
         text = client.get(path).text
         for word in (
@@ -263,10 +264,15 @@ def test_marks_undo_and_state(client, page, session):
         "ranking": 0,
         "sort": "best",
     }
-    assert client.post(f"{base}/mark", json=body).json() == {"line": 1, "left_out": []}
     assert client.post(f"{base}/mark", json=body).json() == {
         "line": 1,
         "left_out": [],
+        "disputed": [],
+    }
+    assert client.post(f"{base}/mark", json=body).json() == {
+        "line": 1,
+        "left_out": [],
+        "disputed": [],
     }  # sent again
     again = client.get(f"{base}/crops", params={"ranking": 0, "count": 3}).json()[
         "crops"
@@ -490,7 +496,7 @@ def kinds(of=requests.Action):
 
 
 def test_every_field_of_every_request_is_checked():
-    assert len(kinds()) == 10
+    assert len(kinds()) == 11
     for kind in kinds():
         for item in dataclasses.fields(kind):
             assert item.type in requests._TYPES, (kind, item.name)

@@ -6,22 +6,14 @@ they take home.
 
 import dataclasses
 import json
-import os
 import re
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import threading
-import time
 import zipfile
-from pathlib import Path
 
-import httpx2
 import numpy as np
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 from pycocotools.coco import COCO
 
 from curation import read_crops
@@ -35,250 +27,21 @@ from data.embedding_writer import EmbeddingWriter
 from data.embeddings import EmbeddingSet
 from data.where import rows_where
 from simclr_tf2.config import EncoderConfig
-from tests.conftest import WISH, noisy
+from tests.conftest import noisy
+from tests.page_driver import (
+    draw_sample,
+    mark_by_keys,
+    picture,
+    relevant_of_first,
+    saved,
+    settled,
+    start,
+    until,
+    wait_for,
+    wished,
+)
 
-ROOT = Path(__file__).parent.parent
 AMARANTH = "Red-root amaranth"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-expect.set_options(timeout=20_000)
-
-
-class Server:
-    """run_page.py in a process of its own."""
-
-    def __init__(self, embeddings, sessions, *flags, port=0):
-        script = [
-            sys.executable,
-            ROOT / "run_page.py",
-            f"--embeddings={embeddings}",
-            f"--sessions={sessions}",
-        ]
-        command = [
-            *script,
-            '--config={"browser": false}',
-            f"--port={port or free_port()}",
-            *flags,
-        ]
-        self.log = sessions.parent / f"{sessions.name}.log"
-        with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT)
-        self.sessions, self.embeddings = sessions, embeddings
-        found = None
-        for _ in range(600):
-            found = re.findall(r"http://\S+token=\S+", self.log.read_text())
-            if found and self.alive(found[-1]):
-                break
-            assert self.process.poll() is None, self.log.read_text()
-            time.sleep(0.1)
-        self.url = found[-1]
-        self.origin, self.token = self.url.split("/?token=")
-        self.port = int(self.origin.rsplit(":", 1)[1])
-
-    def alive(self, url):
-        try:
-            return httpx2.get(url).status_code == 200
-        except httpx2.TransportError:
-            return False
-
-    def client(self):
-        return httpx2.Client(
-            base_url=self.origin,
-            headers={"authorization": f"Bearer {self.token}"},
-            timeout=60,
-        )
-
-    def kill(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-
-    def close(self):
-        self.process.terminate()
-        self.process.wait(20)
-
-    def memory(self):
-        """Megabytes that the process holds."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
-
-    def lines(self):
-        """What was done in the session that was changed last."""
-        folder = max(
-            self.sessions.glob("s2*"),
-            key=lambda path: (path / "feedback.jsonl").stat().st_mtime,
-        )
-        return read_session(folder)[1]
-
-    def marks(self):
-        """crop id -> relevant, of that session."""
-        return replay(self.lines()).marks
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = os.environ.get("CHROMIUM") or next(
-        filter(None, map(shutil.which, BROWSERS)), None
-    )
-    with sync_playwright() as playwright:
-        path = (
-            path or playwright.chromium.executable_path
-        )  # what `playwright install chromium` leaves
-        if not Path(path).exists():
-            pytest.fail(
-                "these tests need Chromium: `make browser`, or its path in CHROMIUM",
-                pytrace=False,
-            )
-        found = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield found
-        found.close()
-
-
-@pytest.fixture(scope="module")
-def server(field_set, tmp_path_factory):
-    found = Server(field_set, tmp_path_factory.mktemp("page") / "sessions")
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def serve():
-    """Starts servers and stops them when the test is over."""
-    started = []
-
-    def start_one(*arguments, **options):
-        started.append(Server(*arguments, **options))
-        return started[-1]
-
-    yield start_one
-    for one in started:
-        one.close()
-
-
-@pytest.fixture
-def open_page(browser):
-    """Opens pages whose errors fail the test."""
-    contexts, problems = [], []
-
-    def open_one(url, width=1280, height=800, context=None, **options):
-        if context is None:
-            context = browser.new_context(
-                viewport={"width": width, "height": height}, **options
-            )
-            contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on(
-            "console",
-            lambda message: message.type == "error" and problems.append(message.text),
-        )
-        page.goto(url)
-        # The address with the token gives way to the page's own by itself.
-        page.wait_for_url(lambda there: "token=" not in there)
-        return page
-
-    open_one.problems = problems
-    yield open_one
-    for context in contexts:
-        context.close()
-    assert not problems
-
-
-@pytest.fixture(scope="module")
-def truth(field_set):
-    table = EmbeddingSet.load(field_set).table
-    return dict(zip(table.ids.tolist(), rows_where(table, WISH).tolist(), strict=True))
-
-
-def start(page, crop, name="beets with 4 to 6 leaves"):
-    """From the first screen to a session that starts from a crop."""
-    page.get_by_label("condition in SQL").fill(f"crop_id = '{crop}'")
-    page.get_by_role("button", name="apply").click()
-    expect(page.locator(".pick .cell")).to_have_count(1)
-    page.locator(".pick .cell").click()
-    page.get_by_label("name of the new class").fill(name)
-    page.get_by_role("button", name="Start from these").click()
-    expect(page.locator(".work .cell").first).to_be_visible()
-
-
-def wished(truth, place=0):
-    return [crop for crop, relevant in truth.items() if relevant][place]
-
-
-FOCUSED = "document.activeElement?.dataset?.crop ?? ''"
-
-
-def mark_by_keys(page, truth, count):
-    """Marks as someone who knows the truth, and who looks before pressing: the focus
-    goes on to the next crop by itself, a moment after the key.
-    """
-    page.locator(".work .cell").first.focus()
-    for place in range(count):
-        crop = page.evaluate(FOCUSED)
-        page.keyboard.press("y" if truth[crop] else "n")
-        cell = page.locator(f'.work .cell[data-crop="{crop}"]')
-        expect(cell).to_have_class(re.compile("yes" if truth[crop] else "no"))
-        if place < count - 1:
-            page.wait_for_function(f"crop => ({FOCUSED}) !== crop", arg=crop)
-
-
-def draw_sample(page):
-    """Draws the random sample, and waits until the grid shows it."""
-    page.get_by_role("button", name="Draw a random sample").click()
-    shown = page.get_by_role("button", name="Random sample", exact=True)
-    expect(shown).to_have_attribute("aria-pressed", "true")
-
-
-def until(condition, seconds=20):
-    """Waits for something that the page doesn't show."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-def wait_for(page, condition, seconds=20):
-    """Waits for something that happens while the page runs on."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        page.wait_for_timeout(20)
-
-
-def settled(page):
-    """Waits until the grid shows what was asked for."""
-    expect(page.locator(".grid")).to_have_attribute("aria-busy", "false")
-
-
-def saved(page):
-    expect(page.locator("#saved")).to_have_text("saved")
-
-
-def relevant_of_first(page, truth, count=20):
-    crops = [
-        page.locator(f'.work .cell[data-index="{index}"]').get_attribute("data-crop")
-        for index in range(count)
-    ]
-    return sum(truth[crop] for crop in crops)
-
-
-def picture(page, name):
-    if os.environ.get("SCREENSHOTS"):
-        page.wait_for_timeout(700)
-        page.screenshot(
-            path=Path(os.environ["SCREENSHOTS"]) / name, type="jpeg", quality=82
-        )
 
 
 @pytest.mark.timeout(200)
@@ -437,7 +200,7 @@ def test_a_sample_drawn_at_once_after_a_mark_is_of_the_order_that_is_shown(
     expect(page.locator("#estimate")).to_contain_text("0 of 10")
     mark_by_keys(page, truth, 10)
     expect(page.locator("#estimate")).to_contain_text("95 % interval")
-    aged = "has learned from these answers"
+    aged = "has learned from the answers"
     expect(page.locator("#estimate")).not_to_contain_text(aged)
     page.get_by_role("button", name="Best", exact=True).click()
     settled(page)
@@ -556,7 +319,7 @@ def test_by_keyboard_alone(server, open_page, truth):
     expect(page.locator(".work .cell.no")).to_have_count(4)
     keys.press("Enter")
     expect(page.locator("#crop")).to_be_visible()
-    expect(page.locator("#crop img")).to_be_visible()
+    expect(page.locator("#crop .photo")).to_be_visible()
     keys.press("y")
     keys.press("Escape")
     expect(page.locator("#crop")).to_be_hidden()
@@ -636,7 +399,7 @@ def test_filters_sorts_the_map_and_sizes(server, open_page, truth):
     page.get_by_role("button", name="Filter").click()
     page.get_by_label("column").select_option("lighting")
     page.get_by_label("value").select_option("sunny")
-    page.get_by_role("button", name="add").click()
+    page.get_by_role("button", name="add", exact=True).click()
     expect(page.get_by_label("condition in SQL")).to_have_value("lighting = 'sunny'")
     settled(page)
     page.locator(".work .cell").first.focus()
@@ -699,11 +462,12 @@ def test_an_uploaded_image_is_a_start(server, open_page, truth, field_set):
     page = open_page(server.url)
     table = EmbeddingSet.load(field_set).table
     page.set_input_files("input[type=file]", table.path(0))
+    page.get_by_role("button", name="Use the whole image").click()
     expect(page.locator(".query img")).to_be_visible(timeout=90_000)
     page.get_by_role("button", name="Start from these").click()
     expect(page.locator(".work .cell").first).to_be_visible()
     expect(page.locator(".work .query img")).to_have_attribute(
-        "src", re.compile("^/uploads/u-")
+        "src", re.compile("^uploads/u-")
     )
 
 
@@ -894,7 +658,7 @@ def test_markup_in_names_and_labels_stays_text(serve, tmp_path, open_page):
     expect(page.locator("#crop")).to_contain_text("<b>x'")
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Filter").click()
-    page.get_by_role("button", name="add").click()
+    page.get_by_role("button", name="add", exact=True).click()
     expect(
         page.locator(".work .cell").first
     ).to_be_visible()  # the label is quoted in the condition

@@ -55,7 +55,7 @@ def view(session, number, sort, **which):
 def say(session, rows, truth, sort="best", ranking=0):
     ids = session.pool.ids
     answers = {str(ids[row]): bool(truth[row]) for row in rows}
-    return session.mark(answers, "me", "", ranking, sort)[0]
+    return session.mark(answers, "me", "", ranking, sort=sort).line
 
 
 def test_views_sort_and_filter(sessions, overview, pool, truth):
@@ -206,7 +206,9 @@ def test_a_sample_is_judged_without_score_and_class(sessions, pool, truth):
 
 def test_answers_hold_nothing_that_json_has_no_word_for():
     nan = float("nan")
-    facts = answers.CropFacts({"a": nan, "b": "r\udcfcbe"}, 1, 2, [0, 0, 1, 1], [])
+    facts = answers.CropFacts(
+        {"a": nan, "b": "r\udcfcbe"}, 1, 2, [0, 0, 1, 1], [], [0, 0, 1, 1]
+    )
     told = json.loads(answers.Answer(facts).body)
     assert told["facts"] == {"a": None, "b": "r?be"}
     assert not answers._says_something(nan)

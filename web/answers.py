@@ -6,18 +6,21 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from starlette.responses import JSONResponse
 
 from artifacts.files import json_value
 from curation.estimate import Estimate
+from curation.journal import Line
 from curation.selection import decision_of, displayed, scale_of
 from curation.session_facts import SessionFacts
 from web.live import Changes, LiveSession, Panel
 from web.overview import Overview, PoolFacts
 from web.photos import Photos
 
+SOME = 12  # crops that a threshold adds or drops, and that are shown
 SAME_IMAGE = 500  # boxes of one photo that are told, at most
 
 
@@ -66,6 +69,9 @@ class SessionState:
         trouble: why the last couldn't be made, "" where it could.
         can_undo, can_redo: for the one who asks.
         relevant, not_relevant: marks.
+        conflicts: crops of which people say different things.
+        uploads: images from outside that are examples.
+        examples: crops that are, less those that are marked.
         audit: None before one was drawn.
         panel, estimate: of the ranking on the screen; None before there is one.
         changes: what the newest would show differently; None where it is shown.
@@ -81,6 +87,9 @@ class SessionState:
     can_redo: bool
     relevant: int
     not_relevant: int
+    conflicts: int
+    uploads: Sequence[str]
+    examples: Sequence[str]
     audit: AuditState | None
     panel: Panel | None = None
     estimate: Estimate | None = None
@@ -89,21 +98,42 @@ class SessionState:
 
 @dataclass(frozen=True)
 class AtThreshold:
-    """What a threshold would take, and what is known of it."""
+    """What a threshold would take, and what is known of it.
+
+    Attributes:
+        would_take: crops of the class.
+        added, dropped: how many, against the threshold that is set.
+        added_first, dropped_first: crop ids of some of them, nearest the threshold.
+        estimate: what a random sample says.
+    """
 
     would_take: int
+    added: int
+    dropped: int
+    added_first: Sequence[str]
+    dropped_first: Sequence[str]
     estimate: Estimate
 
 
 @dataclass(frozen=True)
 class ListedCrop:
-    """A crop in a list; score and mark are None where they aren't told or made."""
+    """A crop in a list; score and mark are None where they aren't told or made.
+
+    Attributes:
+        sampled: whether it belongs to a random sample that isn't learned from.
+        by: the person who marked it, "" for none and nameless ones.
+        new: whether it has come since the session began.
+        disputed: whether people say different things of it.
+    """
 
     id: str
     label: str
     score: float | None = None
     mark: bool | None = None
     sampled: bool = False
+    by: str = ""
+    new: bool = False
+    disputed: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,13 +159,18 @@ class OtherBox:
 
 @dataclass(frozen=True)
 class CropFacts:
-    """A crop's columns (those that are set), its photo's size, and the boxes on it."""
+    """A crop's columns (those that are set), its photo's size, and the boxes on it.
+
+    Attributes:
+        detail: what `Photos.detail` shows.
+    """
 
     facts: dict[str, object]
     width: int
     height: int
     box: Sequence[int]
     boxes: Sequence[OtherBox]
+    detail: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -178,6 +213,11 @@ def session_state(session: LiveSession, by: str, shown: int) -> SessionState:
         can_redo=bool(undone),
         relevant=relevant,
         not_relevant=len(state.marks) - relevant,
+        conflicts=len(state.conflicts),
+        uploads=session.session.uploads(state),
+        examples=[
+            crop for crop in journal.facts.query.crops if crop not in state.marks
+        ],
         audit=audit,
     )
     if not session.started:
@@ -201,7 +241,19 @@ def estimate_at(session: LiveSession, number: int, shown: float) -> AtThreshold:
     kind = session.session.learned(number).kind
     value = decision_of(kind, shown)
     chosen = session.session.selected(number=number, threshold=value)
-    return AtThreshold(len(chosen), session.estimate(number, value))
+    now = session.session.selected(number=number)
+    # Both are in order of the score, so that the new ones are last of the longer list.
+    added = chosen[~np.isin(chosen, now)]
+    dropped = now[~np.isin(now, chosen)]
+    ids = session.pool.ids
+    return AtThreshold(
+        len(chosen),
+        len(added),
+        len(dropped),
+        [str(ids[row]) for row in added[::-1][:SOME]],
+        [str(ids[row]) for row in dropped[:SOME]],
+        session.estimate(number, value),
+    )
 
 
 def crops_of(
@@ -210,20 +262,21 @@ def crops_of(
     sort: str,
     start: int,
     count: int,
-    *,
-    where: str,
-    among: str,
+    **which: Any,
 ) -> PartOfList:
     """A part of a list: crops with score, class, and mark."""
     if number > len(session.journal.lines):
         raise ValueError(
             f"ranking must be at most {len(session.journal.lines)}; got {number}"
         )
-    rows, total = session.page(number, sort, start, count, where=where, among=among)
+    rows, total = session.page(number, sort, start, count, **which)
     state, table = session.state, session.pool.table
     learned = session.session.learned(number)
     blind = sort == "audit"  # a sample is judged without its score
-    known = session.session.known(state.answers if blind else state.marks)
+    said = session.session.said()
+    known = session.session.known(state.answers) if blind else said
+    disputed, writers = set(state.conflicts), state.writers
+    before = session.session.crops_at_start
     sampled = set() if blind else set(session.session.sampled())
     scores = displayed(learned.kind, learned.decision[rows].astype(np.float64))
     labels = table.column("label_name")
@@ -234,10 +287,17 @@ def crops_of(
             None if blind else float(score),
             known.get(row),
             row in sampled,
+            _person(writers.get(str(table.ids[row]))) if row in known else "",
+            row >= before,
+            str(table.ids[row]) in disputed,
         )
         for row, score in zip(rows.tolist(), scores, strict=True)
     ]
     return PartOfList(total, crops, scale_of(learned.kind))
+
+
+def _person(line: Line | None) -> str:
+    return line.person if line else ""
 
 
 def browsed(overview: Overview, where: str, start: int, count: int) -> PartOfList:
@@ -247,8 +307,13 @@ def browsed(overview: Overview, where: str, start: int, count: int) -> PartOfLis
     table = overview.table
     rows = overview.shuffled[overview.mask(where)[overview.shuffled]]
     labels = table.column("label_name")
+    added = overview.newest
     crops = [
-        ListedCrop(str(table.ids[row]), str(labels[row]))
+        ListedCrop(
+            str(table.ids[row]),
+            str(labels[row]),
+            new=added is not None and bool(added[row]),
+        )
         for row in rows[start : start + count].tolist()
     ]
     return PartOfList(len(rows), crops)
@@ -267,6 +332,7 @@ def crop_facts(overview: Overview, photos: Photos, row: int) -> CropFacts:
         height,
         table.boxes[row].tolist(),
         [OtherBox(str(table.ids[at]), table.boxes[at].tolist()) for at in same],
+        photos.detail_box(row),
     )
 
 

@@ -26,7 +26,7 @@ from data.formats.registry import FORMATS, WRITABLE
 from data.images import ImageError
 from web import answers
 from web.exports import run_export_job, start_export, zip_export
-from web.live import LiveSession
+from web.live import LiveSession, Marked
 from web.overview import Overview
 from web.photos import SIZES, Photos
 from web.priority import lower_priority
@@ -35,6 +35,7 @@ from web.requests import (
     Action,
     Area,
     AuditAction,
+    ExamplesAction,
     ExportAction,
     MarkAction,
     Names,
@@ -43,6 +44,7 @@ from web.requests import (
     ThresholdAction,
     Words,
     body_as,
+    box_in_query,
     number_in_query,
     read_body,
     whole_number,
@@ -83,6 +85,7 @@ class Page:
             Route("/api/crops/{crop}", self.crop),
             Route("/thumb/{crop}/{size:int}", self.thumbnail),
             Route("/photo/{crop}", self.photo),
+            Route("/detail/{crop}", self.detail),
             Route("/api/map", self.map),
             Route("/api/map/scores", self.map_scores),
             Route("/api/selections", self.select, methods=["POST"]),
@@ -94,6 +97,8 @@ class Page:
             Route("/api/sessions", self.create, methods=["POST"]),
             Route(one, self.state),
             Route(one, self.rename, methods=["PATCH"]),
+            Route(one, self.delete, methods=["DELETE"]),
+            Route(f"{one}/restore", self.restore, methods=["POST"]),
             Route(f"{one}/duplicate", self.duplicate, methods=["POST"]),
             Route(f"{one}/crops", self.crops),
             Route(f"{one}/mark", self.mark, methods=["POST"]),
@@ -101,6 +106,8 @@ class Page:
             Route(f"{one}/redo", self.redo, methods=["POST"]),
             Route(f"{one}/shown", self.shown, methods=["POST"]),
             Route(f"{one}/threshold", self.threshold, methods=["POST"]),
+            Route(f"{one}/threshold_for", self.threshold_for),
+            Route(f"{one}/examples", self.examples, methods=["POST"]),
             Route(f"{one}/estimate", self.estimate),
             Route(f"{one}/audit", self.audit, methods=["POST"]),
             Route(f"{one}/learn", self.learn, methods=["POST"]),
@@ -147,6 +154,12 @@ class Page:
 
     def _session(self, request: Request) -> LiveSession:
         return self.sessions.open(request.path_params["session"])
+
+    def _acting(self, request: Request, action: Action) -> LiveSession:
+        """The session in which somebody acts."""
+        session = self._session(request)
+        session.journal.name_person(action.by, action.person.strip()[:100])
+        return session
 
     def _row(self, request: Request) -> int:
         row = self.pool.table.row_of(request.path_params["crop"])
@@ -216,6 +229,12 @@ class Page:
         content = await self._picture(lambda: self.photos.photo(row))
         return Response(content, media_type="image/jpeg", headers=_NEVER_CHANGES)
 
+    async def detail(self, request: Request) -> Response:
+        """The crop with what lies around it, in all its pixels."""
+        row = self._row(request)
+        content = await self._picture(lambda: self.photos.detail(row))
+        return Response(content, media_type="image/jpeg", headers=_NEVER_CHANGES)
+
     async def map(self, request: Request) -> Response:
         """See `answers.map_bytes`; 202 while it is laid out."""
         future = self.overview.start_map()
@@ -253,11 +272,14 @@ class Page:
         )
 
     async def upload(self, request: Request) -> Response:
-        """Takes an image from outside, embeds it, and gives it a name."""
+        """Takes an image from outside, or a box on it, embeds it, and gives it a
+        name.
+        """
+        box = box_in_query(request)
         content = await read_body(request, UPLOAD_BYTES)
         if not content:
             raise HTTPException(400, "upload must be an image file; it is empty")
-        return await self._keep_embedded(embed_upload, content)
+        return await self._keep_embedded(partial(embed_upload, box=box), content)
 
     async def text(self, request: Request) -> Response:
         """Takes words, embeds them, and gives them a name, as an upload."""
@@ -303,6 +325,16 @@ class Page:
         )
         return JSONResponse({"renamed": True})
 
+    async def delete(self, request: Request) -> Response:
+        """Puts a session aside; `restore` brings it back."""
+        name = request.path_params["session"]
+        return await self._answer(lambda: {"folder": str(self.sessions.delete(name))})
+
+    async def restore(self, request: Request) -> Response:
+        """Brings a deleted session back."""
+        name = request.path_params["session"]
+        return await self._answer(lambda: {"session": self.sessions.restore(name)})
+
     async def duplicate(self, request: Request) -> Response:
         """Makes a session of these marks for the present embeddings."""
         name = request.path_params["session"]
@@ -321,36 +353,45 @@ class Page:
         number = whole_number(request, "ranking", 0)
         start = whole_number(request, "start", 0)
         count = whole_number(request, "count", 1, PAGE)
-        names = ("sort", "where", "among")
-        sort, where, among = (request.query_params.get(name, "") for name in names)
+        names = ("where", "among", "only", "marked_by")
+        which: dict[str, Any] = {
+            name: request.query_params.get(name, "") for name in names
+        }
+        if "lines" in request.query_params:
+            which["lines"] = whole_number(request, "lines", 0)
+        sort = request.query_params.get("sort") or "best"
         return await self._answer(
             lambda: answers.crops_of(
-                self._session(request),
-                number,
-                sort or "best",
-                start,
-                count,
-                where=where,
-                among=among,
+                self._session(request), number, sort, start, count, **which
             )
         )
 
     async def mark(self, request: Request) -> Response:
         """Enters marks; answers once they are on the disk."""
         one = await body_as(request, MarkAction)
-        line, left_out = await self._in_thread(
-            "mark",
-            lambda: self._session(request).mark(
-                one.marks, one.by, one.action, one.ranking, one.sort
-            ),
-        )
-        return JSONResponse({"line": line, "left_out": left_out})
+
+        def work() -> Marked:
+            session = self._acting(request, one)
+            return session.mark(
+                one.marks,
+                one.by,
+                one.action,
+                one.ranking,
+                sort=one.sort,
+                seen=one.seen,
+            )
+
+        return answers.Answer(await self._in_thread("mark", work))
 
     async def _line(
-        self, request: Request, act: Callable[[LiveSession], int | None], kind="mark"
+        self,
+        request: Request,
+        action: Action,
+        act: Callable[[LiveSession], int | None],
+        kind: str = "mark",
     ) -> Response:
         """The number of the line that an action wrote."""
-        line = await self._in_thread(kind, lambda: act(self._session(request)))
+        line = await self._in_thread(kind, lambda: act(self._acting(request, action)))
         return JSONResponse({"line": line})
 
     async def undo(self, request: Request) -> Response:
@@ -365,7 +406,7 @@ class Page:
         who = await body_as(request, Action)
 
         def work() -> dict[str, object]:
-            session = self._session(request)
+            session = self._acting(request, who)
             line = session.step(kind, who.by, who.action)
             what = session.journal.undone_by(line) if line else ""
             return {"line": line, "what": what}
@@ -376,7 +417,7 @@ class Page:
         """Notes which crops a person has looked at."""
         body = await body_as(request, RankingAction)
         return await self._line(
-            request, lambda one: one.show(body.number(one), body.by, body.action)
+            request, body, lambda one: one.show(body.number(one), body.by, body.action)
         )
 
     async def threshold(self, request: Request) -> Response:
@@ -384,6 +425,7 @@ class Page:
         body = await body_as(request, ThresholdAction)
         return await self._line(
             request,
+            body,
             lambda one: one.set_threshold(
                 float(body.value), body.scale, body.by, body.action
             ),
@@ -401,15 +443,39 @@ class Page:
         """Draws a random sample."""
         body = await body_as(request, AuditAction)
         return await self._line(
-            request, lambda one: one.draw_audit(body.size, body.by, body.action), "work"
+            request,
+            body,
+            lambda one: one.draw_audit(body.size, body.by, body.action),
+            "work",
         )
 
     async def learn(self, request: Request) -> Response:
         """Turns the answers of the audit into marks."""
         who = await body_as(request, Action)
         return await self._line(
-            request, lambda one: one.learn_answers(who.by, who.action)
+            request, who, lambda one: one.learn_answers(who.by, who.action)
         )
+
+    async def examples(self, request: Request) -> Response:
+        """Adds uploads to what is looked for, or takes them off."""
+        body = await body_as(request, ExamplesAction)
+
+        def act(one: LiveSession) -> int:
+            self.sessions.bring(request.path_params["session"], body.uploads)
+            return one.change_examples(body.uploads, body.by, body.action)
+
+        return await self._line(request, body, act)
+
+    async def threshold_for(self, request: Request) -> Response:
+        """The threshold of the longest list that is so precise."""
+        number = whole_number(request, "ranking", 0)
+        precision = number_in_query(request, "precision")
+
+        def work() -> dict[str, float | None]:
+            session = self._session(request)
+            return {"threshold": session.threshold_for(number, precision)}
+
+        return await self._answer(work)
 
     # Exports
 
@@ -418,20 +484,14 @@ class Page:
         body = await body_as(request, ExportAction)
         job = await self._in_thread(
             "work",
-            lambda: start_export(
-                self._session(request),
-                body.ranking,
-                body.what,
-                body.class_name,
-                body.format,
-            ),
+            lambda: start_export(self._session(request), body),
         )
         written, left_out = await self._worker.run(run_export_job, job)
         session = request.path_params["session"]
         return JSONResponse(
             {
                 "folder": str(job.folder),
-                "download": f"/api/sessions/{session}/exports/{job.folder.name}.zip",
+                "download": f"api/sessions/{session}/exports/{job.folder.name}.zip",
                 "crops": written,
                 "left_out": left_out,
             }
@@ -489,13 +549,15 @@ def make_app(
     token: str,
     names: frozenset[str] = frozenset({"localhost"}),
     local: bool = True,
+    **guard: Any,
 ) -> Security:
     """The ASGI application.
 
     Args:
         page: its routes.
         token: what every request must carry.
-        names, local: under which hosts it may be asked; see `Security`.
+        names, local: under which hosts it may be asked,
+        guard: and how a proxy or a notebook shows it; see `Security`.
     """
 
     @contextlib.asynccontextmanager
@@ -509,4 +571,4 @@ def make_app(
     app = Starlette(
         routes=page.routes(), exception_handlers=handlers, lifespan=lifespan
     )
-    return Security(app, token, names, local)
+    return Security(app, token, names, local, **guard)

@@ -13,6 +13,7 @@ from curation.card import Card
 from curation.exporting import export
 from data.formats.writing import Selection, safe_name
 from web.live import LiveSession
+from web.requests import ExportAction
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,18 @@ class ExportJob:
     card: Card
 
 
-def start_export(
-    session: LiveSession, number: int, what: str, class_name: str, kind: str
-) -> ExportJob:
+def start_export(session: LiveSession, asked: ExportAction) -> ExportJob:
     """Chooses the crops and a folder of the session for them."""
-    number = min(number, len(session.journal.lines))
-    selection = session.session.select(what, class_name=class_name, number=number)
-    card = session.session.card(what, number=number)
+    number = min(asked.ranking, len(session.journal.lines))
+    what, class_name, kind = asked.what, asked.class_name, asked.format
+    among = session.mask(asked.where, asked.among)
+    selection = session.session.select(
+        what, class_name=class_name, number=number, among=among
+    )
+    part = " and ".join(
+        filter(None, [asked.where.strip(), asked.among and "a selection on the map"])
+    )
+    card = session.session.card(what, number=number, part=part)
     folder = exports_of(session)
     folder.mkdir(exist_ok=True)
     time = now()[:19].replace(":", "").replace("-", "")

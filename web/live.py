@@ -5,7 +5,7 @@ background, locks, and what is shown kept.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,7 @@ from web.overview import Overview
 from web.priority import lower_priority
 
 BINS = 40
+ONLY = ("", "unmarked", "marked", "mine", "conflicts")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,30 @@ class Panel:
     marked: int
     rounds: Sequence[MarkedRound]
     stop: Stop
+
+
+@dataclass(frozen=True)
+class Disputed:
+    """A crop that another person has marked otherwise meanwhile."""
+
+    id: str
+    mark: bool
+    person: str
+
+
+@dataclass(frozen=True)
+class Marked:
+    """What has come of marks.
+
+    Attributes:
+        line: that they were written in.
+        left_out: crops of a random sample, which marks must not reach.
+        disputed: those that another has marked otherwise.
+    """
+
+    line: int
+    left_out: Sequence[str]
+    disputed: Sequence[Disputed]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +128,7 @@ class LiveSession:
         self._views: LruCache[Ranking] = LruCache(16)
         self._panels: LruCache[Panel] = LruCache(4)
         self._estimates: LruCache[Estimate] = LruCache(4)
+        self._precise: LruCache[float | None] = LruCache(4)
         # What is checked before a line is written still holds when it is.
         self._acting = threading.Lock()
         self._newest = -1
@@ -174,17 +200,25 @@ class LiveSession:
         *,
         where: str = "",
         among: str = "",
+        only: str = "",
+        marked_by: str = "",
+        lines: int | None = None,
     ) -> tuple[np.ndarray, int]:
         """A part of a list: its rows, [n] int, and how long the list is.
 
         Args:
             number: of the ranking.
             sort: `best` and `worst` go by score; `boundary` by nearness to the probe's
-                boundary; `ask` is what tells the probe most; `audit` the random sample
-                in the order it was drawn in.
+                boundary; `ask` is what tells the probe most; `doubtful` are marks that
+                the others contradict, the least likely first; `audit` is the random
+                sample in the order it was drawn in.
             start, count: which part.
             where: only crops that meet this SQL condition,
-            among: and belong to this selection; see `Overview.select`.
+            among: and belong to this selection; see `Overview.select`,
+            only: and are one of ONLY,
+            marked_by: by this person, for `mine`,
+            lines: as of so many lines of the journal, so that the list stands still
+                while one marks; default: all.
 
         Raises:
             ValueError: no such sort, no boundary or audit yet, or the condition isn't
@@ -192,6 +226,11 @@ class LiveSession:
         """
         if sort not in SORTS:
             raise ValueError(f"sort must be one of {', '.join(SORTS)}; got {sort!r}")
+        if only not in ONLY:
+            raise ValueError(f"only must be one of {', '.join(ONLY)}; got {only!r}")
+        newest = len(self.journal.lines)
+        lines = newest if lines is None else min(lines, newest)
+        which = (where.strip(), among, only, marked_by if only == "mine" else "")
         audit = self.state.audit
         if sort == "audit":
             if audit is None:
@@ -200,19 +239,55 @@ class LiveSession:
             return rows[start : start + count], len(rows)
         drawn = audit.n if audit and sort == "ask" else None  # never asked for
         kind = "best" if sort == "worst" else sort
-        key = (number, kind, where.strip(), among, drawn)
-        view = self._views.get(key, lambda: self._view(number, kind, where, among))
+        dated = lines if only or sort == "doubtful" else None
+        key = (number, kind, which, drawn, dated)
+        view = self._views.get(key, lambda: self._view(number, kind, which, lines))
         if sort == "worst":
             end = len(view) - start
             first = max(0, end - count)
             return view.page(first, max(0, end - first)).rows[::-1], len(view)
         return view.page(start, count).rows, len(view)
 
-    def _view(self, number: int, sort: str, where: str, among: str) -> Ranking:
+    def mask(
+        self,
+        where: str = "",
+        among: str = "",
+        only: str = "",
+        person: str = "",
+        lines: int | None = None,
+    ) -> np.ndarray | None:
+        """Crops that a filter leaves, [N] bool; None where there is none; see
+        `page`.
+        """
+        mask = self.overview.mask(where, among) if where.strip() or among else None
+        if not only:
+            return mask
+        state = self.journal.state(lines)
+        said = self.session.said(state)
+        if only == "conflicts":
+            rows = [self.pool.table.row_of(name) for name in state.conflicts]
+            chosen = [row for row in rows if row is not None]
+        else:
+            chosen = list(said)
+        if only == "mine":
+            ids, writers = self.pool.ids, state.writers
+            lines_of = ((row, writers.get(str(ids[row]))) for row in chosen)
+            chosen = [row for row, line in lines_of if line and line.person == person]
+        found = np.zeros(len(self.pool), bool)
+        found[chosen] = True
+        if only == "unmarked":
+            found = ~found
+        return found if mask is None else mask & found
+
+    def _view(
+        self, number: int, sort: str, which: tuple[str, str, str, str], lines: int
+    ) -> Ranking:
         session, learned = self.session, self.session.learned(number)
-        mask = None
-        if where.strip() or among:
-            mask = self.overview.mask(where, among)
+        mask = self.mask(*which, lines)
+        if sort == "doubtful":
+            doubted = self.pool.rows(list(session.doubtful()))
+            rows = np.array([r for r in doubted if mask is None or mask[r]], np.int64)
+            return Ranking(rows, learned.decision[rows], kind=learned.kind)
         if sort == "best":
             if mask is None:
                 return learned.ranking
@@ -243,13 +318,39 @@ class LiveSession:
         by: str,
         action: str,
         ranking: int,
-        sort: str,
-    ) -> tuple[int, list[str]]:
-        """See `Session.mark`."""
+        *,
+        sort: str = "best",
+        seen: Mapping[str, bool | None] | None = None,
+    ) -> Marked:
+        """See `Session.mark`. What another has marked otherwise, unseen, isn't
+        overwritten: it is kept as said, and told.
+
+        Args:
+            changes, by, action, ranking, sort: as there.
+            seen: crop id -> mark that was seen when it was made; None looks at nothing.
+        """
+        session, journal = self.session, self.journal
         with self._acting:
-            told = self.session.mark(changes, by, action, ranking, sort)
+            disputed = session.disputed(changes, seen or {}, by, sort)
+            if disputed:
+                said = {crop_id: changes[crop_id] for crop_id in disputed}
+                whole = len(disputed) == len(changes)
+                named = action if whole else f"{action}-disputed"
+                line = journal.add("conflict", by, named, marks=said)
+            kept = {name: one for name, one in changes.items() if name not in disputed}
+            left_out: list[str] = []
+            if kept:
+                line, left_out = session.mark(kept, by, action, ranking, sort)
         self.learn()
-        return told
+        writers = self.state.writers
+        return Marked(
+            line,
+            left_out,
+            [
+                Disputed(crop_id, mark, writers[crop_id].person)
+                for crop_id, mark in disputed.items()
+            ],
+        )
 
     def step(self, kind: str, by: str, action: str) -> int | None:
         """Undoes or redoes this person's last action; None where there is
@@ -287,6 +388,15 @@ class LiveSession:
                     assert self.state.audit is not None
                     return self.state.audit.n
 
+    def change_examples(
+        self, uploads: Mapping[str, bool | None], by: str, action: str
+    ) -> int:
+        """See `Session.change_examples`."""
+        with self._acting:
+            number = self.session.change_examples(uploads, by, action)
+        self.learn()
+        return number
+
     def learn_answers(self, by: str, action: str) -> int:
         """See `Session.learn_answers`."""
         with self._acting:
@@ -302,6 +412,18 @@ class LiveSession:
         return self._estimates.get(
             key, lambda: self.session.estimate(number, threshold)
         )
+
+    def threshold_for(self, number: int, precision: float) -> float | None:
+        """The threshold, as it is displayed, of the longest list that the random sample
+        shows to be so precise; None where it shows none, or isn't of this ranking.
+        """
+        key = (number, precision, len(self.journal.lines))
+        return self._precise.get(key, lambda: self._threshold_for(number, precision))
+
+    def _threshold_for(self, number: int, precision: float) -> float | None:
+        learned = self.session.learned(number)
+        value = self.session.threshold_for(precision, learned)
+        return None if value is None else float(displayed(learned.kind, value))
 
     def panel(self, number: int) -> Panel:
         """Histogram, rounds and stop signal of a ranking."""

@@ -167,6 +167,14 @@ class Overview:
         return (numbers % 2**16).astype("<u2")
 
     @cached_property
+    def newest(self) -> np.ndarray | None:
+        """Which crops were added last, [N] bool; None where the set hasn't grown."""
+        if "added" not in self.table.rows.column_names:
+            return None
+        added = np.asarray(self.table.column("added"))
+        return added == added.max() if added.max() > 0 else None
+
+    @cached_property
     def facts(self) -> PoolFacts:
         """Sizes, classes with their colors, columns to filter by, confusions."""
         colors = class_colors(self.table.classes)

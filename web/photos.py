@@ -16,7 +16,7 @@ from PIL import Image
 
 from artifacts.files import whole_file
 from data.crop_table import CropTable
-from data.images import CropWindow, cut, read_image
+from data.images import CropWindow, cut, cut_at_most, read_image
 
 SIZES = (96, 192, 320)  # sides of thumbnails, in pixels
 LIMIT = 500_000_000  # bytes of thumbnails on disk
@@ -117,6 +117,27 @@ class Photos:
         return _jpeg(
             image if scale == 1.0 else image.resize(size, Image.Resampling.LANCZOS), 85
         )
+
+    def detail_box(self, row: int) -> tuple[int, int, int, int]:
+        """What `detail` shows, (left, top, right, bottom) in the photo's pixels: the
+        crop with half of its longer side around it.
+        """
+        width, height = self.size(row)
+        left, top, right, bottom = (int(side) for side in self.table.boxes[row])
+        margin = max(right - left, bottom - top) // 2
+        return (
+            max(0, left - margin),
+            max(0, top - margin),
+            min(width, right + margin),
+            min(height, bottom + margin),
+        )
+
+    def detail(self, row: int) -> bytes:
+        """The crop and what lies around it, as JPEG in all the pixels that the photo
+        has, at most 1600 on the longer side.
+        """
+        image = self._photo(str(self.table.column("image")[row]), row)
+        return _jpeg(cut_at_most(image, self.detail_box(row), PHOTO), 90)
 
     def size(self, row: int) -> tuple[int, int]:
         """Width and height of the upright photo of a crop."""

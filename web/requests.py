@@ -51,12 +51,14 @@ class Action:
     """What somebody does.
 
     Attributes:
-        by: who.
+        by: who: one browser tab.
         action: an id, by which an action that is sent again is known.
+        person: their name, "" where they gave none.
     """
 
     by: str = ""
     action: str = ""
+    person: str = ""
 
     def check(self) -> None:
         """Refuses what its types don't rule out yet."""
@@ -67,6 +69,7 @@ class MarkAction(Action):
     """Marks, made in a list."""
 
     marks: dict[str, bool | None]  # None takes a mark back
+    seen: dict[str, bool | None] = field(default_factory=dict)  # before
     ranking: int = 0
     sort: str = ""
 
@@ -145,6 +148,20 @@ class NewSession(Action):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExamplesAction(Action):
+    """Uploads that are examples from here on, of what is looked for or of what isn't,
+    or no longer.
+    """
+
+    uploads: dict[str, bool | None]
+
+    def check(self) -> None:
+        """There must be one."""
+        if not self.uploads:
+            raise HTTPException(400, "uploads must name at least one")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Words(Action):
     """What is looked for, in words."""
 
@@ -167,6 +184,8 @@ class ExportAction(Action):
     what: str = ""
     class_name: str = ""
     ranking: int = -1
+    where: str = ""  # only crops that a filter leaves,
+    among: str = ""  # and that belong to a selection
 
     def check(self) -> None:
         """The format must be one that is written."""
@@ -253,6 +272,22 @@ def whole_number(
             400, f"{name} must be a whole number from {least}{upto}; got {text!r}"
         )
     return value
+
+
+def box_in_query(request: Request) -> tuple[int, int, int, int] | None:
+    """The query string's `box`, (left, top, right, bottom) in pixels; None without."""
+    text = request.query_params.get("box", "")
+    if not text:
+        return None
+    try:
+        left, top, right, bottom = (int(side) for side in text.split(","))
+    except ValueError:
+        left = right = top = bottom = 0
+    if not (0 <= left < right and 0 <= top < bottom):
+        raise HTTPException(
+            400, f"box must be left,top,right,bottom in pixels; got {text[:100]!r}"
+        )
+    return left, top, right, bottom
 
 
 def number_in_query(request: Request, name: str) -> float:

@@ -1,9 +1,10 @@
 """Starts the page: prints its URL, opens the browser, and serves until it is
-interrupted.
+interrupted; in a notebook, shows it in the cell and serves in the background.
 """
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import secrets
@@ -23,7 +24,7 @@ from data.embeddings import EmbeddingSet
 from web.app import Page, make_app
 from web.overview import Overview
 from web.photos import Photos
-from web.security import is_loopback
+from web.security import Proxied, Security, is_loopback
 from web.sessions import Sessions
 
 PORT = 8765
@@ -40,6 +41,7 @@ class PageRequest:
     predictions: str = ""
     host: str = "127.0.0.1"
     port: int = 0
+    root_path: str = ""
     new_token: bool = False
     browser: bool = True  # open the page in the default browser
     seed: int = 0
@@ -56,10 +58,88 @@ def run_page(request: PageRequest) -> None:
         sessions=request.sessions,
         host=request.host,
         port=request.port,
+        root_path=request.root_path,
         new_token=request.new_token,
         open_browser=request.browser,
         seed=request.seed,
     )
+
+
+class ServedPage:
+    """A page that is served in the background; as the last value of a notebook's cell
+    it shows itself there.
+
+    Attributes:
+        url: to open it in a tab of its own.
+    """
+
+    def __init__(self, page: Page, app: Security, listener: socket.socket, url: str):
+        """Starts to serve.
+
+        Args:
+            page: what to warm up,
+            app: and serve,
+            listener: to whoever connects here,
+            url: as what the browser is told.
+        """
+        self.url = url
+        # A ranking leaves room for marks and pictures.
+        threads = max(1, (os.cpu_count() or 2) // 2)
+        self._threads = threadpool_limits(threads, user_api="blas")
+        self._interval = sys.getswitchinterval()
+        sys.setswitchinterval(0.001)
+        # While the browser opens.
+        threading.Thread(target=page.warm_up, daemon=True).start()
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=3,
+            server_header=False,
+            lifespan="on",
+        )
+        self._server, self._listener = uvicorn.Server(config), listener
+        self._thread: threading.Thread | None = None
+
+    def run(self) -> None:
+        """Serves until Ctrl-C."""
+        self._server.run(sockets=[self._listener])
+        print("stopped; everything that was marked is saved")
+
+    def start(self) -> ServedPage:
+        """Serves from a thread of its own."""
+        self._thread = threading.Thread(target=self.run, daemon=True)
+        self._thread.start()
+        return self
+
+    def close(self) -> None:
+        """Ends it; what was marked is saved."""
+        self._server.should_exit = True
+        if self._thread is not None:
+            self._thread.join(10)
+        self._threads.restore_original_limits()
+        sys.setswitchinterval(self._interval)
+
+    def __repr__(self) -> str:
+        return f"ServedPage({self.url.partition('?')[0]})"
+
+    def _repr_html_(self) -> str:
+        """The page in a frame. It is asked for by the notebook's own name of this
+        machine (localhost or 127.0.0.1), or the browser would keep its cookie back.
+        """
+        link = html.escape(self.url)
+        return (
+            f'<iframe src="{link}" style="width: 100%; height: 52rem; border: 0" '
+            'title="Find more like it"></iframe>'
+            f'<p><a href="{link}" target="_blank" rel="noopener">In a tab of its own'
+            "</a></p><script>(() => { const here = location.hostname; "
+            "if (here !== 'localhost') return; const out = "
+            "document.currentScript.parentElement; const own = (address) => "
+            "address.replace('//127.0.0.1:', '//localhost:'); "
+            "const frame = out.querySelector('iframe'); frame.src = own(frame.src); "
+            "const link = out.querySelector('a'); link.href = own(link.href); "
+            "})()</script>"
+        )
 
 
 def serve(
@@ -68,11 +148,13 @@ def serve(
     sessions: str | Path = "",
     host: str = "127.0.0.1",
     port: int = 0,
+    root_path: str = "",
     new_token: bool = False,
     open_browser: bool = True,
+    block: bool | None = None,
     seed: int = 0,
-) -> None:
-    """Serves the page until Ctrl-C.
+) -> ServedPage | None:
+    """Serves the page until Ctrl-C; in a notebook, from its cell, until it is closed.
 
     Example:
         >>> serve(EmbeddingSet.load("runs/a/embeddings"))
@@ -84,18 +166,27 @@ def serve(
         host: address to listen on; beyond this machine everyone on the network who has
             the URL can see the images and mark.
         port: 0 takes 8765, or a free one where that is in use.
+        root_path: where a proxy shows it: a path such as /user/me/proxy/8765, or the
+            whole URL where browsers name another host.
         new_token: make a new secret for the URL, so that the old one opens nothing any
             more.
         open_browser: whether to open it in the default browser.
+        block: whether to serve until Ctrl-C, instead of in the background; default: not
+            in a notebook.
         seed: of audits, the map and the probe's random crops.
+
+    Returns:
+        What shows the page in a cell, and closes it; None once Ctrl-C has ended it.
 
     Raises:
         ValueError, OSError: the address can't be listened on, or the folder not written
             to.
     """
     folder = Path(sessions) if sessions else embeddings.folder.parent / "sessions"
+    proxied = Proxied.of(root_path)
     check_writable(folder, "sessions")
     listener = _listen(host, port)
+    block = not _in_a_notebook() if block is None else block
     print("reading the embeddings ...", flush=True)
     overview = Overview(make_ready(embeddings), folder / "cache", seed)
     thumbnails = folder / "cache" / "thumbnails"
@@ -104,36 +195,35 @@ def serve(
         Sessions(overview, folder, seed),
         Photos(embeddings.table, thumbnails, embeddings.window),
     )
-    token = _token(folder, new_token)
+    # A cell's output holds the URL and is saved with the notebook: one of its own.
+    token = _token(folder, new_token) if block else secrets.token_urlsafe(24)
     names = frozenset({"localhost", host, socket.gethostname().lower()})
-    app = make_app(page, token, names, is_loopback(host))
-    url = _url(listener, host, token)
+    local = is_loopback(host)
+    app = make_app(page, token, names, local, proxied=proxied, framed=not block)
+    url = _url(listener, host, token, proxied)
     print(
-        f"{len(embeddings.table):,} crops. Sessions are kept in {folder}. Ctrl-C ends."
-        f"\n\n  {url}\n",
+        f"{len(embeddings.table):,} crops. Sessions are kept in {folder}. "
+        + ("Ctrl-C ends.\n" if block else "close() ends.\n")
+        + (f"\n  {url}\n" if block else ""),
         flush=True,
     )
-    # A ranking leaves room for marks and pictures.
-    threadpool_limits(max(1, (os.cpu_count() or 2) // 2), user_api="blas")
-    sys.setswitchinterval(0.001)
-    # While the browser opens.
-    threading.Thread(target=page.warm_up, daemon=True).start()
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=3,
-        server_header=False,
-        lifespan="on",
-    )
+    served = ServedPage(page, app, listener, url)
+    if not block:
+        return served.start()
     opener = folder / "open.html"
     if open_browser:
         _open_browser(opener, url)
     try:
-        uvicorn.Server(config).run(sockets=[listener])
+        served.run()
     finally:
         opener.unlink(missing_ok=True)
-    print("stopped; everything that was marked is saved")
+        served.close()
+    return None
+
+
+def _in_a_notebook() -> bool:
+    """Whether this process is a notebook's kernel."""
+    return "IPython" in sys.modules and "ipykernel" in sys.modules
 
 
 def _token(folder: Path, new: bool) -> str:
@@ -151,7 +241,7 @@ def _token(folder: Path, new: bool) -> str:
     return token
 
 
-def _url(listener: socket.socket, host: str, token: str) -> str:
+def _url(listener: socket.socket, host: str, token: str, proxied: Proxied) -> str:
     """What to open; warns where others can open it too."""
     address, number = listener.getsockname()[:2]
     everywhere = address in ("0.0.0.0", "::")
@@ -165,7 +255,10 @@ def _url(listener: socket.socket, host: str, token: str) -> str:
             "it is http, whoever can listen to the network can read the URL. Give it "
             "only to people\nyou trust."
         )
-    return f"http://{shown}:{number}/?token={token}"
+    here = f"http://{shown}:{number}"
+    if proxied.host:
+        here = f"{proxied.scheme}://{proxied.host}"
+    return f"{here}{proxied.path}/?token={token}"
 
 
 def _open_browser(opener: Path, url: str) -> None:

@@ -5,15 +5,16 @@ that were uploaded to start from.
 from __future__ import annotations
 
 import re
+import shutil
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from artifacts.files import write_atomically, write_json
+from artifacts.files import exclusive, write_atomically, write_json
 from artifacts.provenance import now
 from curation.journal import (
     SESSION,
@@ -33,6 +34,7 @@ from curation.session_facts import (
 from web.live import LiveSession
 from web.overview import Overview
 
+DELETED = "deleted"
 _ID = re.compile(r"s\d{8}-[0-9a-f]{8}")
 _UPLOAD = re.compile(r"u-[0-9a-f]{16}")
 
@@ -201,6 +203,32 @@ class Sessions:
             if session in self._open:
                 self._open[session].journal.facts = changed
 
+    def delete(self, name: str) -> Path:
+        """Moves a session below deleted/, where nothing lists it; returns where it is.
+
+        Raises:
+            RuntimeError: another process holds it.
+        """
+        path = self._path(name)
+        with self._lock:
+            held = self._open.pop(name, None)
+            if held is not None:
+                held.close()
+            with exclusive(path, "session"):
+                pass  # nobody else has it
+            target = self.folder / DELETED / name
+            target.parent.mkdir(exist_ok=True)
+            return path.rename(target)
+
+    def restore(self, name: str) -> str:
+        """Brings a deleted session back."""
+        path = self.folder / DELETED / name
+        if not _ID.fullmatch(name) or not (path / SESSION).is_file():
+            raise UnknownSession(
+                f"session must be one that was deleted here; got {name!r}"
+            )
+        return path.rename(self.folder / name).name
+
     def _is_here(self, facts: SessionFacts) -> bool:
         """Whether a session is of this set, as it is or as it was before it grew."""
         stated = facts.embeddings["sha256"]
@@ -235,11 +263,8 @@ class Sessions:
             )
             line = Line(n=1, time=now(), kind="mark", by="", marks=marks, sort="ask")
             lines = [line] if marks else []
-        files = [
-            path / f"{upload}{ending}"
-            for upload in kept.query.uploads
-            for ending in (".npy", ".png")
-        ]
+        own = path.glob("u-*") if self._is_here(facts) else ()
+        files = [file for file in own if file.suffix in (".npy", ".png")]
         return create_session(self.folder, kept, lines, files)
 
     def keep_upload(self, vector: np.ndarray, image: bytes) -> str:
@@ -253,6 +278,20 @@ class Sessions:
         )
         write_atomically(folder / f"{name}.png", lambda file: file.write(image))
         return name
+
+    def bring(self, session: str, names: Iterable[str]) -> None:
+        """Puts copies of uploads into a session's folder, which holds all it needs."""
+        folder = self._path(session)
+        for name in names:
+            if (folder / f"{name}.npy").is_file():
+                continue
+            path = self.upload_path(name)
+            if path is None:
+                raise ValueError(
+                    f"upload must be one that was sent before; got {name!r}"
+                )
+            for ending in (".png", ".npy"):
+                shutil.copyfile(path.with_suffix(ending), folder / f"{name}{ending}")
 
     def upload_path(self, name: str) -> Path | None:
         """The image of an upload; None where there is none."""

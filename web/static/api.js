@@ -10,6 +10,16 @@ export const by = (() => {
   return name;
 })();
 
+/** The person's name, asked for once in this browser: "" where they gave none, null before they were asked. */
+export const person = {
+  get name() {
+    return localStorage.getItem("person");
+  },
+  set name(name) {
+    localStorage.setItem("person", name.trim().slice(0, 100));
+  },
+};
+
 export function randomName() {
   return [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
@@ -95,7 +105,7 @@ class Queue {
 
   /** Adds an action; resolves to the server's answer, rejects if it refuses. */
   add(path, body) {
-    const item = { path, body: { ...body, by, action: randomName() } };
+    const item = { path, body: { ...body, by, person: person.name || "", action: randomName() } };
     this.items.push(item);
     this.store();
     const result = new Promise((resolve, reject) => this.listeners.set(item.body.action, { resolve, reject }));
@@ -123,7 +133,7 @@ class Queue {
           continue;
         }
         if (error.status === 403) {
-          this.trouble = "the server was started anew and has a new URL; open it";
+          this.trouble = "the server has a new address; open it";
           this.store();
           await new Promise((resolve) => setTimeout(resolve, 2000));
           continue;

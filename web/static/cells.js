@@ -11,10 +11,11 @@ export function drawCell(grid, index) {
   const needed = grid.zoom * (window.devicePixelRatio || 1);
   const sizes = grid.options.sizes;
   const size = sizes.find((side) => side >= needed) || sizes[sizes.length - 1];
-  const picture = el("img", { alt: "", draggable: false, decoding: "async", "data-src": `/thumb/${crop.id}/${size}` });
+  const picture = el("img", { alt: "", draggable: false, decoding: "async", "data-src": `thumb/${crop.id}/${size}` });
   picture.addEventListener("error", () => picture.replaceWith(el("span", { class: "broken" }, "can't be read")));
   const score = crop.score == null ? "" : crop.score.toFixed(3);
   const thumbs = !grid.options.marks ? null : el("span", { class: "thumbs" },
+    el("button", { class: "more", tabIndex: -1, "aria-label": "more like this", title: "More like this: relevant, and show the new order (M; not like this: L)", onclick: (event) => (event.stopPropagation(), grid.options.onmore(grid.crop(index), true)) }, "≈"),
     el("button", { class: "no", tabIndex: -1, "aria-label": "not relevant", title: "not relevant (N)", onclick: (event) => grid.choice.markAt(event, index, false) }, "✗"),
     el("button", { class: "yes", tabIndex: -1, "aria-label": "relevant", title: "relevant (Y)", onclick: (event) => grid.choice.markAt(event, index, true) }, "✓"));
   if (thumbs) thumbs.style.top = `${grid.zoom - 38}px`;
@@ -24,11 +25,11 @@ export function drawCell(grid, index) {
     tabIndex: index === grid.current ? 0 : -1,
     "data-index": index,
     "data-crop": crop.id,
-    title: [crop.label, score, crop.sampled && "in the random sample: mark it under Random sample"].filter(Boolean).join(" · "),
     onclick: (event) => grid.choice.click(event, index),
     ondblclick: () => grid.options.onopen?.(index),
     onfocus: () => grid.setCurrent(index),
-  }, picture, thumbs, score && el("span", { class: "text" }, score), el("span", { class: "text faint" }, crop.label));
+  }, picture, thumbs, score && el("span", { class: "text" }, score), el("span", { class: "text faint" }, crop.label),
+    crop.new ? el("span", { class: "badge" }, "new") : null);
   cell.style.width = `${grid.zoom + 6}px`;
   paintCell(grid, cell, index);
   return cell;
@@ -41,13 +42,29 @@ export function paintCell(grid, cell, index) {
   cell.classList.toggle("yes", crop.mark === true);
   cell.classList.toggle("no", crop.mark === false);
   cell.classList.toggle("sampled", Boolean(crop.sampled));
+  cell.classList.toggle("disputed", Boolean(crop.disputed));
+  cell.classList.toggle("cut", isCut(grid, index));
   cell.setAttribute("aria-selected", grid.options.picked ? grid.options.picked(crop.id) : grid.choice.selected.has(index));
   const border = grid.colors?.get(crop.label) || (grid.colors && crop.label === "" ? UNLABELLED : "");
   if (border) cell.style.setProperty("--border", border);
   else cell.style.removeProperty("--border");
-  const mark = crop.mark === true ? ", marked relevant" : crop.mark === false ? ", marked not relevant" : crop.sampled ? ", in the random sample" : "";
-  const score = crop.score == null ? "" : `, score ${crop.score.toFixed(3)}`;
-  cell.setAttribute("aria-label", `${index + 1}. ${crop.label || "no class"}${score}${mark}`);
+  const isMarked = typeof crop.mark === "boolean";
+  const known = [
+    isMarked && `marked ${crop.mark ? "" : "not "}relevant${crop.by ? ` by ${crop.by}` : ""}`,
+    crop.sampled && "in the random sample",
+    crop.disputed && "people disagree",
+    crop.new && "new",
+  ].filter(Boolean);
+  const score = crop.score == null ? "" : crop.score.toFixed(3);
+  cell.setAttribute("aria-label", [`${index + 1}. ${crop.label || "no class"}`, score && `score ${score}`, ...known].filter(Boolean).join(", "));
+  cell.title = [crop.label, score, ...known].filter(Boolean).join(" · ");
+}
+
+/** Whether the threshold lies between a crop and the one before it. */
+function isCut(grid, index) {
+  if (grid.cut === null || !index) return false;
+  const [before, here] = [grid.crop(index - 1)?.score, grid.crop(index)?.score];
+  return before != null && here != null && before >= grid.cut !== here >= grid.cut;
 }
 
 /** Asks for the pictures of a line. */

@@ -63,6 +63,7 @@ export class Choice {
 
   /** Marks all that is selected, as one action. */
   markSelection(answer) {
+    if (this.grid.replacing) return Promise.resolve(announce("not marked: the list is still on its way"));
     const indices = [...this.selected].sort((a, b) => a - b);
     this.marking = this.grid.pages.crops(indices).then((crops) => {
       if (crops.length) this.grid.options.onmark?.(crops, answer);
@@ -73,11 +74,19 @@ export class Choice {
   /** Marks the selection, or the current crop, and goes on to the next. */
   markKey(answer) {
     const { grid } = this;
+    if (!grid.isStill) return announce("not marked: the list is still on its way");
     const last = this.selected.size ? Math.max(...this.selected) : grid.current;
     if (this.selected.size) this.markSelection(answer);
     else if (grid.crop(last)) grid.options.onmark?.([grid.crop(last)], answer);
     this.select([]);
     if (last + 1 < grid.total) grid.focus(last + 1);
+  }
+
+  /** More like the current crop, or not like it. */
+  more(answer) {
+    const { grid } = this;
+    if (!grid.isStill) return announce("not marked: the list is still on its way");
+    grid.options.onmore(grid.crop(grid.current), answer);
   }
 
   /** Goes to another place, and selects what lies between while Shift is held. */
@@ -110,6 +119,7 @@ export class Choice {
     else if (key === "a" && !options.onpick) this.selectVisible();
     else if (key === "Escape" && this.selected.size) this.select([]);
     else if (options.marks && key in marks) this.markKey(marks[key]);
+    else if (options.onmore && (key === "m" || key === "l")) this.more(key === "m");
     else return;
     event.preventDefault();
     event.stopPropagation();

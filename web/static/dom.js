@@ -35,9 +35,11 @@ export function announce(text) {
   byId("announce").textContent = text;
 }
 
+const message = byId("error"); // it moves into dialogs, and goes with what they showed
+
 /** Takes the message away. */
 export function quiet() {
-  const box = byId("error");
+  const box = message;
   if (box.matches?.(":popover-open")) box.hidePopover();
   box.hidden = true;
 }
@@ -45,10 +47,13 @@ export function quiet() {
 let failing; // takes the message away again
 
 export function fail(error) {
-  const box = byId("error");
+  const box = message;
+  quiet();
+  // Within an open dialog: all else is out of reach while one is open, below it, and not read out.
+  ([...document.querySelectorAll("dialog[open]")].pop() || document.body).append(box);
   box.textContent = error.message || String(error);
   box.hidden = false;
-  box.showPopover?.(); // above an open dialog
+  box.showPopover?.();
   clearTimeout(failing);
   failing = setTimeout(quiet, 12000);
 }

@@ -8,12 +8,14 @@ import { Pages } from "./pages.js";
 
 const GAP = 6;
 const EDGE = 8;
+const TALLEST = 8e6; // px; browsers cut taller elements off (Firefox at 17.9 million)
 
 export class Grid {
   /**
    * @param {object} options
    *   label: what the grid is, for screen readers; sizes: sides of thumbnails there are;
    *   marks: whether crops can be marked; onmark(crops, answer), onopen(index), onselect(count);
+   *   onmore(crop, answer): more like it, or less; onscroll(): another part is looked at;
    *   isNewer(id, time): see `Pages`;
    *   onpick(crop) and picked(id) instead, where crops are picked one by one.
    */
@@ -22,7 +24,7 @@ export class Grid {
     this.pages = new Pages({
       onload: () => this.resize(),
       onerror: options.onerror,
-      middle: () => this.firstLine() * this.columns,
+      middle: () => this.first(),
       isNewer: options.isNewer,
     });
     this.choice = new Choice(this);
@@ -33,7 +35,7 @@ export class Grid {
       "aria-label": options.label,
       "aria-multiselectable": "true",
       tabIndex: 0,
-      onscroll: () => this.draw(),
+      onscroll: () => this.scrolled(),
       onkeydown: (event) => this.choice.key(event),
       onfocus: (event) => event.target === this.element && this.total && this.focus(this.current),
     }, this.space);
@@ -41,6 +43,10 @@ export class Grid {
     this.colors = null;
     this.lines = new Map();
     this.current = 0;
+    this.offset = this.last = 0; // where the list is taller than an element can be; see `scrolled`
+    this.replacing = this.moving = null; // what is under way, while keys mark nothing
+    /** @type {number | null} the score from which on crops count, drawn as a line */
+    this.cut = null;
     new ResizeObserver(() => this.resize()).observe(this.element);
   }
 
@@ -56,17 +62,23 @@ export class Grid {
   async reset(load) {
     const opening = this.pages.open(load);
     const { asked } = this.pages;
+    this.replacing = asked;
     this.element.setAttribute("aria-busy", "true");
     try {
       if (!(await opening)) return false;
     } finally {
-      if (asked === this.pages.asked) this.element.setAttribute("aria-busy", "false");
+      if (asked === this.pages.asked) {
+        this.replacing = null;
+        this.element.setAttribute("aria-busy", "false");
+      }
     }
     this.current = 0;
+    this.moving = null;
     this.clear();
     this.choice.select([]);
-    this.element.scrollTop = 0;
     this.resize();
+    this.setTop(0);
+    this.draw();
     return true;
   }
 
@@ -76,11 +88,16 @@ export class Grid {
   }
 
   setZoom(side) {
-    const kept = this.firstLine() * this.columns;
+    const kept = this.first();
     this.zoom = side;
     this.clear();
     this.resize();
-    this.element.scrollTop = Math.floor(kept / this.columns) * this.lineHeight;
+    this.scrollTo(kept);
+  }
+
+  /** Whether a key would mark what the person looks at: not while the list or the focus is on its way elsewhere. */
+  get isStill() {
+    return !this.replacing && this.moving === null;
   }
 
   clear() {
@@ -109,29 +126,85 @@ export class Grid {
       this.clear();
     }
     const count = Math.ceil(this.total / this.columns);
-    this.space.style.height = `${count * this.lineHeight + EDGE}px`;
+    this.height = count * this.lineHeight + EDGE;
+    this.space.style.height = `${Math.min(this.height, TALLEST)}px`;
+    if (this.height <= TALLEST) this.setOffset(0);
     this.element.setAttribute("aria-rowcount", count);
     this.element.setAttribute("aria-colcount", this.columns);
     this.draw();
   }
 
+  // Where one is in the list, in pixels. A list that is taller than an element can be is moved under the scroll bar: `offset` is
+  // what lies above the element's top. A small scroll leaves it; a drag of the bar sets it by the bar's place; and when all has
+  // come to rest, the bar is put where it belongs.
+
+  get top() {
+    return this.element.scrollTop + this.offset;
+  }
+
+  /** How far the list can be scrolled, over how far the element can. */
+  get ratio() {
+    const { clientHeight, scrollHeight } = this.element;
+    return Math.max(0, this.height - clientHeight) / Math.max(1, scrollHeight - clientHeight);
+  }
+
+  setOffset(offset) {
+    if (offset === this.offset) return;
+    this.offset = offset;
+    for (const [number, line] of this.lines) this.place(line, number);
+  }
+
+  /** Scrolls to a place in the list, in pixels. */
+  setTop(top) {
+    if (this.height <= TALLEST) this.element.scrollTop = top;
+    else {
+      top = Math.max(0, Math.min(this.height - this.element.clientHeight, top));
+      this.element.scrollTop = top / this.ratio;
+      this.setOffset(top - this.element.scrollTop);
+    }
+    this.last = this.element.scrollTop;
+  }
+
+  scrolled() {
+    if (this.height > TALLEST) {
+      const { scrollTop, clientHeight } = this.element;
+      if (Math.abs(scrollTop - this.last) > 4 * clientHeight) this.setOffset(scrollTop * (this.ratio - 1));
+      this.last = scrollTop;
+      clearTimeout(this.settling);
+      this.settling = setTimeout(() => this.setTop(this.top), 300);
+    }
+    this.draw();
+    this.options.onscroll?.();
+  }
+
+  /** Brings a crop's line to the top. */
+  scrollTo(index) {
+    this.setTop(Math.floor(index / this.columns) * this.lineHeight);
+    this.draw();
+  }
+
+  /** The first crop on the screen. */
+  first() {
+    return this.firstLine() * this.columns;
+  }
+
   firstLine() {
-    return Math.floor(this.element.scrollTop / (this.lineHeight || 1)) || 0;
+    return Math.max(0, Math.floor(this.top / (this.lineHeight || 1))) || 0;
   }
 
   /** Places of what is on the screen. */
   visible() {
     const first = this.firstLine() * this.columns;
-    const last = Math.ceil((this.element.scrollTop + this.element.clientHeight) / this.lineHeight) * this.columns;
+    const last = Math.ceil((this.top + this.element.clientHeight) / this.lineHeight) * this.columns;
     return [first, Math.min(this.total, last)];
   }
 
   /** Places of crops of whose picture at least half is on the screen. */
   seen() {
     const half = EDGE + (this.zoom + 6) / 2;
-    const { scrollTop, clientHeight } = this.element;
-    const first = Math.max(0, Math.ceil((scrollTop - half) / this.lineHeight));
-    const last = Math.floor((scrollTop + clientHeight - half) / this.lineHeight) + 1;
+    const { top } = this;
+    const first = Math.max(0, Math.ceil((top - half) / this.lineHeight));
+    const last = Math.floor((top + this.element.clientHeight - half) / this.lineHeight) + 1;
     return [first * this.columns, Math.min(this.total, last * this.columns)];
   }
 
@@ -173,11 +246,15 @@ export class Grid {
       cells.push(drawCell(this, index));
     }
     const line = el("div", { class: "line", role: "row", "aria-rowindex": number + 1 }, ...cells);
-    line.style.top = `${number * this.lineHeight + EDGE}px`;
+    this.place(line, number);
     // In order, for those who read the document from the top.
     const after = [...this.lines.keys()].filter((other) => other > number);
     this.space.insertBefore(line, after.length ? this.lines.get(Math.min(...after)) : null);
     this.lines.set(number, line);
+  }
+
+  place(line, number) {
+    line.style.top = `${number * this.lineHeight + EDGE - this.offset}px`;
   }
 
   cell(index) {
@@ -204,14 +281,20 @@ export class Grid {
     this.cell(index)?.focus({ preventScroll: true });
   }
 
-  /** Brings a place onto the screen and the focus to it. */
+  /**
+   * Brings a place onto the screen and the focus to it: at once where its crop is loaded, so that the next key finds it there; as
+   * long as it isn't, keys mark nothing.
+   */
   async focus(index) {
     index = Math.max(0, Math.min(this.total - 1, index));
-    await this.pages.ready(index);
+    const moving = (this.moving = this.crop(index) ? null : {});
+    if (moving) await this.pages.ready(index);
+    if (this.moving !== moving) return; // another place was asked for since
+    this.moving = null;
     const top = Math.floor(index / this.columns) * this.lineHeight;
     const height = this.element.clientHeight;
-    if (top < this.element.scrollTop) this.element.scrollTop = top;
-    else if (top + this.lineHeight > this.element.scrollTop + height) this.element.scrollTop = top + this.lineHeight - height;
+    if (top < this.top) this.setTop(top);
+    else if (top + this.lineHeight > this.top + height) this.setTop(top + this.lineHeight - height);
     this.draw();
     this.take(index);
   }

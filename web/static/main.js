@@ -33,11 +33,11 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 
 let shown = new AbortController(); // of the screen that is shown; what belongs to an earlier one stops
 async function route(signal) {
-  const session = decodeURIComponent(location.hash.slice(1));
-  const pool = await get("/api/pool");
+  const [session, place] = location.hash.slice(1).split("?");
+  const pool = await get("api/pool");
   if (signal.aborted) return;
   document.title = "Find more like it";
-  if (session) await workScreen(pool, session, signal);
+  if (session) await workScreen(pool, decodeURIComponent(session), new URLSearchParams(place), signal);
   else await startScreen(pool, (name) => !signal.aborted && (location.hash = name));
 }
 

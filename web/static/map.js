@@ -118,8 +118,8 @@ export async function openMap(pool, session, actions) {
     caught = rows;
     draw();
     if (!rows.length) return peek.replaceChildren();
-    const { selection, crops } = await send("/api/selections", { rows });
-    peek.replaceChildren(...crops.slice(0, 8).map((crop) => el("img", { src: `/thumb/${crop}/96`, alt: "" })), many(rows.length, "crop"),
+    const { selection, crops } = await send("api/selections", { rows });
+    peek.replaceChildren(...crops.slice(0, 8).map((crop) => el("img", { src: `thumb/${crop}/96`, alt: "" })), many(rows.length, "crop"),
       ...actions.map(({ name, act, most }) => el("button", {
         disabled: rows.length > (most || Infinity),
         onclick: () => (dialog.close(), act(crops, selection)),
@@ -168,13 +168,13 @@ export async function openMap(pool, session, actions) {
   });
 
   try {
-    while (open && !content) content = await getBytes("/api/map");
+    while (open && !content) content = await getBytes("api/map");
     if (!open) return;
     places = new Uint16Array(content, 0, 2 * pool.crops);
     labels = new Int16Array(content, 4 * pool.crops, pool.crops);
     recordings = new Uint16Array(content, 6 * pool.crops, pool.crops);
     if (session) {
-      const levels = await getBytes("/api/map/scores", { session });
+      const levels = await getBytes("api/map/scores", { session });
       scores = new Uint8Array(levels, 0, pool.crops);
       marks = new Uint8Array(levels, pool.crops, pool.crops);
     }

@@ -96,8 +96,13 @@ export function estimateText(estimate, use) {
   if (estimate.answered < estimate.drawn) {
     return [el("p", {}, `${estimate.answered} of ${estimate.drawn} crops of the random sample are marked. The estimate comes when all are.`)];
   }
+  // An estimate stands with the list that it is about; of another it is a remark.
+  if (!estimate.current) {
+    parts.push(el("p", {}, el("b", {}, "Not known of this list: "), estimate.learned ? "the probe has learned from the answers of the last sample since. " : "the last sample is of another order. ",
+      "Draw a new sample for it. What the last one said of the list before:"));
+  }
   if (estimate.precision) {
-    parts.push(el("p", {}, el("span", { class: "big" }, range(estimate.precision, percent)),
+    parts.push(el("p", {}, el("span", { class: estimate.current ? "big" : "" }, range(estimate.precision, percent)),
       el("br"), `precision of ${many(estimate.count, "crop")} above the threshold that nobody had marked`));
     parts.push(el("p", {}, `${range(estimate.precision_of_taken, percent)} of all you take home: with what you marked, less what the sample found wrong, ${many(estimate.taken, "crop")}`));
     parts.push(el("p", {}, `finds ${range(estimate.recall, percent)} of the class`));
@@ -106,6 +111,11 @@ export function estimateText(estimate, use) {
   if (use === "failures") parts.push(el("p", {}, el("b", {}, `Rate: ${range(estimate.rate, percent)}`), ` of ${many(estimate.population, "crop")} looked at`));
   parts.push(el("p", {}, el("small", {}, `From ${estimate.drawn} crops drawn at random; in brackets the 95 % interval.`)));
   if (estimate.grown_by) parts.push(el("p", {}, el("b", {}, `${many(estimate.grown_by, "crop")} have come since this sample was drawn`), " and aren't in it: it is of the pool as it was. Draw a new sample for all."));
-  if (!estimate.current) parts.push(el("p", {}, el("b", {}, "The probe has learned from these answers since. "), "This is of the order before; draw a new sample for the one that is shown."));
   return parts;
+}
+
+/** What a threshold that is dragged would add and drop, as pictures. */
+export function changeAt({ added, dropped, added_first: more, dropped_first: less }) {
+  const strip = (count, word, ids) => !count ? "" : el("div", { class: "row strip" }, el("span", {}, `${many(count, "crop")} ${word}`), ...ids.map((id) => el("img", { src: `thumb/${id}/96`, alt: "" })));
+  return [strip(added, "added", more), strip(dropped, "dropped", less)].filter(Boolean);
 }

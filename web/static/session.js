@@ -2,8 +2,9 @@
 // The state of the session that is shown, in one object: what the server says of it, what is on the screen, what is on its way.
 // Everything that is done to it is a method; whoever draws a part of it listens to its events.
 
-import { by, get, queue } from "./api.js";
+import { by, get, person, queue } from "./api.js";
 import { announce, fail, many } from "./dom.js";
+import { together } from "./filter.js";
 
 const SOON = 150; // ms; also while a ranking is learned, in part
 const LEARNING = 60;
@@ -17,14 +18,18 @@ const OFFLINE = 2000;
 export class Session extends EventTarget {
   /**
    * @param {string} name its id
+   * @param {URLSearchParams} place what the address says of the list; see `remember`
    * @param {AbortSignal} signal tells that another screen has taken its place
    */
-  constructor(name, signal) {
+  constructor(name, place, signal) {
     super();
     this.name = name;
-    this.base = `/api/sessions/${name}`;
+    this.place = place;
+    /** @type {string[]} SQL, all of which must hold */
+    this.conditions = place.getAll("where");
+    this.base = `api/sessions/${name}`;
     this.signal = signal;
-    this.view = { ranking: -1, sort: "best", where: "", among: "" };
+    this.view = { ranking: -1, sort: "best", where: "", among: "", only: "", marked_by: "", lines: 0 };
     this.wanted = { ...this.view }; // what was asked for last; becomes the view when it is there
     /** @type {any} what the server said last; see web/answers.py, SessionState */
     this.state = null;
@@ -62,6 +67,8 @@ export class Session extends EventTarget {
   /** Changes the view; if the server can't give it, the old one stays. Returns whether it could. */
   async show(changed) {
     const now = (this.wanted = { ...this.wanted, ...changed });
+    // What is marked from here on stays in the list until another is asked for.
+    if (["only", "sort", "ranking"].some((name) => name in changed)) now.lines = this.state?.lines ?? 0;
     const nothing = async () => ({ total: 0, crops: [] });
     const load = this.hasNoSample ? nothing : (start, count) => get(`${this.base}/crops`, { ...now, start, count });
     try {
@@ -74,8 +81,59 @@ export class Session extends EventTarget {
     }
     Object.assign(this.view, now);
     this.tell("view");
+    this.remember();
     this.later(0);
     return true;
+  }
+
+  /** Keeps list and place in the address, so that a reload, or another person, comes to them. */
+  remember() {
+    clearTimeout(this.remembering);
+    this.remembering = setTimeout(() => {
+      const { view, grid } = this;
+      if (this.signal.aborted || view.ranking < 0) return;
+      const told = new URLSearchParams({ ranking: String(view.ranking) });
+      if (view.sort !== "best") told.set("sort", view.sort);
+      if (view.only) told.set("only", view.only);
+      this.conditions.forEach((condition) => told.append("where", condition));
+      if (grid.first()) told.set("at", grid.first());
+      history.replaceState(null, "", `#${this.name}?${told}`);
+    }, SOON);
+  }
+
+  /** Shows the list that the address names, or else the newest from its beginning. */
+  async showFirst(newest, lines) {
+    const { place } = this;
+    const told = { sort: place.get("sort") || "best", only: place.get("only") || "", where: together(this.conditions), marked_by: person.name || "" };
+    const stated = Number(place.get("ranking") ?? newest);
+    const ranking = stated >= 0 && stated <= lines ? stated : newest;
+    if (await this.show({ ...told, ranking })) {
+      this.grid.scrollTo(Number(place.get("at")) || 0);
+      return true;
+    }
+    this.conditions = [];
+    return this.show({ sort: "best", only: "", where: "", ranking: newest });
+  }
+
+  /** Shows only crops that meet these conditions. */
+  filter(conditions) {
+    const before = this.conditions;
+    this.conditions = conditions;
+    this.show({ where: together(conditions) }).then((shown) => {
+      if (!shown) this.conditions = before;
+    });
+  }
+
+  /** Marks a crop and shows what the new order is. */
+  moreLike(crop, answer) {
+    this.mark([crop], answer);
+    this.showNew().catch(fail);
+  }
+
+  /** uploads: name -> whether it is an example of what is looked for; null takes it off. */
+  async changeExamples(uploads) {
+    await queue.add(`${this.base}/examples`, { uploads });
+    await this.showNew();
   }
 
   /** Shows the order that the marks come to, those on their way among them. */
@@ -108,15 +166,18 @@ export class Session extends EventTarget {
     grid.paintAll();
     const words = answer === true ? "relevant" : answer === false ? "not relevant" : "without a mark";
     announce(changed.length === 1 ? `marked ${words}` : `${changed.length} crops marked ${words}`);
-    const body = { marks: Object.fromEntries(changed.map((crop) => [crop.id, answer])), ranking: view.ranking, sort: view.sort };
+    const told = (markOf) => Object.fromEntries(changed.map((crop) => [crop.id, markOf(crop)]));
+    const body = { marks: told(() => answer), seen: told((crop) => before.get(crop) ?? null), ranking: view.ranking, sort: view.sort };
+    changed.forEach((crop) => (crop.by = person.name || ""));
     const count = (more) => changed.forEach(({ id }) => (pending.get(id) ?? 0) + more ? pending.set(id, (pending.get(id) ?? 0) + more) : pending.delete(id));
     const settle = () => {
       count(-1);
       changed.forEach(({ id }) => this.arrived.set(id, performance.now()));
     };
     count(1);
-    queue.add(`${this.base}/mark`, body).finally(settle).then(({ line, left_out }) => {
+    queue.add(`${this.base}/mark`, body).finally(settle).then(({ line, left_out, disputed }) => {
       if (left_out.length) grid.refresh().catch(fail); // a sample was drawn elsewhere meanwhile
+      if (disputed.length) this.dispute(changed, disputed);
       if (line === this.lines + 1) this.lines = line;
       this.later();
     }, (error) => {
@@ -124,6 +185,19 @@ export class Session extends EventTarget {
       grid.paintAll();
       fail(error);
     });
+  }
+
+  /** Shows what another person has marked otherwise meanwhile, instead of what was marked here. */
+  dispute(crops, disputed) {
+    const theirs = new Map(disputed.map((one) => [one.id, one]));
+    for (const crop of crops) {
+      const other = theirs.get(crop.id);
+      if (other) Object.assign(crop, { mark: other.mark, by: other.person, disputed: true });
+    }
+    this.grid.paintAll();
+    const [{ mark, person: name }] = disputed;
+    const what = disputed.length === 1 ? `this crop as ${mark ? "relevant" : "not relevant"}` : `${disputed.length} of these crops otherwise`;
+    fail(new Error(`${name || "Someone else"} has marked ${what} meanwhile. That stands, and your view of it is kept beside it; mark again to decide.`));
   }
 
   /** kind: undo or redo. */
@@ -190,7 +264,7 @@ export class Session extends EventTarget {
       this.lines = given.lines;
       this.tell("state");
       // By keyboard alone one goes on from the first crop.
-      if ((await this.show({ ranking: given.newest })) && document.activeElement === document.body) this.grid.focus(0);
+      if ((await this.showFirst(given.newest, given.lines)) && document.activeElement === document.body) this.grid.focus(this.grid.first());
       this.later(0);
       return;
     }

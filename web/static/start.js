@@ -1,9 +1,10 @@
 // @ts-check
 // The first screen: go on with a session, or start one in one of three ways.
 
-import { get, send, sendFile } from "./api.js";
+import { get, send } from "./api.js";
 import { byId, el, fail, many } from "./dom.js";
-import { filterBar, quoted } from "./filter.js";
+import { dropZone, givers } from "./examples.js";
+import { chips, filterBar, quoted, together } from "./filter.js";
 import { Grid } from "./grid.js";
 import { openMap } from "./map.js";
 import { openCrop } from "./photo.js";
@@ -17,14 +18,18 @@ const WAYS = [
 export async function startScreen(pool, open) {
   byId("title").textContent = `${many(pool.crops, "crop")} in ${many(pool.images, "image")}`;
   const list = el("ul", { class: "sessions" });
+  const search = el("input", { type: "search", placeholder: "search", "aria-label": "search the sessions", hidden: true, oninput: () => showFound() });
+  const deleted = el("p", { class: "row", role: "status", hidden: true });
+  let sessions = [];
+  let all = false; // are shown, not the last ones alone
   const way = el("div", { class: "card" });
   const tabs = WAYS.map(([use, name, text]) => el("button", { role: "tab", title: text, onclick: () => choose(use) }, name));
   const gone = pool.gone_from ? [el("section", { class: "card gone", role: "alert" }, el("h2", {}, "The photos aren't there"),
     el("p", {}, "They are looked for below ", el("code", {}, pool.gone_from), " and aren't there any more. Marks can be made all the same; pictures, images of your own and exports need them. Start the program again and point to them: ",
       el("code", {}, "run_page.py --images_root=<folder>")))] : [];
-  byId("main").replaceChildren(el("div", { class: "start" }, ...gone,
-    el("section", { class: "card", "aria-label": "Start" }, el("h2", {}, "Start"), el("div", { class: "row", role: "tablist", "aria-label": "What for" }, ...tabs), way),
-    el("section", { class: "card", "aria-label": "Saved sessions" }, el("h2", {}, "Saved sessions"), list)));
+  const saved = el("section", { class: "card", "aria-label": "Saved sessions", hidden: true }, el("div", { class: "row" }, el("h2", { class: "grow" }, "Saved sessions"), search), deleted, list);
+  byId("main").replaceChildren(el("div", { class: "start" }, ...gone, saved,
+    el("section", { class: "card", "aria-label": "Start" }, el("h2", {}, "Start"), el("div", { class: "row", role: "tablist", "aria-label": "What for" }, ...tabs), way)));
 
   function choose(use) {
     tabs.forEach((tab, place) => tab.setAttribute("aria-selected", String(WAYS[place][0] === use)));
@@ -35,34 +40,65 @@ export async function startScreen(pool, open) {
   }
 
   async function draw() {
-    const sessions = await get("/api/sessions");
-    list.replaceChildren(...sessions.map((session) => entry(session, open, draw)));
-    if (!sessions.length) list.replaceChildren(el("li", { class: "faint" }, "None yet."));
+    sessions = await get("api/sessions");
+    saved.hidden = !sessions.length && deleted.hidden;
+    search.hidden = sessions.length <= FEW;
+    showFound();
+  }
+
+  function showFound() {
+    const words = search.value.toLowerCase().split(/\s+/);
+    const found = sessions.filter((session) => words.every((word) => `${session.name} ${session.class_name} ${kindOf(session)}`.toLowerCase().includes(word)));
+    const first = all || search.value ? found : found.slice(0, FEW);
+    list.replaceChildren(...first.map((session) => entry(session, open, draw, remove)));
+    if (first.length < found.length) list.append(el("li", {}, el("button", { onclick: () => ((all = true), showFound()) }, `All ${many(found.length, "session")}`)));
+    if (!found.length) list.replaceChildren(el("li", { class: "faint" }, sessions.length ? "None of that name." : "None."));
+  }
+
+  /** Nothing is lost: it can be brought back at once, and its folder lies below deleted/. */
+  async function remove(session) {
+    try {
+      const { folder } = await send(`api/sessions/${session.session}`, {}, "DELETE");
+      const back = () => send(`api/sessions/${session.session}/restore`, {}).then(() => ((deleted.hidden = true), draw()), fail);
+      deleted.replaceChildren(`“${session.name}” is deleted; its folder is kept as`, el("code", {}, folder), el("button", { onclick: back }, "Undo"));
+      deleted.hidden = false;
+      await draw();
+      deleted.querySelector("button").focus();
+    } catch (error) {
+      fail(error);
+    }
   }
 
   choose("collect");
   await draw();
 }
 
-function entry(session, open, draw) {
+const FEW = 5; // sessions that are found without a search
+const KINDS = { collect: "collected", split: "split off", failures: "failures", classes: "several classes" };
+const kindOf = (session) => KINDS[session.use] || "";
+/** A time of the server's, UTC, as people here write it. */
+const localTime = (text) => (text ? new Date(`${text.slice(0, 19)}Z`).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }) : "");
+
+function entry(session, open, draw, remove) {
   const name = session.here ? el("button", { class: "plain name", title: "Resume", onclick: () => open(session.session) }, session.name) : el("span", { class: "name" }, session.name);
-  if (session.error) return el("li", {}, name, el("small", {}, session.error));
-  const picture = session.crops.length ? `/thumb/${session.crops[0]}/96` : `/uploads/${session.uploads[0]}`;
+  const drop = el("button", { title: "its folder is kept below deleted/", onclick: () => remove(session) }, "Delete");
+  if (session.error) return el("li", {}, name, el("small", {}, session.error), drop);
+  const picture = session.crops.length ? `thumb/${session.crops[0]}/96` : `uploads/${session.uploads[0]}`;
   const rename = () => {
     const input = el("input", { value: session.name, "aria-label": "name", maxLength: 200 });
     const form = el("form", { class: "name row", onsubmit: async (event) => {
       event.preventDefault();
-      await send(`/api/sessions/${session.session}`, { name: input.value }, "PATCH").catch(fail);
+      await send(`api/sessions/${session.session}`, { name: input.value }, "PATCH").catch(fail);
       draw();
     } }, input, el("button", {}, "ok"));
     name.replaceWith(form);
     input.focus();
   };
   return el("li", {}, session.here ? el("img", { src: picture, alt: "" }) : null, name,
-    el("small", {}, `${session.relevant} ✓ ${session.not_relevant} ✗ · ${session.changed.slice(0, 16).replace("T", " ")}`),
+    el("small", {}, `${kindOf(session)} · ${session.relevant} ✓ ${session.not_relevant} ✗ · `, el("time", { dateTime: session.changed }, localTime(session.changed))),
     session.here ? el("button", { class: "main", onclick: () => open(session.session) }, "Resume") : el("small", {}, "of other embeddings"),
     el("button", { onclick: rename }, "Rename"),
-    el("button", { onclick: () => send(`/api/sessions/${session.session}/duplicate`, {}).then(draw, fail) }, session.here ? "Duplicate" : "Duplicate to these embeddings"));
+    el("button", { onclick: () => send(`api/sessions/${session.session}/duplicate`, {}).then(draw, fail) }, session.here ? "Duplicate" : "Duplicate to these embeddings"), drop);
 }
 
 /** Picking examples from the crops, an upload or the map. */
@@ -81,12 +117,22 @@ function collect(pool, open, preset) {
     onerror: fail,
   });
   grid.zoom = 88;
-  const show = (condition) => {
-    grid.reset((start, count) => get("/api/browse", { where: condition, start, count })).catch(fail);
-  };
-  const bar = filterBar(pool.columns, show);
-  bar.condition.value = preset.where || "";
-  show(bar.condition.value);
+  const limits = el("div", { class: "chips", "aria-live": "polite" });
+  let stated = preset.where ? [preset.where] : [];
+  async function show(conditions) {
+    const where = together(conditions);
+    try {
+      if (!(await grid.reset((start, count) => get("api/browse", { where, start, count })))) return;
+      stated = conditions;
+    } catch (error) {
+      return fail(error);
+    }
+    bar.say(stated);
+    const parts = stated.map((text, place) => ({ text, off: () => show(stated.filter((_, other) => other !== place)) }));
+    limits.replaceChildren(...chips(parts, `${grid.total.toLocaleString("en")} of ${many(pool.crops, "crop")}`).filter(Boolean));
+  }
+  const bar = filterBar(pool.columns, show, stated);
+  show(stated);
 
   function pick(crop) {
     if (!picked.delete(crop.id)) picked.set(crop.id, crop);
@@ -101,36 +147,13 @@ function collect(pool, open, preset) {
       (chosen.querySelector("button") || grid.element).focus();
     } }, el("img", { src, alt: "" }));
     chosen.replaceChildren(
-      ...[...picked.values()].slice(0, 12).map((crop) => example(`/thumb/${crop.id}/96`, crop.label || "example", () => pick(crop))),
-      ...uploads.map((upload, place) => example(`/uploads/${upload}`, "what was given", () => (uploads.splice(place, 1), draw()))),
+      ...[...picked.values()].slice(0, 12).map((crop) => example(`thumb/${crop.id}/96`, crop.label || "example", () => pick(crop))),
+      ...uploads.map((upload, place) => example(`uploads/${upload}`, "what was given", () => (uploads.splice(place, 1), draw()))),
       count ? many(count, "example") : "Click one crop or more that show what you look for.");
     go.disabled = !count;
   }
 
-  async function embed(sent) {
-    chosen.replaceChildren("embedding it; the first one takes a while, since the encoder has to be loaded …");
-    try {
-      uploads.push((await sent()).upload);
-    } catch (error) {
-      fail(error);
-    }
-    draw();
-  }
-
-  async function upload(event) {
-    const file = event.target.files[0];
-    if (!file) return;
-    await embed(() => sendFile("/api/uploads", file));
-    event.target.value = "";
-  }
-
-  const words = el("input", { placeholder: "or in words: sugar beet, four leaves", "aria-label": "what you look for, in words", class: "grow", maxLength: 200 });
-  async function describe(event) {
-    event.preventDefault();
-    if (!words.value.trim()) return;
-    await embed(() => send("/api/texts", { text: words.value.trim() }));
-    words.value = "";
-  }
+  const outside = givers(pool, (upload) => (uploads.push(upload), draw()), (text) => (text ? chosen.replaceChildren(text) : draw()));
 
   async function start() {
     go.disabled = true;
@@ -139,7 +162,7 @@ function collect(pool, open, preset) {
       const label = labels.size === 1 ? [...labels][0] : "";
       const title = name.value.trim() || (label ? `like ${label}` : "new class");
       const body = { name: title, class_name: name.value.trim(), use: preset.use || "collect", pool: preset.pool || "", crops: [...picked.keys()], uploads };
-      open((await send("/api/sessions", body)).session);
+      open((await send("api/sessions", body)).session);
     } catch (error) {
       fail(error);
       go.disabled = false;
@@ -147,16 +170,16 @@ function collect(pool, open, preset) {
   }
 
   draw();
+  const below = el("div", { class: "pick" }, grid.element);
+  dropZone(below, outside.take);
   return [
-    el("div", { class: "row" }, chosen, name, go,
-      el("label", { class: "row" }, "or an image of yours ", el("input", { type: "file", accept: "image/*", onchange: upload })),
-      pool.takes_text ? el("form", { class: "row", onsubmit: describe }, words, el("button", {}, "Add")) : "",
+    el("div", { class: "row" }, chosen, name, go, ...outside.parts,
       el("button", { onclick: () => openMap(pool, "", [{ name: "Take these as examples", most: 20, act: (ids) => {
         ids.forEach((id) => picked.set(id, { id, label: "" }));
         grid.paintAll();
         draw();
       } }]).catch(fail) }, "Map")),
-    bar, el("div", { class: "pick" }, grid.element),
+    bar, limits, below,
   ];
 }
 
@@ -169,12 +192,12 @@ function split(pool, done) {
     const where = label.value ? `label_name = ${quoted(label.value)}` : "";
     result.replaceChildren(el("p", {}, "looking for clusters …"));
     try {
-      const clusters = await get("/api/clusters", { where, count: count.value });
+      const clusters = await get("api/clusters", { where, count: count.value });
       const names = clusters.map((_, number) => el("input", { placeholder: "name, if it is one", "aria-label": `name of cluster ${number + 1}`, maxLength: 200 }));
       result.replaceChildren(...clusters.map((cluster, number) => el("div", { class: "cluster" },
         el("div", { class: "row" }, el("b", {}, many(cluster.crops, "crop")), names[number]),
-        el("div", { class: "row" }, ...cluster.examples.map((crop) => el("img", { src: `/thumb/${crop}/96`, alt: "" })),
-          el("span", { class: "faint" }, "… to the edge:"), ...cluster.edge.map((crop) => el("img", { src: `/thumb/${crop}/96`, alt: "" }))))),
+        el("div", { class: "row" }, ...cluster.examples.map((crop) => el("img", { src: `thumb/${crop}/96`, alt: "" })),
+          el("span", { class: "faint" }, "… to the edge:"), ...cluster.edge.map((crop) => el("img", { src: `thumb/${crop}/96`, alt: "" }))))),
       el("p", { class: "row" }, el("button", { class: "main", onclick: make }, "Start a session for each named cluster"),
         el("span", { class: "faint" }, "Clusters are proposals. Check each by marking before you believe it.")));
       async function make() {
@@ -182,7 +205,7 @@ function split(pool, done) {
           if (!names.some((input) => input.value.trim())) throw new Error("name at least one of the clusters");
           for (const [number, cluster] of clusters.entries()) {
             const name = names[number].value.trim();
-            if (name) await send("/api/sessions", { name, class_name: name, use: "split", pool: where, crops: cluster.examples.slice(0, 3), uploads: [] });
+            if (name) await send("api/sessions", { name, class_name: name, use: "split", pool: where, crops: cluster.examples.slice(0, 3), uploads: [] });
           }
           done();
           result.replaceChildren(el("p", {}, "They are among the saved sessions below: resume each, mark, and take it home."));

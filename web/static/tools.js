@@ -1,8 +1,10 @@
 // @ts-check
 // The tools above the grid: order, undo, marking what is selected, size, colours, filter, map.
 
+import { person } from "./api.js";
 import { el, fail } from "./dom.js";
-import { filterBar } from "./filter.js";
+import { queryStrip } from "./examples.js";
+import { chips, filterBar } from "./filter.js";
 import { openMap } from "./map.js";
 
 const SORTS = [
@@ -12,12 +14,26 @@ const SORTS = [
   ["worst", "Worst", "lowest score first"],
   ["audit", "Random sample", "marked whole, it tells how good the list is; it isn't learned from"],
 ];
+const ONLY = [
+  ["", "everything"],
+  ["unmarked", "hide marked"],
+  ["marked", "only marked"],
+  ["mine", "my marks"],
+  ["doubtful", "marks worth a second look"],
+  ["conflicts", "people disagree"],
+];
 const NARROW = 800; // px
 
-/** Returns the toolbar and the filter below it. */
+/** Returns the toolbar, the filter below it, and what limits the list. */
 export function toolBar(pool, session) {
   const { grid } = session;
   const sorts = SORTS.map(([sort, name, text]) => el("button", { "aria-pressed": "false", title: text, "data-sort": sort, onclick: () => session.show({ sort }) }, name));
+  const only = el("select", { "aria-label": "which crops", onchange: () => {
+    const doubtful = only.value === "doubtful";
+    const sort = doubtful ? "doubtful" : session.view.sort === "doubtful" ? "best" : session.view.sort;
+    session.show({ only: doubtful ? "" : only.value, sort, marked_by: person.name || "" }).then(sayOnly);
+  } }, ...ONLY.map(([value, text]) => el("option", { value }, text)));
+  const sayOnly = () => (only.value = session.view.sort === "doubtful" ? "doubtful" : session.view.only);
   const undo = el("button", { title: "Undo (Ctrl+Z)", "aria-label": "Undo", onclick: () => session.step("undo") }, "↶");
   const redo = el("button", { title: "Redo (Ctrl+Shift+Z)", "aria-label": "Redo", onclick: () => session.step("redo") }, "↷");
   const stepped = el("span", { class: "faint stepped", "aria-hidden": "true" });
@@ -36,18 +52,17 @@ export function toolBar(pool, session) {
     localStorage.setItem("colours", colours.checked ? "yes" : "no");
     paint();
   } });
-  const filter = filterBar(pool.columns, (where) => session.show({ where }));
+  const filter = filterBar(pool.columns, (conditions) => session.filter(conditions), session.conditions);
+  const limits = el("div", { class: "chips", "aria-live": "polite" });
   filter.hidden = true;
   const filterButton = el("button", { "aria-pressed": "false", onclick: () => {
     filter.hidden = !filter.hidden;
     filterButton.setAttribute("aria-pressed", String(!filter.hidden));
     if (!filter.hidden) filter.condition.focus();
   } }, "Filter");
-  const only = el("button", { hidden: true, onclick: () => session.show({ among: "" }) }, "map selection ✕");
   const mark = (answer) => (grid.choice.selected.size ? grid.choice.markSelection(answer) : grid.choice.markKey(answer));
   const actions = [{ name: "Show only these", act: (_, selection) => session.show({ among: selection }) }];
   const chosen = el("span", { class: "faint", role: "status" });
-  const query = el("span", { class: "query", "aria-label": "Query" });
 
   function paint() {
     const classes = colours.checked ? pool.classes : [];
@@ -56,28 +71,44 @@ export function toolBar(pool, session) {
     session.tell("colors");
   }
 
-  function drawQuery() {
-    const { crops, uploads } = session.state.facts.query;
-    query.append(...crops.slice(0, 6).map((crop) => el("img", { src: `/thumb/${crop}/96`, alt: "query crop", title: "query" })),
-      ...uploads.map((upload) => el("img", { src: `/uploads/${upload}`, alt: "query image", title: "query" })));
+  function drawLimits() {
+    const { view, conditions, state } = session;
+    const parts = conditions.map((text, place) => ({ text, off: () => session.filter(conditions.filter((_, other) => other !== place)) }));
+    if (view.among) parts.push({ text: "map selection", off: () => session.show({ among: "" }) });
+    if (view.only) parts.push({ text: ONLY.find(([value]) => value === view.only)[1], off: () => session.show({ only: "" }) });
+    const whole = ["best", "worst", "boundary"].includes(view.sort) && state?.panel ? ` of ${state.panel.crops.toLocaleString("en")}` : "";
+    limits.replaceChildren(...chips(parts, `${grid.total.toLocaleString("en")}${whole} crops`).filter(Boolean));
   }
 
   grid.options.onselect = (count) => (chosen.textContent = count > 1 ? `${count} selected` : "");
   session.addEventListener("view", () => {
     sorts.forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.sort === session.view.sort)));
-    only.hidden = !session.view.among;
+    sayOnly();
+    filter.say(session.conditions);
+    drawLimits();
   });
   session.addEventListener("state", () => {
     undo.disabled = !session.state.can_undo;
     redo.disabled = !session.state.can_redo;
+    const { conflicts } = session.state;
+    only.lastChild.textContent = conflicts ? `people disagree (${conflicts})` : "people disagree";
+    cutAt(session.state.panel?.threshold);
   });
-  session.addEventListener("state", drawQuery, { once: true });
-  const bar = el("div", { class: "bar", role: "toolbar", "aria-label": "Tools" }, query,
-    el("span", { class: "group", role: "group", "aria-label": "Order" }, ...sorts), undo, redo, stepped,
+  session.addEventListener("threshold", ({ detail }) => cutAt(detail));
+
+  /** Draws the threshold where the list is in the order of the score. */
+  function cutAt(threshold) {
+    const cut = ["best", "worst"].includes(session.view.sort) ? threshold ?? null : null;
+    if (cut === grid.cut) return;
+    grid.cut = cut;
+    grid.paintAll();
+  }
+  const bar = el("div", { class: "bar", role: "toolbar", "aria-label": "Tools" }, queryStrip(pool, session),
+    el("span", { class: "group", role: "group", "aria-label": "Order" }, ...sorts), only, undo, redo, stepped,
     el("button", { title: "Select all visible (A), then mark them together", onclick: () => grid.choice.selectVisible() }, "All visible"),
     el("button", { onclick: () => mark(true), title: "Mark the selection relevant (Y)" }, "✓"),
     el("button", { onclick: () => mark(false), title: "Mark the selection not relevant (N)" }, "✗"),
-    zoom, el("label", { class: "row" }, colours, "class colours"), filterButton, only,
+    zoom, el("label", { class: "row" }, colours, "class colours"), filterButton,
     el("button", { onclick: () => openMap(pool, session.name, actions).catch(fail) }, "Map"), chosen);
-  return { bar, filter, paint };
+  return { bar, filter, chips: limits, paint };
 }

@@ -1,6 +1,7 @@
 // @ts-check
 // The screen of a session: the grid, the tools above it, the line that says what is new, and the panel beside it.
 
+import { person } from "./api.js";
 import { byId, el, fail, many } from "./dom.js";
 import { Grid } from "./grid.js";
 import { knownPanel } from "./known.js";
@@ -9,15 +10,17 @@ import { Session } from "./session.js";
 import { toolBar } from "./tools.js";
 
 /** Shows a session until the signal says that another screen has taken its place. */
-export async function workScreen(pool, name, signal) {
-  const session = new Session(name, signal);
+export async function workScreen(pool, name, place, signal) {
+  const session = new Session(name, place, signal);
   const grid = (session.grid = new Grid({
     label: "Crops",
     sizes: pool.sizes,
     marks: true,
     onmark: (crops, answer) => session.mark(crops, answer),
     isNewer: (id, time) => session.isNewer(id, time),
+    onmore: (crop, answer) => session.moreLike(crop, answer),
     onopen: (index) => openCrop(grid, index),
+    onscroll: () => session.remember(),
     onerror: fail,
   }));
   grid.element.classList.toggle("touch", matchMedia("(hover: none)").matches);
@@ -26,17 +29,32 @@ export async function workScreen(pool, name, signal) {
   const empty = el("div", { class: "empty", hidden: true });
   session.addEventListener("view", () => {
     empty.hidden = grid.total > 0;
-    empty.textContent = session.hasNoSample ? "No random sample yet: draw one in the panel." : session.view.sort === "ask" ? "Nothing to ask: all is marked." : "No crops here.";
+    const { only, sort } = session.view;
+    empty.textContent = sort === "doubtful" ? "No mark contradicts the others." : only === "conflicts" ? "Nobody disagrees." : session.hasNoSample ? "No random sample yet: draw one in the panel." : session.view.sort === "ask" ? "Nothing to ask: all is marked." : "No crops here.";
   });
   session.addEventListener("state", () => {
     const { facts } = session.state;
     byId("title").textContent = facts.name;
     document.title = `${facts.name} – find more like it`;
   });
-  byId("main").replaceChildren(el("div", { class: "work" }, tools.bar, changesLine(session), el("div", { class: "area" }, tools.filter, empty, grid.element), panel));
+  byId("main").replaceChildren(el("div", { class: "work" }, tools.bar, changesLine(session), el("div", { class: "area" }, nameBar(), tools.filter, tools.chips, empty, grid.element), panel));
   tools.paint();
   document.addEventListener("keydown", (event) => key(session, event), { signal });
   await session.update();
+}
+
+/** Asks once, in this browser, what the person is called. */
+function nameBar() {
+  if (person.name !== null) return "";
+  const input = el("input", { "aria-label": "your name", placeholder: "your name", maxLength: 100 });
+  const done = (name) => {
+    person.name = name;
+    bar.remove();
+  };
+  const bar = el("form", { class: "filter", onsubmit: (event) => (event.preventDefault(), done(input.value)) },
+    el("span", {}, "Who marks here? Others see it beside your marks."), input, el("button", {}, "Save"),
+    el("button", { type: "button", class: "plain", onclick: () => done("") }, "No name"));
+  return bar;
 }
 
 /** The line above the grid: what the newest order would change, or what to do next. */
