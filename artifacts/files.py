@@ -215,7 +215,9 @@ def exclusive(
     Raises:
         RuntimeError: another process holds the folder.
     """
-    lock = filelock.FileLock(Path(folder) / lock_name, timeout=0)
+    # Another thread than the one that took it may let it go.
+    path = Path(folder) / lock_name
+    lock = filelock.FileLock(path, timeout=0, thread_local=False)
     try:
         lock.acquire()
     except filelock.Timeout:

@@ -192,7 +192,7 @@ def measure(page: Any, url: str, process: int, ready: float, crops: int) -> None
     page.wait_for_selector(".work .cell")
     wait_loaded(page)
     ranked = time.perf_counter() - started
-    session = page.url.split("#")[1]
+    session = page.url.split("#")[1].partition("?")[0]
     blank = []
     for _ in range(FLAGS.steps):
         page.evaluate(

@@ -8,6 +8,7 @@ one class (threshold, audit, export) is done in its `Session`, which shares the 
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -314,6 +315,7 @@ class _Side(Journal):
     def __init__(self, common: Journal, name: str):
         self._common, self._name = common, name
         self._seen: list[Line] = []
+        self._translating = threading.Lock()
         self._sampled: set[str] = set()
         self._drawn: Line | None = None  # the last audit of this class
         self._implied: dict[str, str] = {}  # crop -> the class that it is said to be of
@@ -326,8 +328,9 @@ class _Side(Journal):
     @property
     def lines(self) -> list[Line]:
         """All lines so far, as they concern this class."""
-        for line in self._common.lines[len(self._seen) :]:
-            self._seen.append(self._translated(line))
+        with self._translating:
+            for line in self._common.lines[len(self._seen) :]:
+                self._seen.append(self._translated(line))
         return self._seen
 
     @lines.setter

@@ -546,9 +546,20 @@ def read_facts(folder: Path) -> SessionFacts:
 
 def read_session(folder: str | Path) -> tuple[SessionFacts, list[Line]]:
     """The facts and lines of a session of one class, which another process may hold."""
-    facts = read_facts(Path(folder))
+    facts, lines = read_any_session(folder)
     facts.refuse_several()
+    return facts, lines
+
+
+def read_any_session(folder: str | Path) -> tuple[SessionFacts, list[Line]]:
+    """The same of one of several classes too, whose marks name theirs."""
+    facts = read_facts(Path(folder))
     return facts, _read_lines(Path(folder) / FEEDBACK, mend=False)
+
+
+def new_name() -> str:
+    """An id for a new session."""
+    return f"s{now()[:10].replace('-', '')}-{uuid.uuid4().hex[:8]}"
 
 
 def create_session(
@@ -558,7 +569,7 @@ def create_session(
     files: Sequence[Path] = (),
 ) -> str:
     """Writes a new session below `folder` and returns its id; see `write_session`."""
-    name = f"s{now()[:10].replace('-', '')}-{uuid.uuid4().hex[:8]}"
+    name = new_name()
     write_session(folder / name, facts, lines, files)
     return name
 

@@ -46,7 +46,7 @@ from probe.ranking import Ranking
 from probe.saved_probe import SavedProbe, identity_of
 from probe.transforms import mean_direction
 
-SORTS = ("best", "ask", "boundary", "worst", "doubtful", "audit")
+SORTS = ("best", "ask", "boundary", "worst", "doubtful", "contested", "audit")
 ASK = 40  # crops that the sort `ask` shows
 
 

@@ -55,7 +55,7 @@ class Server:
             time.sleep(0.1)
         self.url = found[-1]
         self.origin, self.token = self.url.split("/?token=")
-        self.port = int(self.origin.rsplit(":", 1)[1])
+        self.port = int(re.search(r":(\d+)", self.origin)[1])
 
     def alive(self, url):
         try:

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,17 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
         write_atomically(path, fail)
     assert path.read_bytes() == b"old"
     assert [item.name for item in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_a_folder_can_be_let_go_of_by_another_thread(tmp_path):
+    held = exclusive(tmp_path, "session")
+    with ThreadPoolExecutor(1) as other:
+        other.submit(held.__enter__).result()
+        with pytest.raises(RuntimeError, match="in use by another process"):
+            exclusive(tmp_path, "session").__enter__()
+    held.__exit__(None, None, None)
+    with exclusive(tmp_path, "session"):
+        pass
 
 
 def test_a_full_disk_is_noticed_before_work_starts(tmp_path, monkeypatch):

@@ -13,17 +13,19 @@ from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
 from curation.embed_query import embed_upload
+from curation.encoders import embedder_of
 from curation.lru_cache import LruCache
 from curation.pool import Pool
 from data.crop_table import CropTable
 from data.embeddings import EmbeddingSet
+from data.images import cut
 from tests.conftest import WISH
 from web import requests
 from web.app import STATIC, Page, make_app
 from web.overview import Overview
 from web.photos import Photos
 from web.requests import UPLOAD_BYTES
-from web.security import is_loopback
+from web.security import Proxied, is_loopback
 from web.sessions import Sessions
 
 TOKEN = "secret-token"
@@ -173,6 +175,57 @@ def test_beyond_loopback_addresses_may_be_named_but_not_names(page):
     assert is_loopback("localhost")
     assert not is_loopback("0.0.0.0")
     assert not is_loopback("lab")
+
+
+def test_behind_a_proxy_the_page_lies_below_its_path(page):
+    """Whether the proxy takes the path off or leaves it on, and whatever host it
+    names.
+    """
+    proxied = Proxied.of("https://hub.example/user/me/proxy/8765/")
+    assert proxied == Proxied("/user/me/proxy/8765", "hub.example", "https")
+    client = bare(page, proxied=proxied)
+    hub = {"host": "hub.example"}
+    for path in ("/", "/user/me/proxy/8765/"):
+        answer = client.get(f"{path}?token={TOKEN}", headers=hub)
+        assert answer.status_code == 200, path
+        cookie = answer.headers["set-cookie"]
+        assert "Path=/user/me/proxy/8765/" in cookie
+        assert "Secure" in cookie
+    told = hub | {"cookie": cookie.partition(";")[0]}
+    for path in ("/api/pool", "/user/me/proxy/8765/api/pool"):
+        assert client.get(path, headers=told).json()["crops"] == len(page.pool.table)
+    answer = client.get("/user/me/proxy/8765", headers=told)
+    assert (answer.status_code, answer.headers["location"]) == (
+        308,
+        "/user/me/proxy/8765/",
+    )
+    # A proxy may name this server as the host; the browser still names its own.
+    for headers, status in (
+        ({"origin": "https://hub.example", "host": "127.0.0.1:8765"}, 200),
+        ({"origin": "https://hub.example"}, 200),
+        ({"origin": "https://evil.example"}, 403),
+        ({"host": "evil.example"}, 421),
+    ):
+        answer = client.post(
+            "/api/selections", json={"rows": [0]}, headers=told | headers
+        )
+        assert answer.status_code == status, headers
+    assert bare(page).get("/api/pool", headers=hub).status_code == 421
+
+
+@pytest.mark.parametrize("stated", ["user/me", "ftp://a/b", "/a?b=c", "hub.example"])
+def test_a_root_path_is_a_path_or_a_url(stated):
+    with pytest.raises(ValueError, match="root_path must be the path that a proxy"):
+        Proxied.of(stated)
+
+
+def test_only_a_notebook_may_frame_the_page(page):
+    for framed in (False, True):
+        headers = bare(page, framed=framed).get("/").headers
+        policy = headers["content-security-policy"]
+        assert ("frame-ancestors 'none'" in policy) != framed
+        assert ("x-frame-options" in headers) != framed
+        assert "http://localhost:*" in policy or not framed
 
 
 @pytest.mark.parametrize(
@@ -391,6 +444,19 @@ def test_an_upload_is_embedded_as_a_crop_is(field_set, page):
     vector, kept = embed_upload(str(field_set), buffer.getvalue())
     assert vector.shape == (embeddings.vectors.shape[1],)
     assert Image.open(io.BytesIO(kept)).size == (1024, 580)
+    box = tuple(embeddings.table.boxes[0].tolist())
+    part, shown = embed_upload(str(field_set), buffer.getvalue(), box)
+    cropped = Image.open(embeddings.table.path(0)).convert("RGB").crop(box)
+    assert np.array_equal(
+        np.asarray(Image.open(io.BytesIO(shown))), np.asarray(cropped)
+    )
+    embedder = embedder_of(embeddings)
+    size, window = embeddings.meta["image_size"], embeddings.window
+    photo = Image.open(embeddings.table.path(0)).convert("RGB")
+    pixels = np.asarray(cut(photo, box, size, window))
+    np.testing.assert_allclose(part, embedder.embed(pixels[None])[0], atol=1e-6)
+    with pytest.raises(ValueError, match="box must lie in the image"):
+        embed_upload(str(field_set), buffer.getvalue(), (5000, 0, 5010, 9))
     name = page.sessions.keep_upload(vector, kept)
     started = page.sessions.create([], [name], name="u")
     session = page.sessions.open(started)
@@ -496,7 +562,7 @@ def kinds(of=requests.Action):
 
 
 def test_every_field_of_every_request_is_checked():
-    assert len(kinds()) == 11
+    assert len(kinds()) == 12
     for kind in kinds():
         for item in dataclasses.fields(kind):
             assert item.type in requests._TYPES, (kind, item.name)

@@ -17,6 +17,7 @@ from curation.journal import Line
 from curation.selection import decision_of, displayed, scale_of
 from curation.session_facts import SessionFacts
 from web.live import Changes, LiveSession, Panel
+from web.live_classes import ClassesState, shown_class
 from web.overview import Overview, PoolFacts
 from web.photos import Photos
 
@@ -73,6 +74,7 @@ class SessionState:
         uploads: images from outside that are examples.
         examples: crops that are, less those that are marked.
         audit: None before one was drawn.
+        several: of all classes, where there are several.
         panel, estimate: of the ranking on the screen; None before there is one.
         changes: what the newest would show differently; None where it is shown.
     """
@@ -91,6 +93,7 @@ class SessionState:
     uploads: Sequence[str]
     examples: Sequence[str]
     audit: AuditState | None
+    several: ClassesState | None = None
     panel: Panel | None = None
     estimate: Estimate | None = None
     changes: Changes | None = None
@@ -102,7 +105,7 @@ class AtThreshold:
 
     Attributes:
         would_take: crops of the class.
-        added, dropped: how many, against the threshold that is set.
+        added, dropped: how many, against the threshold that it is compared with.
         added_first, dropped_first: crop ids of some of them, nearest the threshold.
         estimate: what a random sample says.
     """
@@ -124,6 +127,7 @@ class ListedCrop:
         by: the person who marked it, "" for none and nameless ones.
         new: whether it has come since the session began.
         disputed: whether people say different things of it.
+        of: of several classes, the one that it is marked as, "none" for none of them.
     """
 
     id: str
@@ -134,6 +138,7 @@ class ListedCrop:
     by: str = ""
     new: bool = False
     disputed: bool = False
+    of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -142,11 +147,13 @@ class PartOfList:
 
     Attributes:
         scale: of the scores, "" where there are none.
+        lines: of the journal, by which it was told what is marked.
     """
 
     total: int
     crops: Sequence[ListedCrop]
     scale: str = ""
+    lines: int = 0
 
 
 @dataclass(frozen=True)
@@ -175,9 +182,14 @@ class CropFacts:
 
 @dataclass(frozen=True)
 class ProposedCluster:
-    """A cluster, with crops from its middle and its edge."""
+    """A cluster, with crops from its middle and its edge.
+
+    Attributes:
+        selection: name of all of it, to browse.
+    """
 
     crops: int
+    selection: str
     tightness: float
     examples: Sequence[str]
     edge: Sequence[str]
@@ -196,7 +208,7 @@ def session_state(session: LiveSession, by: str, shown: int) -> SessionState:
     if session.learning:
         session.learn()
     number = min(shown, len(journal.lines))
-    done, undone = journal.steps(by)
+    done, undone = session.history.steps(by)
     relevant = sum(state.marks.values())
     audit = None
     if state.audit:
@@ -204,7 +216,7 @@ def session_state(session: LiveSession, by: str, shown: int) -> SessionState:
     assert journal.folder is not None
     answer = SessionState(
         session=journal.folder.name,
-        facts=journal.facts,
+        facts=dataclasses.replace(journal.facts, name=session.history.facts.name),
         lines=len(journal.lines),
         learning=session.learning,
         newest=session.newest,
@@ -219,6 +231,7 @@ def session_state(session: LiveSession, by: str, shown: int) -> SessionState:
             crop for crop in journal.facts.query.crops if crop not in state.marks
         ],
         audit=audit,
+        several=_several(session),
     )
     if not session.started:
         return answer
@@ -233,15 +246,28 @@ def session_state(session: LiveSession, by: str, shown: int) -> SessionState:
     )
 
 
-def estimate_at(session: LiveSession, number: int, shown: float) -> AtThreshold:
-    """What would be taken at a threshold, as it is displayed, and what is known
-    of it.
+def _several(session: LiveSession) -> ClassesState | None:
+    if session.several is None:
+        return None
+    return session.several.state(session.journal.facts.class_name)
+
+
+def estimate_at(
+    session: LiveSession, number: int, shown: float, since: float | None = None
+) -> AtThreshold:
+    """What would be taken at a threshold, as it is displayed, and what is known of it.
+
+    Args:
+        session, number: the ranking.
+        shown: the threshold.
+        since: what it is compared with; default: the one that is set.
     """
     number = min(number, len(session.journal.lines))
     kind = session.session.learned(number).kind
     value = decision_of(kind, shown)
     chosen = session.session.selected(number=number, threshold=value)
-    now = session.session.selected(number=number)
+    set_now = None if since is None else decision_of(kind, since)
+    now = session.session.selected(number=number, threshold=set_now)
     # Both are in order of the score, so that the new ones are last of the longer list.
     added = chosen[~np.isin(chosen, now)]
     dropped = now[~np.isin(now, chosen)]
@@ -269,6 +295,7 @@ def crops_of(
         raise ValueError(
             f"ranking must be at most {len(session.journal.lines)}; got {number}"
         )
+    which.setdefault("lines", len(session.journal.lines))
     rows, total = session.page(number, sort, start, count, **which)
     state, table = session.state, session.pool.table
     learned = session.session.learned(number)
@@ -277,6 +304,8 @@ def crops_of(
     known = session.session.known(state.answers) if blind else said
     disputed, writers = set(state.conflicts), state.writers
     before = session.session.crops_at_start
+    several = session.several
+    of = several.classes.marks() if several and not blind else {}
     sampled = set() if blind else set(session.session.sampled())
     scores = displayed(learned.kind, learned.decision[rows].astype(np.float64))
     labels = table.column("label_name")
@@ -290,22 +319,25 @@ def crops_of(
             _person(writers.get(str(table.ids[row]))) if row in known else "",
             row >= before,
             str(table.ids[row]) in disputed,
+            shown_class(of, str(table.ids[row])),
         )
         for row, score in zip(rows.tolist(), scores, strict=True)
     ]
-    return PartOfList(total, crops, scale_of(learned.kind))
+    return PartOfList(total, crops, scale_of(learned.kind), which["lines"])
 
 
 def _person(line: Line | None) -> str:
     return line.person if line else ""
 
 
-def browsed(overview: Overview, where: str, start: int, count: int) -> PartOfList:
+def browsed(
+    overview: Overview, where: str, start: int, count: int, among: str = ""
+) -> PartOfList:
     """Crops that meet a condition, shuffled always alike, so that the first screen
     shows what there is.
     """
     table = overview.table
-    rows = overview.shuffled[overview.mask(where)[overview.shuffled]]
+    rows = overview.shuffled[overview.mask(where, among)[overview.shuffled]]
     labels = table.column("label_name")
     added = overview.newest
     crops = [
@@ -347,6 +379,7 @@ def clusters_of(overview: Overview, where: str, count: int) -> list[ProposedClus
     return [
         ProposedCluster(
             len(cluster.rows),
+            overview.select(cluster.rows.tolist()),
             cluster.tightness,
             [str(ids[row]) for row in cluster.rows[:8]],
             [str(ids[row]) for row in cluster.rows[::-1][:4]],

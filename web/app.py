@@ -21,8 +21,10 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from artifacts.files import back_up
+from curation.classes import NONE
 from curation.embed_query import embed_upload, embed_words
 from data.formats.registry import FORMATS, WRITABLE
+from data.formats.writing import safe_name
 from data.images import ImageError
 from web import answers
 from web.exports import run_export_job, start_export, zip_export
@@ -35,6 +37,7 @@ from web.requests import (
     Action,
     Area,
     AuditAction,
+    ClassAction,
     ExamplesAction,
     ExportAction,
     MarkAction,
@@ -102,10 +105,12 @@ class Page:
             Route(f"{one}/duplicate", self.duplicate, methods=["POST"]),
             Route(f"{one}/crops", self.crops),
             Route(f"{one}/mark", self.mark, methods=["POST"]),
+            Route(f"{one}/classify", self.classify, methods=["POST"]),
             Route(f"{one}/undo", self.undo, methods=["POST"]),
             Route(f"{one}/redo", self.redo, methods=["POST"]),
             Route(f"{one}/shown", self.shown, methods=["POST"]),
             Route(f"{one}/threshold", self.threshold, methods=["POST"]),
+            Route(f"{one}/claimed", self.claimed),
             Route(f"{one}/threshold_for", self.threshold_for),
             Route(f"{one}/examples", self.examples, methods=["POST"]),
             Route(f"{one}/estimate", self.estimate),
@@ -153,12 +158,13 @@ class Page:
         await anyio.to_thread.run_sync(self.sessions.close)
 
     def _session(self, request: Request) -> LiveSession:
-        return self.sessions.open(request.path_params["session"])
+        of = request.query_params.get("of", "")
+        return self.sessions.open(request.path_params["session"], of)
 
     def _acting(self, request: Request, action: Action) -> LiveSession:
         """The session in which somebody acts."""
         session = self._session(request)
-        session.journal.name_person(action.by, action.person.strip()[:100])
+        session.history.name_person(action.by, action.person.strip()[:100])
         return session
 
     def _row(self, request: Request) -> int:
@@ -193,8 +199,9 @@ class Page:
         start = whole_number(request, "start", 0)
         count = whole_number(request, "count", 1, PAGE)
         where = request.query_params.get("where", "")
+        among = request.query_params.get("among", "")
         return await self._answer(
-            lambda: answers.browsed(self.overview, where, start, count)
+            lambda: answers.browsed(self.overview, where, start, count, among)
         )
 
     async def crop(self, request: Request) -> Response:
@@ -310,6 +317,11 @@ class Page:
     async def create(self, request: Request) -> Response:
         """Starts a session."""
         new = await body_as(request, NewSession)
+        if new.classes:
+            stated = {"name": new.name, "pool": new.pool}
+            return await self._answer(
+                lambda: {"session": self.sessions.create_classes(new.classes, **stated)}
+            )
         names = ("name", "pool", "class_name", "use")
         stated = {name: getattr(new, name) for name in names}
         return await self._answer(
@@ -383,6 +395,33 @@ class Page:
 
         return answers.Answer(await self._in_thread("mark", work))
 
+    async def classify(self, request: Request) -> Response:
+        """Says of which of several classes crops are."""
+        one = await body_as(request, ClassAction)
+
+        def work() -> Marked:
+            session = self._acting(request, one)
+            if session.several is None:
+                raise ValueError("session must be of several classes; it is of one")
+            marks = {crop: _class_of(name) for crop, name in one.marks.items()}
+            seen = {crop: _class_of(name) for crop, name in one.seen.items()}
+            return session.several.mark(marks, one.by, one.action, seen)
+
+        return answers.Answer(await self._in_thread("mark", work))
+
+    async def claimed(self, request: Request) -> Response:
+        """The crops that two of several classes take, kept under a name."""
+        pair = [request.query_params.get(name, "") for name in ("first", "second")]
+
+        def work() -> dict[str, str]:
+            several = self._session(request).several
+            if several is None or not set(pair) <= set(several.classes.names):
+                raise ValueError("first and second must be classes of the session")
+            rows = np.flatnonzero(several.both(*pair)).tolist()
+            return {"selection": self.overview.select(rows)}
+
+        return await self._answer(work)
+
     async def _line(
         self,
         request: Request,
@@ -408,7 +447,7 @@ class Page:
         def work() -> dict[str, object]:
             session = self._acting(request, who)
             line = session.step(kind, who.by, who.action)
-            what = session.journal.undone_by(line) if line else ""
+            what = session.history.undone_by(line) if line else ""
             return {"line": line, "what": what}
 
         return JSONResponse(await self._in_thread("mark", work))
@@ -435,8 +474,11 @@ class Page:
         """What the audit says at a threshold."""
         number = whole_number(request, "ranking", 0)
         value = number_in_query(request, "threshold")
+        since = None
+        if "since" in request.query_params:
+            since = number_in_query(request, "since")
         return await self._answer(
-            lambda: answers.estimate_at(self._session(request), number, value)
+            lambda: answers.estimate_at(self._session(request), number, value, since)
         )
 
     async def audit(self, request: Request) -> Response:
@@ -515,12 +557,20 @@ class Page:
             session = self._session(request)
             number = body.number(session)
             assert session.journal.folder is not None
-            folder = session.journal.folder / "probe"
+            name = "probe"
+            if session.several:
+                name = f"probe-{safe_name(session.journal.facts.class_name)}"
+            folder = session.journal.folder / name
             back_up(folder)
             session.session.saved_probe(number=number).save(folder)
             return {"folder": str(folder)}
 
         return await self._answer(work)
+
+
+def _class_of(shown: str | None) -> str | None:
+    """A class as `Classes` names it, of what the page shows."""
+    return NONE if shown == "none" else shown
 
 
 async def _explain(request: Request, error: Exception) -> Response:

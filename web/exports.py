@@ -31,6 +31,9 @@ def start_export(session: LiveSession, asked: ExportAction) -> ExportJob:
     number = min(asked.ranking, len(session.journal.lines))
     what, class_name, kind = asked.what, asked.class_name, asked.format
     among = session.mask(asked.where, asked.among)
+    if session.several:  # no crop is of two classes
+        own = session.several.mask_of(session.journal.facts.class_name)
+        among = own if among is None else among & own
     selection = session.session.select(
         what, class_name=class_name, number=number, among=among
     )

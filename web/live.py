@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +23,9 @@ from curation.session import ASK, SORTS, TOP, Learned, Session
 from probe.ranking import Ranking
 from web.overview import Overview
 from web.priority import lower_priority
+
+if TYPE_CHECKING:
+    from web.live_classes import LiveClasses
 
 BINS = 40
 ONLY = ("", "unmarked", "marked", "mine", "conflicts")
@@ -65,11 +69,14 @@ class Panel:
 
 @dataclass(frozen=True)
 class Disputed:
-    """A crop that another person has marked otherwise meanwhile."""
+    """A crop that another person has marked otherwise meanwhile; of several classes,
+    as of which.
+    """
 
     id: str
     mark: bool
     person: str
+    of: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,18 +119,31 @@ class LiveSession:
 
     Attributes:
         session: what it wraps.
+        several: the classes that it is one of; None where it is of one class.
         trouble: why the last ranking couldn't be made, "" where it could.
     """
 
-    def __init__(self, overview: Overview, folder: str | Path):
+    def __init__(
+        self,
+        overview: Overview,
+        folder: str | Path | Session,
+        several: LiveClasses | None = None,
+    ):
         """Opens the session and holds it for this process.
+
+        Args:
+            overview: of the pool.
+            folder: of the session; or an open one, of several classes.
+            several: those.
 
         Raises:
             ValueError: it isn't one, or of other embeddings.
             RuntimeError: another process holds it.
         """
-        self.overview = overview
-        self.session = Session(overview.pool, folder=folder)
+        self.overview, self.several = overview, several
+        if not isinstance(folder, Session):
+            folder = Session(overview.pool, folder=folder)
+        self.session = folder
         self.pool = self.session.pool
         self._views: LruCache[Ranking] = LruCache(16)
         self._panels: LruCache[Panel] = LruCache(4)
@@ -146,9 +166,18 @@ class LiveSession:
         """What they come to."""
         return self.session.state
 
+    @property
+    def history(self) -> Journal:
+        """What can be undone: of several classes, in any of them."""
+        return self.several.journal if self.several else self.journal
+
+    def stop(self) -> None:
+        """Ends what learns in the background."""
+        self._learner.shutdown(wait=True)
+
     def close(self) -> None:
         """Lets another process have the session."""
-        self._learner.shutdown(wait=True)
+        self.stop()
         self.session.close()
 
     # Learning
@@ -239,7 +268,7 @@ class LiveSession:
             return rows[start : start + count], len(rows)
         drawn = audit.n if audit and sort == "ask" else None  # never asked for
         kind = "best" if sort == "worst" else sort
-        dated = lines if only or sort == "doubtful" else None
+        dated = lines if only or sort in ("doubtful", "contested") else None
         key = (number, kind, which, drawn, dated)
         view = self._views.get(key, lambda: self._view(number, kind, which, lines))
         if sort == "worst":
@@ -284,6 +313,10 @@ class LiveSession:
     ) -> Ranking:
         session, learned = self.session, self.session.learned(number)
         mask = self.mask(*which, lines)
+        if sort == "contested" or (sort == "ask" and self.several):
+            rows = self._of_several(sort)
+            rows = rows if mask is None else rows[mask[rows]]
+            return Ranking(rows, learned.decision[rows], kind=learned.kind)
         if sort == "doubtful":
             doubted = self.pool.rows(list(session.doubtful()))
             rows = np.array([r for r in doubted if mask is None or mask[r]], np.int64)
@@ -309,6 +342,11 @@ class LiveSession:
             distance = np.abs(learned.decision[rows])
             rows = rows[np.lexsort((self.pool.index.place_of_id[rows], distance))]
         return Ranking(rows, learned.decision[rows], kind=learned.kind)
+
+    def _of_several(self, sort: str) -> np.ndarray:
+        if self.several is None:
+            raise ValueError("sort contested needs a session of several classes")
+        return self.several.contested() if sort == "contested" else self.several.asked()
 
     # Actions
 
@@ -356,6 +394,8 @@ class LiveSession:
         """Undoes or redoes this person's last action; None where there is
         nothing to.
         """
+        if self.several:
+            return self.several.step(kind, by, action)
         with self._acting:
             steps = {"undo": self.session.undo, "redo": self.session.redo}
             number = steps[kind](by, action)

@@ -18,6 +18,7 @@ from web.live import LiveSession
 AUDIT_SIZE = (10, 1000)
 UPLOAD_BYTES = 20_000_000
 JSON_BYTES = 5_000_000
+_CLASSES = 20
 _TEXT, _TEXTS = 4000, 1000  # letters of a text, and texts in a list, at most
 
 
@@ -138,6 +139,7 @@ class NewSession(Action):
     use: str = ""
     crops: list[str] = field(default_factory=list)
     uploads: list[str] = field(default_factory=list)
+    classes: dict[str, Any] = field(default_factory=dict)  # name -> crops, uploads
 
     def check(self) -> None:
         """The use must be one that there is."""
@@ -145,6 +147,19 @@ class NewSession(Action):
             raise HTTPException(
                 400, f"use must be one of {', '.join(USES)}; got {self.use!r}"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassAction(Action):
+    """Of which of several classes crops are: "none" of none, null takes it back."""
+
+    marks: dict[str, str | None]
+    seen: dict[str, str | None] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """There must be one."""
+        if not self.marks:
+            raise HTTPException(400, "marks must name at least one crop")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +250,26 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
         _MARKS.removeprefix("marks must be "),
     ),
 }
+_TYPES["dict[str, str | None]"] = (
+    lambda value: (
+        isinstance(value, dict)
+        and all(one is None or isinstance(one, str) for one in value.values())
+    ),
+    "an object of crop id -> class, none or null",
+)
+_TYPES["dict[str, Any]"] = (
+    lambda value: (
+        isinstance(value, dict)
+        and len(value) <= _CLASSES
+        and all(
+            isinstance(one, dict)
+            and set(one) <= {"crops", "uploads"}
+            and all(_TYPES["list[str]"][0](names) for names in one.values())
+            for one in value.values()
+        )
+    ),
+    "an object of class -> its examples, lists of crops and uploads",
+)
 _TYPES["str | None"] = _TYPES["str"]
 
 

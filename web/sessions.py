@@ -8,7 +8,7 @@ import re
 import shutil
 import threading
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,12 +16,14 @@ import numpy as np
 
 from artifacts.files import exclusive, write_atomically, write_json
 from artifacts.provenance import now
+from curation.classes import Classes
 from curation.journal import (
     SESSION,
     Line,
     create_session,
+    new_name,
+    read_any_session,
     read_facts,
-    read_session,
     replay,
 )
 from curation.query import Examples, Query
@@ -32,6 +34,7 @@ from curation.session_facts import (
     session_facts,
 )
 from web.live import LiveSession
+from web.live_classes import LiveClasses
 from web.overview import Overview
 
 DELETED = "deleted"
@@ -83,7 +86,7 @@ class Sessions:
         self.overview, self.pool = overview, overview.pool
         self.folder, self.seed = Path(folder), seed
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._open: dict[str, LiveSession] = {}
+        self._open: dict[str, LiveSession | LiveClasses] = {}
         self._lock = threading.RLock()
 
     def close(self) -> None:
@@ -99,16 +102,28 @@ class Sessions:
             raise UnknownSession(f"session must be one of those listed; got {name!r}")
         return path
 
-    def open(self, name: str) -> LiveSession:
+    def open(self, name: str, of: str = "") -> LiveSession:
         """The session of an id; opened when first asked for, and then held until the
         server stops.
+
+        Args:
+            name: its id.
+            of: of several classes, the one that is meant; default: the first.
         """
         with self._lock:
             found = self._open.get(name)
             if found is None:
-                found = self._open[name] = LiveSession(self.overview, self._path(name))
+                path = self._path(name)
+                several = bool(read_facts(path).classes)
+                kind = LiveClasses if several else LiveSession
+                found = self._open[name] = kind(self.overview, path)
                 found.learn()
+        if isinstance(found, LiveSession):
             return found
+        if of and of not in found.classes.names:
+            known = ", ".join(found.classes.names)
+            raise ValueError(f"of must be one of {known}; got {of!r}")
+        return found.of(of)
 
     def listed(self) -> list[ListedSession]:
         """What there is, the one used last first; sessions that can't be read are
@@ -119,21 +134,25 @@ class Sessions:
             if not _ID.fullmatch(path.name) or not (path / SESSION).is_file():
                 continue
             try:
-                facts, lines = read_session(path)
-                marks = replay(lines).marks
-                here = self._is_here(facts)
+                facts, lines = read_any_session(path)
+                # Of several classes a mark names its own, "" for none of them.
+                marks = [
+                    bool(one["class"]) if isinstance(one, Mapping) else one
+                    for one in replay(lines).marks.values()
+                ]
+                queries = list(facts.classes.values()) or [facts.query]
                 entry = ListedSession(
                     path.name,
                     facts.name,
                     lines[-1].time if lines else facts.created,
-                    here,
-                    facts.use,
+                    self._is_here(facts),
+                    "classes" if facts.classes else facts.use,
                     facts.class_name,
                     facts.pool,
-                    facts.query.crops,
-                    facts.query.uploads,
-                    sum(marks.values()),
-                    len(marks) - sum(marks.values()),
+                    [crop for one in queries for crop in one.crops],
+                    [upload for one in queries for upload in one.uploads],
+                    sum(marks),
+                    len(marks) - sum(marks),
                 )
             except (ValueError, KeyError, TypeError) as error:
                 entry = ListedSession(path.name, path.name, error=str(error))
@@ -188,6 +207,57 @@ class Sessions:
         # A session holds all it needs.
         return create_session(self.folder, every, files=files)
 
+    def create_classes(
+        self,
+        classes: Mapping[str, Mapping[str, Sequence[str]]],
+        *,
+        name: str = "",
+        pool: str = "",
+    ) -> str:
+        """Starts a session of several classes and returns its id.
+
+        Args:
+            classes: name -> `crops` and `uploads`, its examples.
+            name: of the session; default: those of the classes.
+            pool: an SQL condition, "" for all crops.
+        """
+        if not self.pool.mask(pool, allow_empty=True).any():
+            raise ValueError(f"pool must leave some crops; none meets {pool!r}")
+        queries = {}
+        for one, given in classes.items():
+            uploads = [self._vector(upload) for upload in given.get("uploads", ())]
+            rows = tuple(self.pool.rows(list(given.get("crops", ()))))
+            outside = np.stack(uploads) if uploads else None
+            queries[one.strip()] = Query(Examples(rows, outside))
+        session = new_name()
+        path = self.folder / session
+        open_now = Classes(self.pool, queries, where=pool, folder=path, seed=self.seed)
+        facts = open_now.journal.facts
+        open_now.close()
+        # What they look like, for the row of examples.
+        named = {
+            upload: kept
+            for one, given in classes.items()
+            for upload, kept in zip(
+                given.get("uploads", ()),
+                facts.classes[one.strip()].uploads,
+                strict=True,
+            )
+        }
+        for upload, kept in named.items():
+            picture = self.folder / "uploads" / f"{upload}.png"
+            shutil.copyfile(picture, path / f"{kept}.png")
+            shutil.copyfile(picture, self.folder / "uploads" / f"{kept}.png")
+        if name.strip():
+            self.rename(session, name)
+        return session
+
+    def _vector(self, upload: str) -> np.ndarray:
+        path = self.upload_path(upload)
+        if path is None:
+            raise ValueError(f"upload must be one that was sent before; got {upload!r}")
+        return np.load(path.with_suffix(".npy"), allow_pickle=False)
+
     def rename(
         self, session: str, name: str | None = None, class_name: str | None = None
     ) -> None:
@@ -239,8 +309,13 @@ class Sessions:
         crops brings its marks alone.
         """
         path = self._path(name)
-        facts, lines = read_session(path)
+        facts, lines = read_any_session(path)
         kept = replace(facts, name=f"{facts.name} (copy)")
+        if facts.classes and not self._is_here(facts):
+            raise ValueError(
+                f"session {facts.name!r} is of several classes of other embeddings: "
+                "start one here and import its marks in Python"
+            )
         if not self._is_here(facts):
             row_of = self.pool.table.row_of
             crops = [crop for crop in facts.query.crops if row_of(crop) is not None]

@@ -113,6 +113,11 @@ class Queue {
     return result;
   }
 
+  /** Resolves when all is sent; at once where the server doesn't answer. */
+  async done() {
+    while (this.items.length && !this.trouble) await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+
   async run() {
     if (this.running) return;
     this.running = true;

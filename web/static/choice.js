@@ -62,22 +62,22 @@ export class Choice {
   }
 
   /** Marks all that is selected, as one action. */
-  markSelection(answer) {
+  markSelection(answer, mark = this.grid.options.onmark) {
     if (this.grid.replacing) return Promise.resolve(announce("not marked: the list is still on its way"));
     const indices = [...this.selected].sort((a, b) => a - b);
     this.marking = this.grid.pages.crops(indices).then((crops) => {
-      if (crops.length) this.grid.options.onmark?.(crops, answer);
+      if (crops.length) mark?.(crops, answer);
     });
     return this.marking;
   }
 
   /** Marks the selection, or the current crop, and goes on to the next. */
-  markKey(answer) {
+  markKey(answer, mark = this.grid.options.onmark) {
     const { grid } = this;
     if (!grid.isStill) return announce("not marked: the list is still on its way");
     const last = this.selected.size ? Math.max(...this.selected) : grid.current;
-    if (this.selected.size) this.markSelection(answer);
-    else if (grid.crop(last)) grid.options.onmark?.([grid.crop(last)], answer);
+    if (this.selected.size) this.markSelection(answer, mark);
+    else if (grid.crop(last)) mark?.([grid.crop(last)], answer);
     this.select([]);
     if (last + 1 < grid.total) grid.focus(last + 1);
   }
@@ -118,6 +118,7 @@ export class Choice {
     else if (key === " " && !onButton) this.toggle(current);
     else if (key === "a" && !options.onpick) this.selectVisible();
     else if (key === "Escape" && this.selected.size) this.select([]);
+    else if (options.several?.() && /^[0-9u]$/.test(key)) this.markKey(key === "u" ? null : Number(key), options.onclass);
     else if (options.marks && key in marks) this.markKey(marks[key]);
     else if (options.onmore && (key === "m" || key === "l")) this.more(key === "m");
     else return;

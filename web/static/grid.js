@@ -15,6 +15,7 @@ export class Grid {
    * @param {object} options
    *   label: what the grid is, for screen readers; sizes: sides of thumbnails there are;
    *   marks: whether crops can be marked; onmark(crops, answer), onopen(index), onselect(count);
+   *   several(): whether there are several classes, and onclass(crops, place) says of which crops are, 0 for none, null to take it back;
    *   onmore(crop, answer): more like it, or less; onscroll(): another part is looked at;
    *   isNewer(id, time): see `Pages`;
    *   onpick(crop) and picked(id) instead, where crops are picked one by one.

@@ -32,11 +32,11 @@ export function takeHome(pool, shown, renamed) {
     go.disabled = true;
     result.replaceChildren(el("p", {}, "writing …"));
     try {
-      if (name.value !== state.facts.class_name) {
+      if (!state.several && name.value !== state.facts.class_name) {
         await send(`api/sessions/${session}`, { class_name: name.value }, "PATCH");
         renamed(name.value);
       }
-      const answer = await send(`api/sessions/${session}/export`, { format: format.value, what: what.value, class_name: name.value, ranking, ...(part.value ? { where, among } : {}) });
+      const answer = await send(shown.address("/export"), { format: format.value, what: what.value, class_name: name.value, ranking, ...(part.value ? { where, among } : {}) });
       result.replaceChildren(
         el("p", {}, `${many(answer.crops, "crop")} written to `, el("code", {}, answer.folder)),
         el("p", {}, el("a", { href: answer.download, download: "" }, "Download as .zip")),
@@ -50,7 +50,7 @@ export function takeHome(pool, shown, renamed) {
 
   async function keep() {
     try {
-      const { folder } = await send(`api/sessions/${session}/probe`, { ranking });
+      const { folder } = await send(shown.address("/probe"), { ranking });
       result.replaceChildren(el("p", {}, "Saved to ", el("code", {}, folder), ". On new photos, embedded alike by run_embed.py: ", el("code", {}, `python run_search.py --embeddings=… --probe=${folder} --out=more.csv`)));
     } catch (error) {
       fail(error);

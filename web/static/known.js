@@ -1,7 +1,6 @@
 // @ts-check
 // The panel beside the grid: what is known of the class, and taking it home.
 
-import { get } from "./api.js";
 import { classNames, el, fail, many, percent } from "./dom.js";
 import { takeHome } from "./home.js";
 import { changeAt, estimateText, histogram, roundsPlot } from "./panel.js";
@@ -20,7 +19,7 @@ export function knownPanel(pool, session) {
     event.preventDefault();
     const precision = Number(wanted.value) / 100;
     try {
-      const { threshold } = await get(`${session.base}/threshold_for`, { ranking: session.view.ranking, precision });
+      const { threshold } = await session.ask("/threshold_for", { ranking: session.view.ranking, precision });
       if (threshold === null) throw new Error(`The random sample shows no list of ${percent(precision)} precision${session.state.estimate.current ? "" : ", since it isn't of this order: draw a new one"}.`);
       session.setThreshold(threshold, true);
     } catch (error) {
@@ -71,6 +70,7 @@ export function knownPanel(pool, session) {
     stepped = false;
     if (!bars.dragged()) {
       drawEstimate(state.estimate, state.panel.taken);
+      if (!bars.busy()) session.since = null;
       if (!bars.busy()) moved.replaceChildren();
     }
     learn.hidden = !session.isSampleWhole || state.estimate.learned;

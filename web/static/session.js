@@ -25,11 +25,12 @@ export class Session extends EventTarget {
     super();
     this.name = name;
     this.place = place;
+    this.of = place.get("of") || ""; // of several classes, the one that is looked at; "" for the first, or where there is one
     /** @type {string[]} SQL, all of which must hold */
     this.conditions = place.getAll("where");
     this.base = `api/sessions/${name}`;
     this.signal = signal;
-    this.view = { ranking: -1, sort: "best", where: "", among: "", only: "", marked_by: "", lines: 0 };
+    this.view = { ranking: -1, sort: "best", where: "", among: "", only: "", marked_by: "" };
     this.wanted = { ...this.view }; // what was asked for last; becomes the view when it is there
     /** @type {any} what the server said last; see web/answers.py, SessionState */
     this.state = null;
@@ -39,7 +40,23 @@ export class Session extends EventTarget {
     /** @type {any} */
     this.grid = null;
     this.timer = this.setting = 0;
+    /** @type {number | null} */
+    this.since = null;
     signal.addEventListener("abort", () => clearTimeout(this.timer));
+  }
+
+  /** Asks the server about this session, and its class. */
+  ask(path, parameters = {}) {
+    return get(`${this.base}${path}`, { ...parameters, of: this.of });
+  }
+
+  /** Has the server do something in this session, and its class. */
+  act(path, body) {
+    return queue.add(this.address(path), body);
+  }
+
+  address(path) {
+    return `${this.base}${path}${this.of ? `?${new URLSearchParams({ of: this.of })}` : ""}`;
   }
 
   tell(kind, detail = null) {
@@ -67,12 +84,16 @@ export class Session extends EventTarget {
   /** Changes the view; if the server can't give it, the old one stays. Returns whether it could. */
   async show(changed) {
     const now = (this.wanted = { ...this.wanted, ...changed });
-    // What is marked from here on stays in the list until another is asked for.
-    if (["only", "sort", "ranking"].some((name) => name in changed)) now.lines = this.state?.lines ?? 0;
+    let lines = ""; // of the journal, by which it is told what is marked: what is marked from here on stays in the list
     const nothing = async () => ({ total: 0, crops: [] });
-    const load = this.hasNoSample ? nothing : (start, count) => get(`${this.base}/crops`, { ...now, start, count });
+    const load = this.hasNoSample ? nothing : async (start, count) => {
+      const part = await this.ask("/crops", { ...now, lines, start, count });
+      lines = part.lines;
+      return part;
+    };
     try {
       await this.grid.choice.marking;
+      if (now.only || now.sort === "doubtful") await queue.done();
       if (!(await this.grid.reset(load))) return false;
     } catch (error) {
       if (this.wanted === now) this.wanted = { ...this.view };
@@ -93,6 +114,7 @@ export class Session extends EventTarget {
       const { view, grid } = this;
       if (this.signal.aborted || view.ranking < 0) return;
       const told = new URLSearchParams({ ranking: String(view.ranking) });
+      if (this.of) told.set("of", this.of);
       if (view.sort !== "best") told.set("sort", view.sort);
       if (view.only) told.set("only", view.only);
       this.conditions.forEach((condition) => told.append("where", condition));
@@ -115,6 +137,51 @@ export class Session extends EventTarget {
     return this.show({ sort: "best", only: "", where: "", ranking: newest });
   }
 
+  /** Looks at another of several classes. */
+  showClass(name) {
+    this.of = name;
+    this.place = new URLSearchParams();
+    this.view = { ...this.view, ranking: -1, sort: "best", among: "", only: "" };
+    this.wanted = { ...this.view };
+    this.update().catch(fail);
+  }
+
+  /** Says of which of several classes crops are: its place, 0 for none of them, null to take it back. */
+  classify(crops, place) {
+    const { counts } = this.state.several;
+    const name = place === null ? null : place ? counts[place - 1]?.name : "none";
+    if (name === undefined) return;
+    const { grid } = this;
+    const sampled = crops.filter((crop) => crop.sampled);
+    const changed = crops.filter((crop) => !crop.sampled && (crop.of ?? null) !== name);
+    if (sampled.length) fail(new Error(`${many(sampled.length, "crop")} left out: of a random sample, which isn't learned from. Answer under Random sample.`));
+    if (!changed.length) return;
+    const before = new Map(changed.map((crop) => [crop, { of: crop.of ?? null, mark: crop.mark }]));
+    const own = this.of || counts[0].name;
+    changed.forEach((crop) => Object.assign(crop, { of: name, mark: name === null ? null : name === own, by: person.name || "" }));
+    grid.paintAll();
+    announce(`${many(changed.length, "crop")}: ${name ?? "without a mark"}`);
+    changed.forEach(({ id }) => this.pending.set(id, (this.pending.get(id) ?? 0) + 1));
+    const marks = Object.fromEntries(changed.map((crop) => [crop.id, name]));
+    const seen = Object.fromEntries(changed.map((crop) => [crop.id, before.get(crop).of]));
+    this.act("/classify", { marks, seen }).finally(() => changed.forEach(({ id }) => {
+      if (this.pending.get(id) > 1) this.pending.set(id, this.pending.get(id) - 1);
+      else this.pending.delete(id);
+      this.arrived.set(id, performance.now());
+    })).then(({ line, disputed }) => {
+      if (line === this.lines + 1) this.lines = line;
+      if (disputed.length) {
+        fail(new Error(`${disputed[0].person || "Someone else"} has said ${disputed[0].of} of ${many(disputed.length, "crop")} meanwhile. That stands; mark again to decide.`));
+        grid.refresh().catch(fail);
+      }
+      this.later();
+    }, (error) => {
+      changed.forEach((crop) => Object.assign(crop, before.get(crop)));
+      grid.paintAll();
+      fail(error);
+    });
+  }
+
   /** Shows only crops that meet these conditions. */
   filter(conditions) {
     const before = this.conditions;
@@ -132,7 +199,7 @@ export class Session extends EventTarget {
 
   /** uploads: name -> whether it is an example of what is looked for; null takes it off. */
   async changeExamples(uploads) {
-    await queue.add(`${this.base}/examples`, { uploads });
+    await this.act("/examples", { uploads });
     await this.showNew();
   }
 
@@ -148,7 +215,7 @@ export class Session extends EventTarget {
     if (ranking === this.view.ranking) return;
     if (!(await this.show({ ranking }))) return;
     this.grid.focus(0); // at once: later it would take the focus from what is being marked by then
-    queue.add(`${this.base}/shown`, { ranking }).catch(fail);
+    this.act("/shown", { ranking }).catch(fail);
     announce("The new order is shown.");
     await this.update();
   }
@@ -175,7 +242,7 @@ export class Session extends EventTarget {
       changed.forEach(({ id }) => this.arrived.set(id, performance.now()));
     };
     count(1);
-    queue.add(`${this.base}/mark`, body).finally(settle).then(({ line, left_out, disputed }) => {
+    this.act("/mark", body).finally(settle).then(({ line, left_out, disputed }) => {
       if (left_out.length) grid.refresh().catch(fail); // a sample was drawn elsewhere meanwhile
       if (disputed.length) this.dispute(changed, disputed);
       if (line === this.lines + 1) this.lines = line;
@@ -202,7 +269,7 @@ export class Session extends EventTarget {
 
   /** kind: undo or redo. */
   step(kind) {
-    Promise.resolve(this.grid.choice.marking).then(() => queue.add(`${this.base}/${kind}`, {})).then(async ({ line, what }) => {
+    Promise.resolve(this.grid.choice.marking).then(() => this.act(`/${kind}`, {})).then(async ({ line, what }) => {
       const said = line ? `${kind === "undo" ? "undone" : "done again"}: ${what}` : `nothing to ${kind}`;
       announce(said);
       await this.grid.refresh();
@@ -213,14 +280,17 @@ export class Session extends EventTarget {
 
   /** done: whether the threshold is let go of; while it is dragged it is only asked what it would take. */
   setThreshold(value, done) {
-    const scale = this.state.panel.scale;
+    const { scale, threshold } = this.state.panel;
+    this.since ??= threshold; // where it was when it was taken hold of
     clearTimeout(this.setting);
     this.setting = setTimeout(async () => {
       try {
         if (done) {
-          await queue.add(`${this.base}/threshold`, { value, scale });
+          await this.act("/threshold", { value, scale });
           await this.update();
-        } else this.tell("estimate", await get(`${this.base}/estimate`, { ranking: this.view.ranking, threshold: value }));
+        }
+        const { since } = this;
+        if (since !== null) this.tell("estimate", await this.ask("/estimate", { ranking: this.view.ranking, threshold: value, since }));
       } catch (error) {
         fail(error);
       }
@@ -232,7 +302,7 @@ export class Session extends EventTarget {
       const question = this.isSampleWhole ? "The answers of the present sample haven't been learned from. Draw another all the same?" : "The present sample isn't marked whole. Draw another?";
       if (this.state.audit?.answered && !this.state.estimate.learned && !confirm(question)) return;
       await this.showNew();
-      await queue.add(`${this.base}/audit`, { size });
+      await this.act("/audit", { size });
       await this.update();
       await this.show({ sort: "audit" });
       this.grid.focus(0);
@@ -242,7 +312,7 @@ export class Session extends EventTarget {
   }
 
   learnSample() {
-    queue.add(`${this.base}/learn`, {}).then(() => this.update(), fail);
+    this.act("/learn", {}).then(() => this.update(), fail);
   }
 
   // What the server says
@@ -255,8 +325,9 @@ export class Session extends EventTarget {
   async update() {
     clearTimeout(this.timer);
     const { view } = this;
-    const given = await get(this.base, { by, ranking: view.ranking });
-    if (this.signal.aborted) return;
+    const { of } = this;
+    const given = await this.ask("", { by, ranking: view.ranking });
+    if (this.signal.aborted || of !== this.of) return;
     if (given.trouble && given.trouble !== this.state?.trouble) fail(new Error(given.trouble));
     const known = this.state?.lines ?? given.lines;
     this.state = given;

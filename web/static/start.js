@@ -35,7 +35,7 @@ export async function startScreen(pool, open) {
     tabs.forEach((tab, place) => tab.setAttribute("aria-selected", String(WAYS[place][0] === use)));
     way.replaceChildren(el("p", { class: "faint" }, WAYS.find(([name]) => name === use)[2]));
     if (use === "collect") way.append(...collect(pool, open, {}));
-    else if (use === "split") way.append(...split(pool, () => draw()));
+    else if (use === "split") way.append(...split(pool, open));
     else way.append(...failures(pool, open));
   }
 
@@ -104,10 +104,13 @@ function entry(session, open, draw, remove) {
 /** Picking examples from the crops, an upload or the map. */
 function collect(pool, open, preset) {
   const uploads = [];
+  const classes = {}; // name -> examples, where several are looked for
   const picked = new Map(); // id -> crop; kept when another filter is applied
   const name = el("input", { placeholder: "name of the new class", "aria-label": "name of the new class", value: preset.name || "", class: "grow", maxLength: 200 });
   const chosen = el("span", { class: "row query", "aria-live": "polite" });
   const go = el("button", { class: "main", disabled: true, onclick: start }, "Start from these");
+  const more = el("button", { disabled: true, title: "name another class after it: one session finds them all", onclick: addClass }, "Add as one of several classes");
+  const named = el("span", { class: "row" });
   const grid = new Grid({
     label: "All crops: pick one or more examples",
     sizes: pool.sizes,
@@ -150,7 +153,27 @@ function collect(pool, open, preset) {
       ...[...picked.values()].slice(0, 12).map((crop) => example(`thumb/${crop.id}/96`, crop.label || "example", () => pick(crop))),
       ...uploads.map((upload, place) => example(`uploads/${upload}`, "what was given", () => (uploads.splice(place, 1), draw()))),
       count ? many(count, "example") : "Click one crop or more that show what you look for.");
-    go.disabled = !count;
+    const several = Object.keys(classes).length;
+    more.disabled = !count;
+    go.disabled = !count && several < 2;
+    go.textContent = several > 1 || (several && count) ? "Start with these classes" : "Start from these";
+    named.replaceChildren(...Object.entries(classes).map(([called, { crops }]) => el("button", { class: "chip", title: "take it off", "aria-label": `take off the class ${called}`, onclick: () => {
+      delete classes[called];
+      draw();
+    } }, `${called}: ${crops.length}`, el("span", { "aria-hidden": "true" }, " ✕"))));
+  }
+
+  /** Takes what is picked as one of several classes. */
+  function addClass() {
+    const called = name.value.trim();
+    if (!called) return fail(new Error("name the class first, then add it"));
+    classes[called] = { crops: [...picked.keys()], uploads: [...uploads] };
+    picked.clear();
+    uploads.length = 0;
+    name.value = "";
+    grid.paintAll();
+    draw();
+    name.focus();
   }
 
   const outside = givers(pool, (upload) => (uploads.push(upload), draw()), (text) => (text ? chosen.replaceChildren(text) : draw()));
@@ -158,6 +181,11 @@ function collect(pool, open, preset) {
   async function start() {
     go.disabled = true;
     try {
+      if (Object.keys(classes).length) {
+        if (picked.size || uploads.length) addClass();
+        if (picked.size || uploads.length) return; // it has no name yet
+        return open((await send("api/sessions", { name: Object.keys(classes).join(", "), use: "collect", pool: preset.pool || "", classes })).session);
+      }
       const labels = new Set([...picked.values()].map((crop) => crop.label));
       const label = labels.size === 1 ? [...labels][0] : "";
       const title = name.value.trim() || (label ? `like ${label}` : "new class");
@@ -173,7 +201,7 @@ function collect(pool, open, preset) {
   const below = el("div", { class: "pick" }, grid.element);
   dropZone(below, outside.take);
   return [
-    el("div", { class: "row" }, chosen, name, go, ...outside.parts,
+    el("div", { class: "row" }, chosen, name, go, more, named, ...outside.parts,
       el("button", { onclick: () => openMap(pool, "", [{ name: "Take these as examples", most: 20, act: (ids) => {
         ids.forEach((id) => picked.set(id, { id, label: "" }));
         grid.paintAll();
@@ -183,7 +211,7 @@ function collect(pool, open, preset) {
   ];
 }
 
-function split(pool, done) {
+function split(pool, open) {
   const label = el("select", { "aria-label": "class" }, ...pool.classes.map(({ name }) => el("option", { value: name }, name)), el("option", { value: "" }, "all crops"));
   const count = el("input", { type: "number", min: 2, max: 20, value: 4, "aria-label": "clusters" });
   const result = el("div");
@@ -193,22 +221,32 @@ function split(pool, done) {
     result.replaceChildren(el("p", {}, "looking for clusters …"));
     try {
       const clusters = await get("api/clusters", { where, count: count.value });
+      const whole = el("div", { class: "pick", hidden: true });
+      const all = new Grid({ label: "The whole cluster", sizes: pool.sizes, picked: () => false, onpick: () => {}, onopen: (index) => openCrop(all, index), onerror: fail });
+      all.zoom = 88;
+      whole.append(all.element);
+      const browse = (among) => {
+        whole.hidden = false;
+        all.reset((start, count) => get("api/browse", { among, start, count })).then(() => whole.scrollIntoView({ block: "nearest" }), fail);
+      };
       const names = clusters.map((_, number) => el("input", { placeholder: "name, if it is one", "aria-label": `name of cluster ${number + 1}`, maxLength: 200 }));
       result.replaceChildren(...clusters.map((cluster, number) => el("div", { class: "cluster" },
-        el("div", { class: "row" }, el("b", {}, many(cluster.crops, "crop")), names[number]),
+        el("div", { class: "row" }, el("b", {}, many(cluster.crops, "crop")), names[number], el("button", { onclick: () => browse(cluster.selection) }, "Browse all of it")),
         el("div", { class: "row" }, ...cluster.examples.map((crop) => el("img", { src: `thumb/${crop}/96`, alt: "" })),
           el("span", { class: "faint" }, "… to the edge:"), ...cluster.edge.map((crop) => el("img", { src: `thumb/${crop}/96`, alt: "" }))))),
-      el("p", { class: "row" }, el("button", { class: "main", onclick: make }, "Start a session for each named cluster"),
+      whole, el("p", { class: "row" }, el("button", { class: "main", onclick: make }, "Start with the named clusters"),
         el("span", { class: "faint" }, "Clusters are proposals. Check each by marking before you believe it.")));
       async function make() {
         try {
-          if (!names.some((input) => input.value.trim())) throw new Error("name at least one of the clusters");
-          for (const [number, cluster] of clusters.entries()) {
-            const name = names[number].value.trim();
-            if (name) await send("api/sessions", { name, class_name: name, use: "split", pool: where, crops: cluster.examples.slice(0, 3), uploads: [] });
-          }
-          done();
-          result.replaceChildren(el("p", {}, "They are among the saved sessions below: resume each, mark, and take it home."));
+          const named = clusters.map((cluster, number) => [names[number].value.trim(), cluster.examples.slice(0, 3)]).filter(([name]) => name);
+          if (!named.length) throw new Error("name at least one of the clusters");
+          // Of one name several clusters are one class.
+          const classes = {};
+          for (const [name, crops] of named) (classes[name] ??= { crops: [] }).crops.push(...crops);
+          const [[name, { crops }], ...others] = Object.entries(classes);
+          const body = others.length ? { name: `${label.value || "all"}: ${Object.keys(classes).join(", ")}`, use: "split", pool: where, classes }
+            : { name, class_name: name, use: "split", pool: where, crops, uploads: [] };
+          open((await send("api/sessions", body)).session);
         } catch (error) {
           fail(error);
         }

@@ -2,6 +2,7 @@
 // The screen of a session: the grid, the tools above it, the line that says what is new, and the panel beside it.
 
 import { person } from "./api.js";
+import { classTabs } from "./several.js";
 import { byId, el, fail, many } from "./dom.js";
 import { Grid } from "./grid.js";
 import { knownPanel } from "./known.js";
@@ -18,6 +19,8 @@ export async function workScreen(pool, name, place, signal) {
     marks: true,
     onmark: (crops, answer) => session.mark(crops, answer),
     isNewer: (id, time) => session.isNewer(id, time),
+    several: () => Boolean(session.state?.several),
+    onclass: (crops, place) => session.classify(crops, place),
     onmore: (crop, answer) => session.moreLike(crop, answer),
     onopen: (index) => openCrop(grid, index),
     onscroll: () => session.remember(),
@@ -37,7 +40,7 @@ export async function workScreen(pool, name, place, signal) {
     byId("title").textContent = facts.name;
     document.title = `${facts.name} – find more like it`;
   });
-  byId("main").replaceChildren(el("div", { class: "work" }, tools.bar, changesLine(session), el("div", { class: "area" }, nameBar(), tools.filter, tools.chips, empty, grid.element), panel));
+  byId("main").replaceChildren(el("div", { class: "work" }, tools.bar, changesLine(session), el("div", { class: "area" }, nameBar(), classTabs(session), tools.filter, tools.chips, empty, grid.element), panel));
   tools.paint();
   document.addEventListener("keydown", (event) => key(session, event), { signal });
   await session.update();
@@ -86,6 +89,8 @@ function changesText({ new_marks, entered, top, taken_before, taken }) {
 }
 
 function hint({ state, view }) {
+  if (view.sort === "contested") return state.several.contested ? "Crops that two classes claim, the closest first: say of which they are (keys 1 to 9, 0 for none)." : "No crop is claimed by two classes.";
+  if (state.several && !state.relevant) return "Say of which class crops are: keys 1 to 9, 0 for none of them.";
   if (view.sort === "audit" && state.estimate.learned) return "The answers of this sample have been learned from.";
   if (view.sort === "audit" && state.audit?.answered === state.audit?.drawn) return "All of the sample is marked: how good the list is stands beside it.";
   if (view.sort === "audit") return "Mark every crop of the sample ✓ or ✗ (keys Y, N). These answers aren't learned from.";
