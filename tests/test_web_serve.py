@@ -32,6 +32,7 @@ class Proxy(http.server.BaseHTTPRequestHandler):
             self.server.origin + path,
             headers=headers,
             content=self.rfile.read(length),
+            timeout=60,
         )
         self.send_response(answer.status_code)
         for name, value in answer.headers.items():
