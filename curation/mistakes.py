@@ -26,7 +26,7 @@ def doubtful_marks(session: Session) -> dict[int, float]:
     """
     marks = session.marks()
     answers = np.array([*marks.values()], bool)
-    given = session.query.examples
+    given = session.query_of().examples
     unmarked = tuple(row for row in given.rows if row not in marks)
     examples = Examples(unmarked, given.outside, given.files)
     known = np.append(answers, np.ones(len(examples), bool))

@@ -185,5 +185,13 @@ class SessionOnDisk:
 def read_session_folder(pool: Pool, folder: str | Path) -> SessionOnDisk:
     """Reads a session, which another process may hold."""
     facts, lines = read_session(folder)
-    query = stated_query(pool, facts.query, Path(folder), "query of the session")
-    return SessionOnDisk(facts.name, query, facts.pool, replay(lines).marks)
+    state, folder = replay(lines), Path(folder)
+    changed, uploads = state.uploads, facts.query.uploads
+    like = [name for name in uploads if name not in changed]
+    like += [name for name, is_like in changed.items() if is_like]
+    unlike = [name for name, is_like in changed.items() if is_like is False]
+    stated = StatedQuery(facts.query.crops, tuple(like))
+    query = stated_query(pool, stated, folder, "query of the session")
+    against = stated_query(pool, StatedQuery((), tuple(unlike)), folder)
+    query = Query(query.examples, against.examples)
+    return SessionOnDisk(facts.name, query, facts.pool, state.marks)

@@ -8,10 +8,10 @@ import json
 import numpy as np
 import pytest
 
-from curation.estimate import TOP, Estimate
+from curation.estimate import TOP, Estimate, known_audit
 from curation.exporting import export
 from curation.pool import TRANSFORM, Pool, aligned
-from curation.query import Examples, Query, find_query
+from curation.query import Examples, Query, find_query, read_session_folder
 from curation.rounds import rounds_of, stop_of
 from curation.selection import decision_of, displayed
 from curation.session import ASK, Session
@@ -638,3 +638,101 @@ def test_marks_mended_after_a_draw_count_as_mended(start, pool, truth):
     found = mended.estimate().size
     assert found.low == sizes[1].low
     assert found.high >= sizes[1].high + 30
+
+
+def test_examples_change_and_rankings_with_them(pool, truth, tmp_path):
+    beets = np.flatnonzero(truth)
+    session = Session(pool, query=str(pool.ids[beets[0]]), folder=tmp_path / "s")
+    vectors = {
+        "u-0": pool.embeddings.vectors[beets[3]],
+        "u-1": -np.ones(pool.index.dim),
+    }
+    for name, vector in vectors.items():
+        np.save(tmp_path / "s" / f"{name}.npy", vector.astype(np.float32))
+    first = session.learned().ranker.coef
+    number = session.change_examples({"u-0": True}, "me")
+    assert session.journal.name_of_marks() == number
+    np.testing.assert_allclose(
+        session.learned().ranker.coef,
+        Session(pool, query=Query(Examples((beets[0],), vectors["u-0"][None])))
+        .ranker()
+        .coef,
+        atol=1e-6,
+    )
+    session.change_examples({"u-1": False}, "me")
+    assert session.query_of().negatives.outside.shape == (1, pool.index.dim)
+    assert session.uploads() == ["u-0"]
+    stored = read_session_folder(pool, tmp_path / "s").query
+    np.testing.assert_array_equal(
+        stored.examples.outside, session.query_of().examples.outside
+    )
+    np.testing.assert_array_equal(
+        stored.negatives.outside, session.query_of().negatives.outside
+    )
+    for _ in range(2):
+        session.undo("me")
+    assert session.uploads() == []
+    np.testing.assert_array_equal(session.learned().ranker.coef, first)
+    with pytest.raises(ValueError, match="upload must lie in the session's folder"):
+        session.change_examples({"u-2": True})
+    session.close()
+
+
+def test_the_last_example_stays(pool, tmp_path):
+    vector = pool.embeddings.vectors[:1].astype(np.float32)
+    query = Query(Examples((), vector))
+    session = Session(pool, query=query, folder=tmp_path / "s")
+    (name,) = session.uploads()
+    with pytest.raises(ValueError, match="the last example can't be taken off"):
+        session.change_examples({name: None})
+    session.mark({str(pool.ids[5]): True})
+    session.change_examples({name: None})
+    assert len(session.query_of().examples) == 0
+    session.close()
+
+
+def test_who_said_what_is_told_apart(pool):
+    session = Session(pool, query=str(pool.ids[0]))
+    one, other = str(pool.ids[4]), str(pool.ids[5])
+    session.journal.name_person("tab a", "Anna")
+    session.journal.name_person("tab b", "Ben")
+    session.mark({one: True, other: True}, "tab a")
+    seen = {one: None, other: True}
+    changes = {one: False, other: False}
+    assert session.disputed(changes, seen, "tab b") == {one: True}
+    assert session.disputed(changes, seen, "tab a") == {}  # one's own
+    assert session.disputed(changes, {}, "tab b") == {}  # nothing is said of it
+    assert session.disputed({one: True}, seen, "tab b") == {}  # they agree
+    session.journal.add("conflict", "tab b", marks={one: False})
+    assert session.state.marks[one] is True
+    assert session.state.conflicts == [one]
+    session.mark({one: False}, "tab b")
+    assert session.state.writers[one].person == "Ben"
+    assert session.state.conflicts == [one]  # Anna still says otherwise
+    session.mark({one: False}, "tab a")
+    assert session.state.conflicts == []
+    session.mark({one: None}, "tab a")
+    session.mark({one: True}, "tab c")  # a nameless one
+    assert session.state.conflicts == [one]  # Ben still says otherwise
+    session.undo("tab c")
+    assert session.state.conflicts == []
+
+
+def test_a_threshold_for_a_precision_is_that_of_the_audit_s_cut(pool, truth):
+    session = Session(pool, query=str(pool.ids[np.flatnonzero(truth)[0]]))
+    say(session, best(session, 30), truth)
+    assert session.threshold_for(0.3) is None  # nothing is known
+    asked = session.audit(60)
+    session.answer({one: bool(truth[pool.table.row_of(one)]) for one in asked})
+    audit, judged = known_audit(session, session.learned())
+    for target in (0.05, 0.3, 1.0):
+        count = audit.pick(target)
+        found = session.threshold_for(target)
+        if not count:
+            assert found is None
+            continue
+        assert found == judged.decision[audit.order[count - 1]]
+        assert session.estimate(threshold=found).count == count
+        assert session.estimate(threshold=found).precision.estimate >= target
+    session.learn_answers()
+    assert session.threshold_for(0.05) is None  # it is of the order before

@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import threading
+import time
 import zipfile
 
 import numpy as np
@@ -507,11 +508,34 @@ def test_photos_that_have_moved_are_said_first(serve, field_set, tmp_path, open_
     alert = page.get_by_role("alert").first
     expect(alert).to_contain_text("The photos aren't there")
     expect(alert).to_contain_text("--images_root")
+    page.locator(".pick .cell").first.click()
+    page.get_by_role("button", name="Start from these").click()
+    expect(page.locator(".work .cell").first).to_be_visible()
+    page.get_by_role("button", name="Take it home").click()
+    page.get_by_role("button", name="Write it").click()
+    expect(page.locator("#error")).to_be_visible(timeout=60_000)
+    expect(page.locator("#take-home")).not_to_contain_text("written to")
     page.wait_for_timeout(500)
     page.close()
     open_page.problems[:] = [
-        text for text in open_page.problems if "404" not in text
-    ]  # the pictures
+        text for text in open_page.problems if not re.search("40[049]", text)
+    ]  # the pictures, and the export
+
+
+def test_a_full_disk_hides_no_picture(serve, field_set, tmp_path, open_page):
+    server = serve(field_set, tmp_path / "sessions")
+    thumbnails = tmp_path / "sessions" / "cache" / "thumbnails"
+    until(lambda: thumbnails.is_dir() and any(thumbnails.rglob("*.jpg")))
+    time.sleep(1)  # what it warms up
+    shutil.rmtree(thumbnails)
+    thumbnails.write_text("nothing can be written below a file")
+    page = open_page(server.url)
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.pick .cell img')].slice(0, 12)"
+        ".every((image) => image.complete && image.naturalWidth > 0)"
+    )
+    assert page.locator(".pick .cell .broken").count() == 0
+    assert thumbnails.is_file()
 
 
 def test_undo_takes_back_a_threshold_and_says_so(server, open_page, truth):
@@ -552,8 +576,10 @@ def test_what_is_new_in_a_grown_pile_is_one_click(serve, tmp_path, open_page):
     page = open_page(serve(tmp_path / "set", tmp_path / "sessions").url)
     cells = page.locator(".pick .cell")
     expect(cells).to_have_count(9)
+    expect(page.locator(".pick .badge")).to_have_count(3)
     page.get_by_role("button", name="new", exact=True).click()
     expect(cells).to_have_count(3)
+    expect(page.locator(".pick .badge")).to_have_count(3)
 
 
 @pytest.mark.timeout(200)

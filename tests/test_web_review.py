@@ -2,6 +2,7 @@
 an address that leads back.
 """
 
+import base64
 import csv
 import json
 import re
@@ -483,6 +484,32 @@ def test_boxes_on_an_uploaded_photo_are_examples(server, open_page, truth):
     names = {*facts.query.uploads, *(name for line in lines for name in line.uploads)}
     assert {path.stem for path in folder.glob("u-*.npy")} == names
     assert np.load(next(folder.glob("u-*.npy"))).dtype == np.float32
+
+
+@pytest.mark.timeout(200)
+def test_images_are_dropped_and_pasted(server, open_page, truth):
+    page = open_page(server.url)
+    path = EmbeddingSet.load(server.embeddings).table.path(0)
+    given = """([selector, kind, bytes]) => {
+        const data = new DataTransfer();
+        const pixels = Uint8Array.from(atob(bytes), (one) => one.charCodeAt(0));
+        data.items.add(new File([pixels], "mine.jpg", { type: "image/jpeg" }));
+        const options = { bubbles: true, cancelable: true };
+        const event = kind === "drop" ? new DragEvent("drop", { ...options,
+            dataTransfer: data }) : new ClipboardEvent("paste", { ...options,
+            clipboardData: data });
+        document.querySelector(selector).dispatchEvent(event);
+    }"""
+    content = base64.b64encode(path.read_bytes()).decode()
+    for kind, selector, count in (("drop", ".pick", 1), ("paste", "body", 2)):
+        page.evaluate(given, [selector, kind, content])
+        page.get_by_role("button", name="Use the whole image").click()
+        images = page.locator(".query img")
+        expect(images).to_have_count(count, timeout=90_000)
+    page.evaluate(given, [".pick", "drop", content])
+    page.keyboard.press("Escape")  # it isn't wanted
+    expect(page.locator("#example")).to_be_hidden()
+    expect(images).to_have_count(2)
 
 
 def test_more_like_this_from_any_cell(server, open_page, truth):

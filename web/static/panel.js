@@ -6,6 +6,7 @@ import { el, many, percent, short, svg } from "./dom.js";
 const WIDTH = 300;
 const HEIGHT = 96;
 
+const whole = (count) => Math.round(count).toLocaleString("en");
 const range = (estimate, shown) => `${shown(estimate.estimate)} (${shown(estimate.low)} to ${shown(estimate.high)})`;
 
 /** Histogram with a threshold that can be dragged, and moved with the arrow keys. */
@@ -107,7 +108,7 @@ export function estimateText(estimate, use) {
     parts.push(el("p", {}, `${range(estimate.precision_of_taken, percent)} of all you take home: with what you marked, less what the sample found wrong, ${many(estimate.taken, "crop")}`));
     parts.push(el("p", {}, `finds ${range(estimate.recall, percent)} of the class`));
   }
-  parts.push(el("p", {}, `${range(estimate.size, short)} crops are of the class`));
+  parts.push(el("p", {}, `${range(estimate.size, whole)} crops are of the class`));
   if (use === "failures") parts.push(el("p", {}, el("b", {}, `Rate: ${range(estimate.rate, percent)}`), ` of ${many(estimate.population, "crop")} looked at`));
   parts.push(el("p", {}, el("small", {}, `From ${estimate.drawn} crops drawn at random; in brackets the 95 % interval.`)));
   if (estimate.grown_by) parts.push(el("p", {}, el("b", {}, `${many(estimate.grown_by, "crop")} have come since this sample was drawn`), " and aren't in it: it is of the pool as it was. Draw a new sample for all."));
