@@ -353,6 +353,14 @@ class _Side(Journal):
                 and (own or crop_id not in self._sampled)
             }
             return dataclasses.replace(line, marks=marks)
+        if line.kind == "conflict":
+            # Of another class it says that it isn't of this one; not of it, nothing.
+            said = {
+                crop_id: mark["class"] == self._name and mark["relevant"]
+                for crop_id, mark in line.marks.items()
+                if mark["relevant"] or mark["class"] == self._name
+            }
+            return dataclasses.replace(line, marks=said)
         if not own:
             return dataclasses.replace(line, kind="other")
         if line.kind == "audit":
@@ -378,7 +386,7 @@ class _Side(Journal):
 
     def add(self, kind: str, by: str = "", action: str = "", **facts: Any) -> int:
         """See `Journal.add`; a mark names the class."""
-        if kind == "mark":
+        if kind in ("mark", "conflict"):
             facts["marks"] = {
                 crop_id: None
                 if mark is None

@@ -158,6 +158,8 @@ def test_another_s_mark_of_a_class_is_not_overwritten_unseen(several, kinds):
     told = several.mark({crop: "other"}, "ben", "b", {crop: None})
     assert [(one.id, one.of) for one in told.disputed] == [(crop, "beet")]
     assert several.classes.marks() == {crop: "beet"}
+    for name in several.classes.names:  # both views are kept, and shown
+        assert several.of(name).state.conflicts == [crop]
     told = several.mark({crop: "other"}, "ben", "c", {crop: "beet"})
     assert not told.disputed
     assert several.classes.marks() == {crop: "other"}
@@ -191,6 +193,9 @@ def test_splitting_a_class_is_one_session_marked_by_number(server, open_page, ki
     page.get_by_label("class", exact=True).select_option("")
     page.get_by_label("clusters", exact=True).fill("3")
     page.get_by_role("button", name="Propose clusters").click()
+    error = page.locator("#error")
+    wait_for(page, lambda: page.locator(".cluster").count() or error.is_visible(), 60)
+    assert error.text_content() == ""
     expect(page.locator(".cluster")).to_have_count(3)
     page.get_by_role("button", name="Browse all of it").first.click()
     whole = page.get_by_role("grid", name="The whole cluster")

@@ -512,6 +512,63 @@ def test_images_are_dropped_and_pasted(server, open_page, truth):
     expect(images).to_have_count(2)
 
 
+@pytest.mark.timeout(200)
+def test_a_list_that_is_taller_than_an_element_can_be(server, open_page, truth):
+    """As a million crops on a narrow screen, with the limit set low."""
+    page = open_page(server.url)
+    page.evaluate(
+        "import(new URL('static/grid.js', location.href)).then((module) => "
+        "{ module.Grid.TALLEST = 3000; })"
+    )
+    start(page, wished(truth), "tall")
+    grid = page.locator(".work .grid")
+    assert grid.evaluate("grid => grid.scrollHeight") == 3000
+    rows, columns = (
+        int(grid.get_attribute(name)) for name in ("aria-rowcount", "aria-colcount")
+    )
+    seen = """grid => {
+        const box = grid.getBoundingClientRect();
+        return [...grid.querySelectorAll(".cell")].filter((cell) => {
+            const own = cell.getBoundingClientRect();
+            return own.bottom > box.top + 1 && own.top < box.bottom - 1;
+        }).map((cell) => Number(cell.dataset.index));
+    }"""
+    box = grid.bounding_box()
+    page.mouse.move(box["x"] + 200, box["y"] + 200)
+    met, last = set(), -1
+    for step in range(400):  # by the wheel one passes every crop
+        now = grid.evaluate(seen)
+        assert min(now) - last <= 1, (step, last, min(now))
+        met |= set(now)
+        if max(now) == len(truth) - 2 and last == max(now):
+            break
+        last = max(now)
+        page.mouse.wheel(0, 150)
+        page.wait_for_timeout(40 if step % 9 else 450)  # and it comes to rest
+    assert met == set(range(len(truth) - 1))
+    assert rows * columns >= len(met)
+    page.wait_for_timeout(700)
+    for share, place in ((0.5, 0.5), (0.0, 0.0), (1.0, 1.0)):  # by the bar
+        grid.evaluate(
+            "(grid, share) => { grid.scrollTop = "
+            "share * (grid.scrollHeight - grid.clientHeight); }",
+            share,
+        )
+        page.wait_for_timeout(700)
+        middle = np.mean(grid.evaluate(seen)) / len(met)
+        assert abs(middle - place) < 0.08, (share, middle)
+    page.locator(f"{CELL}").last.focus()
+    page.keyboard.press("Home")
+    wait_for(page, lambda: page.evaluate("document.activeElement.dataset.index") == "0")
+    page.wait_for_timeout(500)
+    assert grid.evaluate(seen)[0] == 0
+    page.keyboard.press("End")
+    end = str(len(truth) - 2)
+    wait_for(page, lambda: page.evaluate("document.activeElement.dataset.index") == end)
+    page.wait_for_timeout(500)
+    assert max(grid.evaluate(seen)) == len(truth) - 2
+
+
 def test_more_like_this_from_any_cell(server, open_page, truth):
     page = open_page(server.url)
     start(page, wished(truth), "more")

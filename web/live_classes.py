@@ -108,6 +108,13 @@ class LiveClasses:
             and crop_id in writers
             and writers[crop_id].by != by
         }
+        if disputed:
+            said = {
+                crop_id: {"class": changes[crop_id], "relevant": True}
+                for crop_id in disputed
+                if changes[crop_id] is not None
+            }
+            self.journal.add("conflict", by, f"{action}-disputed", marks=said)
         kept = {name: one for name, one in changes.items() if name not in disputed}
         line, left_out = len(self.journal.lines), list[str]()
         if kept:

@@ -8,9 +8,11 @@ import { Pages } from "./pages.js";
 
 const GAP = 6;
 const EDGE = 8;
-const TALLEST = 8e6; // px; browsers cut taller elements off (Firefox at 17.9 million)
+const GLIDE = 200; // ms from one event of a scroll by wheel or touch to the next, at most
 
 export class Grid {
+  static TALLEST = 8e6; // px; browsers cut taller elements off (Firefox at 17.9 million)
+
   /**
    * @param {object} options
    *   label: what the grid is, for screen readers; sizes: sides of thumbnails there are;
@@ -37,6 +39,8 @@ export class Grid {
       "aria-multiselectable": "true",
       tabIndex: 0,
       onscroll: () => this.scrolled(),
+      onwheel: () => (this.rolled = performance.now()),
+      ontouchmove: () => (this.rolled = performance.now()),
       onkeydown: (event) => this.choice.key(event),
       onfocus: (event) => event.target === this.element && this.total && this.focus(this.current),
     }, this.space);
@@ -44,6 +48,7 @@ export class Grid {
     this.colors = null;
     this.lines = new Map();
     this.current = 0;
+    this.rolled = -Infinity; // when it was scrolled by wheel or touch
     this.offset = this.last = 0; // where the list is taller than an element can be; see `scrolled`
     this.replacing = this.moving = null; // what is under way, while keys mark nothing
     /** @type {number | null} the score from which on crops count, drawn as a line */
@@ -128,16 +133,16 @@ export class Grid {
     }
     const count = Math.ceil(this.total / this.columns);
     this.height = count * this.lineHeight + EDGE;
-    this.space.style.height = `${Math.min(this.height, TALLEST)}px`;
-    if (this.height <= TALLEST) this.setOffset(0);
+    this.space.style.height = `${Math.min(this.height, Grid.TALLEST)}px`;
+    if (this.height <= Grid.TALLEST) this.setOffset(0);
     this.element.setAttribute("aria-rowcount", count);
     this.element.setAttribute("aria-colcount", this.columns);
     this.draw();
   }
 
   // Where one is in the list, in pixels. A list that is taller than an element can be is moved under the scroll bar: `offset` is
-  // what lies above the element's top. A small scroll leaves it; a drag of the bar sets it by the bar's place; and when all has
-  // come to rest, the bar is put where it belongs.
+  // what lies above the element's top. Wheel and touch leave it; a drag of the bar sets it by the bar's place; and when all has come
+  // to rest, the bar is put where it belongs.
 
   get top() {
     return this.element.scrollTop + this.offset;
@@ -157,7 +162,7 @@ export class Grid {
 
   /** Scrolls to a place in the list, in pixels. */
   setTop(top) {
-    if (this.height <= TALLEST) this.element.scrollTop = top;
+    if (this.height <= Grid.TALLEST) this.element.scrollTop = top;
     else {
       top = Math.max(0, Math.min(this.height - this.element.clientHeight, top));
       this.element.scrollTop = top / this.ratio;
@@ -167,9 +172,13 @@ export class Grid {
   }
 
   scrolled() {
-    if (this.height > TALLEST) {
-      const { scrollTop, clientHeight } = this.element;
-      if (Math.abs(scrollTop - this.last) > 4 * clientHeight) this.setOffset(scrollTop * (this.ratio - 1));
+    if (this.height > Grid.TALLEST) {
+      const { scrollTop } = this.element;
+      const now = performance.now();
+      if (scrollTop !== this.last) {
+        if (now - this.rolled > GLIDE) this.setOffset(scrollTop * (this.ratio - 1));
+        else this.rolled = now; // it glides on
+      }
       this.last = scrollTop;
       clearTimeout(this.settling);
       this.settling = setTimeout(() => this.setTop(this.top), 300);

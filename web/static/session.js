@@ -148,38 +148,11 @@ export class Session extends EventTarget {
 
   /** Says of which of several classes crops are: its place, 0 for none of them, null to take it back. */
   classify(crops, place) {
-    const { counts } = this.state.several;
+    const { counts, of: own } = this.state.several;
     const name = place === null ? null : place ? counts[place - 1]?.name : "none";
-    if (name === undefined) return;
-    const { grid } = this;
-    const sampled = crops.filter((crop) => crop.sampled);
-    const changed = crops.filter((crop) => !crop.sampled && (crop.of ?? null) !== name);
-    if (sampled.length) fail(new Error(`${many(sampled.length, "crop")} left out: of a random sample, which isn't learned from. Answer under Random sample.`));
-    if (!changed.length) return;
-    const before = new Map(changed.map((crop) => [crop, { of: crop.of ?? null, mark: crop.mark }]));
-    const own = this.of || counts[0].name;
-    changed.forEach((crop) => Object.assign(crop, { of: name, mark: name === null ? null : name === own, by: person.name || "" }));
-    grid.paintAll();
-    announce(`${many(changed.length, "crop")}: ${name ?? "without a mark"}`);
-    changed.forEach(({ id }) => this.pending.set(id, (this.pending.get(id) ?? 0) + 1));
-    const marks = Object.fromEntries(changed.map((crop) => [crop.id, name]));
-    const seen = Object.fromEntries(changed.map((crop) => [crop.id, before.get(crop).of]));
-    this.act("/classify", { marks, seen }).finally(() => changed.forEach(({ id }) => {
-      if (this.pending.get(id) > 1) this.pending.set(id, this.pending.get(id) - 1);
-      else this.pending.delete(id);
-      this.arrived.set(id, performance.now());
-    })).then(({ line, disputed }) => {
-      if (line === this.lines + 1) this.lines = line;
-      if (disputed.length) {
-        fail(new Error(`${disputed[0].person || "Someone else"} has said ${disputed[0].of} of ${many(disputed.length, "crop")} meanwhile. That stands; mark again to decide.`));
-        grid.refresh().catch(fail);
-      }
-      this.later();
-    }, (error) => {
-      changed.forEach((crop) => Object.assign(crop, before.get(crop)));
-      grid.paintAll();
-      fail(error);
-    });
+    if (name === undefined) return announce(`there are ${counts.length} classes`);
+    const changed = this.changed(crops, (crop) => (crop.of ?? null) !== name);
+    this.say("/classify", changed, name, (crop) => crop.of, () => ({ of: name, mark: name === null ? null : name === own }), name ?? "without a mark");
   }
 
   /** Shows only crops that meet these conditions. */
@@ -223,32 +196,54 @@ export class Session extends EventTarget {
   // What is done
 
   mark(crops, answer) {
-    const { grid, pending, view } = this;
-    const before = new Map(crops.map((crop) => [crop, crop.mark]));
-    const sampled = view.sort === "audit" ? [] : crops.filter((crop) => crop.sampled);
-    const changed = crops.filter((crop) => (crop.mark ?? null) !== answer && !sampled.includes(crop));
-    if (sampled.length) fail(new Error(`${many(sampled.length, "crop")} (dashed) left out: of the random sample, which isn't learned from. Mark under Random sample.`));
-    if (!changed.length) return;
-    changed.forEach((crop) => (crop.mark = answer));
-    grid.paintAll();
+    const { view, state } = this;
+    const own = state?.several?.of;
     const words = answer === true ? "relevant" : answer === false ? "not relevant" : "without a mark";
-    announce(changed.length === 1 ? `marked ${words}` : `${changed.length} crops marked ${words}`);
-    const told = (markOf) => Object.fromEntries(changed.map((crop) => [crop.id, markOf(crop)]));
-    const body = { marks: told(() => answer), seen: told((crop) => before.get(crop) ?? null), ranking: view.ranking, sort: view.sort };
-    changed.forEach((crop) => (crop.by = person.name || ""));
-    const count = (more) => changed.forEach(({ id }) => (pending.get(id) ?? 0) + more ? pending.set(id, (pending.get(id) ?? 0) + more) : pending.delete(id));
-    const settle = () => {
-      count(-1);
-      changed.forEach(({ id }) => this.arrived.set(id, performance.now()));
-    };
+    const changed = this.changed(crops, (crop) => (crop.mark ?? null) !== answer, view.sort === "audit");
+    this.say("/mark", changed, answer, (crop) => crop.mark, (crop) => ({ mark: answer, of: !own ? undefined : answer ? own : crop.of === own ? null : crop.of }), words);
+  }
+
+  /** Crops that are to change, less those of a random sample, which are left out with a message. */
+  changed(crops, isOther, answering = false) {
+    const sampled = answering ? [] : crops.filter((crop) => crop.sampled);
+    if (sampled.length) fail(new Error(`${many(sampled.length, "crop")} (dashed) left out: of the random sample, which isn't learned from. Mark under Random sample.`));
+    return crops.filter((crop) => isOther(crop) && !sampled.includes(crop));
+  }
+
+  /**
+   * Says something of crops, which show it at once; if the server refuses, they show again what they did.
+   * @param {string} path
+   * @param {any[]} crops
+   * @param {any} answer
+   * @param {(crop: any) => any} seen what was seen of a crop when it was said
+   * @param {(crop: any) => object} shows what a crop shows from here on
+   * @param {string} words what was said
+   */
+  say(path, crops, answer, seen, shows, words) {
+    if (!crops.length) return;
+    const { grid, pending, view } = this;
+    const before = new Map(crops.map((crop) => [crop, { mark: crop.mark, of: crop.of, by: crop.by }]));
+    const told = (of) => Object.fromEntries(crops.map((crop) => [crop.id, of(crop) ?? null]));
+    const body = { marks: told(() => answer), seen: told(seen), ...(path === "/mark" ? { ranking: view.ranking, sort: view.sort } : {}) };
+    crops.forEach((crop) => Object.assign(crop, shows(crop), { by: person.name || "" }));
+    grid.paintAll();
+    announce(crops.length === 1 ? `marked ${words}` : `${crops.length} crops marked ${words}`);
+    const count = (more) => crops.forEach(({ id }) => {
+      const left = (pending.get(id) ?? 0) + more;
+      if (left) pending.set(id, left);
+      else pending.delete(id);
+    });
     count(1);
-    this.act("/mark", body).finally(settle).then(({ line, left_out, disputed }) => {
+    this.act(path, body).finally(() => {
+      count(-1);
+      crops.forEach(({ id }) => this.arrived.set(id, performance.now()));
+    }).then(({ line, left_out, disputed }) => {
       if (left_out.length) grid.refresh().catch(fail); // a sample was drawn elsewhere meanwhile
-      if (disputed.length) this.dispute(changed, disputed);
+      if (disputed.length) this.dispute(crops, disputed);
       if (line === this.lines + 1) this.lines = line;
       this.later();
     }, (error) => {
-      changed.forEach((crop) => (crop.mark = before.get(crop)));
+      crops.forEach((crop) => Object.assign(crop, before.get(crop)));
       grid.paintAll();
       fail(error);
     });
@@ -259,11 +254,11 @@ export class Session extends EventTarget {
     const theirs = new Map(disputed.map((one) => [one.id, one]));
     for (const crop of crops) {
       const other = theirs.get(crop.id);
-      if (other) Object.assign(crop, { mark: other.mark, by: other.person, disputed: true });
+      if (other) Object.assign(crop, { mark: other.mark, of: other.of || crop.of, by: other.person, disputed: true });
     }
     this.grid.paintAll();
-    const [{ mark, person: name }] = disputed;
-    const what = disputed.length === 1 ? `this crop as ${mark ? "relevant" : "not relevant"}` : `${disputed.length} of these crops otherwise`;
+    const [{ mark, of, person: name }] = disputed;
+    const what = disputed.length === 1 ? `this crop as ${of || (mark ? "relevant" : "not relevant")}` : `${disputed.length} of these crops otherwise`;
     fail(new Error(`${name || "Someone else"} has marked ${what} meanwhile. That stands, and your view of it is kept beside it; mark again to decide.`));
   }
 
