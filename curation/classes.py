@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -398,8 +398,13 @@ class _Side(Journal):
         return self._common.add(kind, by, action, **facts)
 
 
-def _check_names(names: Iterable[str]) -> None:
-    """Refuses names that mean something else in a list of marks."""
+def _check_names(names: Collection[str]) -> None:
+    """Refuses names that mean something else in a list of marks, or the same."""
+    alike: dict[str, str] = {}
+    for name in names:
+        other = alike.setdefault(" ".join(name.split()).casefold(), name)
+        if other != name:
+            raise ValueError(f"classes must differ by more than case: {other}, {name}")
     for name in names:
         if name.strip().lower() in OF_NONE:
             raise ValueError(

@@ -111,6 +111,7 @@ def start(page, crop, name="beets with 4 to 6 leaves"):
     page.get_by_label("name of the new class").fill(name)
     page.get_by_role("button", name="Start from these").click()
     expect(page.locator(".work .cell").first).to_be_visible()
+    settled(page)
 
 
 def wished(truth, place=0):
@@ -124,6 +125,7 @@ def mark_by_keys(page, truth, count):
     """Marks as someone who knows the truth, and who looks before pressing: the focus
     goes on to the next crop by itself, a moment after the key.
     """
+    settled(page)
     page.locator(".work .cell").first.focus()
     for place in range(count):
         crop = page.evaluate(FOCUSED)
@@ -139,6 +141,7 @@ def draw_sample(page):
     page.get_by_role("button", name="Draw a random sample").click()
     shown = page.get_by_role("button", name="Random sample", exact=True)
     expect(shown).to_have_attribute("aria-pressed", "true")
+    settled(page)
 
 
 def until(condition, seconds=20):

@@ -211,6 +211,7 @@ def test_splitting_a_class_is_one_session_marked_by_number(server, open_page, ki
     tabs = page.locator(".classes button")
     expect(tabs).to_have_count(4)
     expect(page.locator(CELL).first).to_be_visible()
+    settled(page)
     page.locator(CELL).first.focus()
     for _ in range(30):
         crop = page.evaluate(FOCUSED)
@@ -266,7 +267,7 @@ def test_classes_named_from_the_start(server, open_page, kinds):
         page.get_by_label("condition in SQL").fill(f"crop_id = '{given['crops'][0]}'")
         page.get_by_role("button", name="apply").click()
         expect(page.locator(".pick .cell")).to_have_count(1)
-        page.locator(".pick .cell").click()
+        page.locator(f'.pick .cell[data-crop="{given["crops"][0]}"]').click()
         page.get_by_label("name of the new class").fill(name)
         page.get_by_role("button", name="Add as one of several classes").click()
         expect(page.locator(".card")).to_contain_text([f"{name}: 1"])

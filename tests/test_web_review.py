@@ -303,9 +303,9 @@ def test_two_people_see_what_the_other_says(server, open_page, truth):
         else:
             start(page, wished(truth), "two people")
         expect(page.locator(CELL).first).to_be_visible()
-        page.get_by_label("your name").fill(name)
+        page.get_by_label("your name", exact=True).fill(name)
         page.get_by_role("button", name="Save", exact=True).click()
-        expect(page.get_by_label("your name")).to_have_count(0)
+        expect(page.get_by_label("your name", exact=True)).to_have_count(0)
         pages.append(page)
     anna, ben = pages
     crop = anna.locator(CELL).first.get_attribute("data-crop")
@@ -346,7 +346,7 @@ def test_two_people_see_what_the_other_says(server, open_page, truth):
     )
     anna.reload()  # the name is asked for once
     expect(anna.locator(CELL).first).to_be_visible()
-    expect(anna.get_by_label("your name")).to_have_count(0)
+    expect(anna.get_by_label("your name", exact=True)).to_have_count(0)
     expected(open_page, "net::ERR_FAILED")
 
 
@@ -572,12 +572,14 @@ def test_a_list_that_is_taller_than_an_element_can_be(server, open_page, truth):
 def test_more_like_this_from_any_cell(server, open_page, truth):
     page = open_page(server.url)
     start(page, wished(truth), "more")
+    settled(page)
     before = ids(page)
     page.locator(CELL).nth(2).focus()
     crop = page.evaluate(FOCUSED)
     page.keyboard.press("m")
     wait_for(page, lambda: ids(page) != before)
     assert server.marks() == {crop: True}
+    settled(page)
     other = page.locator(CELL).nth(5)
     name = other.get_attribute("data-crop")
     other.focus()

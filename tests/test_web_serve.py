@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from playwright.sync_api import expect
 
-from tests.page_driver import ROOT, free_port, saved, start, wished
+from tests.page_driver import ROOT, free_port, saved, settled, start, wished
 
 HOPS = {"connection", "transfer-encoding", "content-length", "content-encoding"}
 
@@ -69,6 +69,7 @@ def test_behind_a_proxy_under_a_path(
             "() => document.querySelector('.work .cell img').naturalWidth > 0"
         )
         assert "/hub/user/me/thumb/" in image.evaluate("image => image.src")
+        settled(page)
         page.locator(".work .cell").first.focus()
         page.keyboard.press("y")
         saved(page)
@@ -125,6 +126,8 @@ print("closed", flush=True)
         inside.locator(".pick .cell").first.click()
         inside.get_by_role("button", name="Start from these").click()
         expect(inside.locator(".work .cell").first).to_be_visible()
+        grid = inside.locator(".work .grid")
+        expect(grid).to_have_attribute("aria-busy", "false")
         inside.locator(".work .cell").first.focus()
         page.keyboard.press("y")
         expect(inside.locator("#saved")).to_have_text("saved")

@@ -265,9 +265,8 @@ def estimate_at(
     number = min(number, len(session.journal.lines))
     kind = session.session.learned(number).kind
     value = decision_of(kind, shown)
-    chosen = session.session.selected(number=number, threshold=value)
-    set_now = None if since is None else decision_of(kind, since)
-    now = session.session.selected(number=number, threshold=set_now)
+    chosen = session.selected(number, value)
+    now = session.selected(number, None if since is None else decision_of(kind, since))
     # Both are in order of the score, so that the new ones are last of the longer list.
     added = chosen[~np.isin(chosen, now)]
     dropped = now[~np.isin(now, chosen)]

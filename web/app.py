@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
@@ -23,6 +24,7 @@ from starlette.staticfiles import StaticFiles
 from artifacts.files import back_up
 from curation.classes import NONE
 from curation.embed_query import embed_upload, embed_words
+from curation.session import Session
 from data.formats.registry import FORMATS, WRITABLE
 from data.formats.writing import safe_name
 from data.images import ImageError
@@ -59,6 +61,7 @@ from web.worker import Worker, WorkerDied
 STATIC = Path(__file__).parent / "static"
 PAGE = 400  # crops in one answer, at most
 FIRST = 60  # crops on the first screen, about
+_QUIET, _LOADING = 0.7, 6  # s without a picture asked for, and to wait at most
 _NEVER_CHANGES = {"cache-control": "private, max-age=31536000, immutable"}
 
 Result = TypeVar("Result")
@@ -72,6 +75,7 @@ class Page:
         self.overview, self.sessions, self.photos = overview, sessions, photos
         self.pool = overview.pool
         self._worker = Worker()
+        self._pictured = time.monotonic()  # when a picture was asked for last
         self._limits = {kind: anyio.CapacityLimiter(8) for kind in ("mark", "work")}
         self._cutters = ThreadPoolExecutor(
             os.cpu_count() or 2, "picture", partial(lower_priority, 5)
@@ -97,6 +101,7 @@ class Page:
             Route("/api/texts", self.text, methods=["POST"]),
             Route("/uploads/{upload}", self.upload_image),
             Route("/api/sessions", self.list_sessions),
+            Route("/api/deleted", self.list_deleted),
             Route("/api/sessions", self.create, methods=["POST"]),
             Route(one, self.state),
             Route(one, self.rename, methods=["PATCH"]),
@@ -132,12 +137,24 @@ class Page:
             for row in self.overview.shuffled[:FIRST]
         ]
         wait(first)
+        self._wait_until_quiet()
+        # A first ranking: it reads all vectors, finds ids, sorts; a page is near then.
+        some = str(self.pool.ids[self.overview.shuffled[0]])
+        learned = Session(self.pool, query=some).learned()
+        learned.ranking.page(0, PAGE)
+        _ = learned.decision
         # Lengths of all vectors, which it keeps.
         self.pool.index.scores(np.zeros(self.pool.index.dim))
         # scikit-learn takes a second to import.
         from probe.linear_probe import LinearProbe
 
         LinearProbe().fit(np.eye(4), np.array([True, True, False, False]))
+
+    def _wait_until_quiet(self) -> None:
+        """Waits while pictures are asked for: those of the first screen come first."""
+        end = time.monotonic() + _LOADING
+        while time.monotonic() < min(end, self._pictured + _QUIET):
+            time.sleep(0.05)
 
     # Ways of working
 
@@ -213,6 +230,7 @@ class Page:
         return answers.Answer(facts)
 
     async def _picture(self, work: Callable[[], Result]) -> Result:
+        self._pictured = time.monotonic()
         try:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._cutters, work)
@@ -313,6 +331,10 @@ class Page:
     async def list_sessions(self, request: Request) -> Response:
         """All sessions, the newest first."""
         return await self._answer(self.sessions.listed)
+
+    async def list_deleted(self, request: Request) -> Response:
+        """Sessions that can be restored."""
+        return await self._answer(lambda: self.sessions.listed(deleted=True))
 
     async def create(self, request: Request) -> Response:
         """Starts a session."""

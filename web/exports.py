@@ -8,6 +8,8 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from artifacts.provenance import now
 from curation.card import Card
 from curation.exporting import export
@@ -32,7 +34,8 @@ def start_export(session: LiveSession, asked: ExportAction) -> ExportJob:
     what, class_name, kind = asked.what, asked.class_name, asked.format
     among = session.mask(asked.where, asked.among)
     if session.several:  # no crop is of two classes
-        own = session.several.mask_of(session.journal.facts.class_name)
+        own = np.zeros(len(session.pool), bool)
+        own[session.selected(number)] = True
         among = own if among is None else among & own
     selection = session.session.select(
         what, class_name=class_name, number=number, among=among

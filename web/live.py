@@ -492,11 +492,22 @@ class LiveSession:
             high=high,
             histogram=counts.tolist(),
             threshold=float(displayed(learned.kind, threshold)),
-            taken=len(session.selected(number=number)),
+            taken=len(self.selected(number)),
             marked=len(session.selected("marked", number=number)),
             rounds=rounds_of(session),
             stop=stop_of(session),
         )
+
+    def selected(self, number: int, threshold: float | None = None) -> np.ndarray:
+        """See `Session.selected`; of several classes, less what is of another."""
+        rows = self.session.selected(number=number, threshold=threshold)
+        if self.several is None:
+            return rows
+        name = self.journal.facts.class_name
+        if self.session.learned(number).kind != "decision":
+            return rows[self.several.mask_of(name)[rows]]
+        place = self.several.taken()[1][rows]
+        return rows[(place < 0) | (place == self.several.classes.names.index(name))]
 
     def changes(self, shown: int) -> Changes:
         """What the newest ranking would show differently from the one on the screen."""
@@ -512,8 +523,8 @@ class LiveSession:
             new_marks=marks(after.number) - marks(shown),
             entered=sum(row not in first for row in _top(after)),
             top=min(TOP, len(after.ranking)),
-            taken_before=len(session.selected(number=shown)),
-            taken=len(session.selected(number=after.number)),
+            taken_before=len(self.selected(shown)),
+            taken=len(self.selected(after.number)),
         )
 
 

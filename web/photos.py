@@ -185,7 +185,7 @@ def _read(path: Path) -> bytes | None:
     try:
         content = path.read_bytes()
         os.utime(path)
-    except FileNotFoundError:
+    except OSError:  # it isn't there, or its folder isn't one
         return None
     return content
 

@@ -125,12 +125,13 @@ class Sessions:
             raise ValueError(f"of must be one of {known}; got {of!r}")
         return found.of(of)
 
-    def listed(self) -> list[ListedSession]:
-        """What there is, the one used last first; sessions that can't be read are
-        listed with the reason.
+    def listed(self, *, deleted: bool = False) -> list[ListedSession]:
+        """What there is (or was, and can be restored), the one used last first;
+        sessions that can't be read are listed with the reason.
         """
         found = []
-        for path in self.folder.glob("s*"):
+        folder = self.folder / DELETED if deleted else self.folder
+        for path in folder.glob("s*"):
             if not _ID.fullmatch(path.name) or not (path / SESSION).is_file():
                 continue
             try:

@@ -99,7 +99,7 @@ class Queue {
     const status = byId("saved");
     status.classList.toggle("waiting", Boolean(this.trouble));
     const waiting = this.items.length;
-    const kept = this.kept.length ? ` (${this.kept.length} of another server's sessions are kept for it)` : "";
+    const kept = this.kept.length ? ` (${this.kept.length} kept for a session that isn't here)` : "";
     status.textContent = (this.trouble ? `${waiting} not saved yet: ${this.trouble}. Trying again …` : waiting ? "saving …" : this.sent ? "saved" : "") + kept;
   }
 
@@ -111,6 +111,15 @@ class Queue {
     const result = new Promise((resolve, reject) => this.listeners.set(item.body.action, { resolve, reject }));
     this.run();
     return result;
+  }
+
+  /** Sends again what was kept for a session, which is here now. */
+  again(base) {
+    const back = this.kept.filter(({ path }) => path.startsWith(base));
+    this.kept = this.kept.filter((item) => !back.includes(item));
+    this.items.unshift(...back);
+    this.store();
+    this.run();
   }
 
   /** Resolves when all is sent; at once where the server doesn't answer. */

@@ -29,7 +29,7 @@ export function drawCell(grid, index) {
     ondblclick: () => grid.options.onopen?.(index),
     onfocus: () => grid.setCurrent(index),
   }, picture, thumbs, score && el("span", { class: "text" }, score), el("span", { class: "text faint" }, crop.label),
-    crop.new ? el("span", { class: "badge" }, "new") : null, el("span", { class: "of" }));
+    el("span", { class: "badge" }), el("span", { class: "of" }));
   cell.style.width = `${grid.zoom + 6}px`;
   paintCell(grid, cell, index);
   return cell;
@@ -45,6 +45,7 @@ export function paintCell(grid, cell, index) {
   cell.classList.toggle("disputed", Boolean(crop.disputed));
   cell.classList.toggle("cut", isCut(grid, index));
   cell.querySelector(".of").textContent = crop.of ?? "";
+  cell.querySelector(".badge").textContent = crop.disputed ? "people disagree" : crop.new ? "new" : "";
   cell.setAttribute("aria-selected", grid.options.picked ? grid.options.picked(crop.id) : grid.choice.selected.has(index));
   const border = grid.colors?.get(crop.label) || (grid.colors && crop.label === "" ? UNLABELLED : "");
   if (border) cell.style.setProperty("--border", border);

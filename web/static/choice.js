@@ -74,7 +74,8 @@ export class Choice {
   /** Marks the selection, or the current crop, and goes on to the next. */
   markKey(answer, mark = this.grid.options.onmark) {
     const { grid } = this;
-    if (!grid.isStill) return announce("not marked: the list is still on its way");
+    // What is selected is told apart from where the focus goes.
+    if (this.selected.size ? grid.isChanging : !grid.isStill) return announce("not marked: the list is still on its way");
     const last = this.selected.size ? Math.max(...this.selected) : grid.current;
     if (this.selected.size) this.markSelection(answer, mark);
     else if (grid.crop(last)) mark?.([grid.crop(last)], answer);

@@ -46,14 +46,19 @@ export function quiet() {
 
 let failing; // takes the message away again
 
-export function fail(error) {
-  const box = message;
+/** Brings the message, if one shows, into a dialog that has opened: all else is out of reach then, below it, and not read out. */
+export function lift() {
+  if (message.hidden) return;
   quiet();
-  // Within an open dialog: all else is out of reach while one is open, below it, and not read out.
-  ([...document.querySelectorAll("dialog[open]")].pop() || document.body).append(box);
-  box.textContent = error.message || String(error);
-  box.hidden = false;
-  box.showPopover?.();
+  ([...document.querySelectorAll("dialog[open]")].pop() || document.body).append(message);
+  message.hidden = false;
+  message.showPopover?.();
+}
+
+export function fail(error) {
+  message.textContent = error.message || String(error);
+  message.hidden = false;
+  lift();
   clearTimeout(failing);
   failing = setTimeout(quiet, 12000);
 }

@@ -2,7 +2,7 @@
 // Examples from outside: images that are picked, dropped or pasted, a box on each, and words. And what a session looks for now.
 
 import { send, sendFile } from "./api.js";
-import { byId, el, fail, svg } from "./dom.js";
+import { byId, el, fail, lift, svg } from "./dom.js";
 
 /**
  * Asks for boxes on each image, sends them, and gives their names.
@@ -13,6 +13,7 @@ import { byId, el, fail, svg } from "./dom.js";
 export async function takeFiles(files, taken, say) {
   let whole = false; // for all that follow
   const all = [...files].filter((file) => file.type.startsWith("image/") || !file.type);
+  say("one after the other …"); // nothing starts without those that are on their way
   for (const [number, file] of all.entries()) {
     const asked = whole ? { boxes: [null] } : await askBoxes(file, number + 1, all.length);
     if (!asked) continue;
@@ -23,11 +24,11 @@ export async function takeFiles(files, taken, say) {
         const query = box ? `?${new URLSearchParams({ box: box.join(",") })}` : "";
         taken((await sendFile(`api/uploads${query}`, file)).upload);
       } catch (error) {
-        fail(error);
+        fail(new Error(`${file.name}: ${error.message}`));
       }
-      say("");
     }
   }
+  say("");
 }
 
 /** Boxes that the person draws on an image, in its pixels; [null] for all of it; null where they don't want it. */
@@ -83,6 +84,7 @@ function askBoxes(file, number, count) {
       el("p", {}, "Draw a box around each thing you look for: several plants in one picture make one poor example."),
       area, el("div", { class: "row" }, use, all, rest, leave, el("span", { class: "faint" }, file.name)));
     dialog.showModal();
+    lift();
     all.focus();
   });
 }

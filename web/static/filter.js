@@ -50,7 +50,12 @@ export function filterBar(columns, apply, given = [], also = []) {
     if (!item.values) condition = `${name(item.name)} BETWEEN ${Number(first.value)} AND ${Number(second.value)}`;
     else if (["true", "false"].includes(first.value) && item.values.length === 2 && item.values[0] === "true") condition = `${name(item.name)} = ${first.value}`;
     else condition = `${name(item.name)} = ${quoted(first.value)}`;
-    set([...conditions, condition]);
+    // Two values of a column are either of them.
+    const head = `${name(item.name)} `;
+    const same = conditions.find((one) => one.startsWith(`${head}= '`) || one.startsWith(`${head}IN (`));
+    if (!item.values || !same) return set([...conditions, condition]);
+    const values = same.startsWith(`${head}= `) ? same.slice(head.length + 2) : same.slice(head.length + 4, -1);
+    if (!values.includes(quoted(first.value))) set(conditions.map((one) => (one === same ? `${head}IN (${values}, ${quoted(first.value)})` : one)));
   }
 
   const added = columns.find((item) => item.name === "added" && item.high > 0);

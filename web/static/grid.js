@@ -8,6 +8,7 @@ import { Pages } from "./pages.js";
 
 const GAP = 6;
 const EDGE = 8;
+const SEEN = 250; // ms until a new list can have been seen
 const GLIDE = 200; // ms from one event of a scroll by wheel or touch to the next, at most
 
 export class Grid {
@@ -50,7 +51,7 @@ export class Grid {
     this.current = 0;
     this.rolled = -Infinity; // when it was scrolled by wheel or touch
     this.offset = this.last = 0; // where the list is taller than an element can be; see `scrolled`
-    this.replacing = this.moving = null; // what is under way, while keys mark nothing
+    this.replacing = this.held = this.moving = null; // what is under way, while keys mark nothing
     /** @type {number | null} the score from which on crops count, drawn as a line */
     this.cut = null;
     new ResizeObserver(() => this.resize()).observe(this.element);
@@ -73,11 +74,11 @@ export class Grid {
     try {
       if (!(await opening)) return false;
     } finally {
-      if (asked === this.pages.asked) {
-        this.replacing = null;
-        this.element.setAttribute("aria-busy", "false");
-      }
+      if (asked === this.pages.asked && !this.total) this.still();
     }
+    // Whoever presses a key this soon has seen the list before.
+    clearTimeout(this.seeing);
+    this.seeing = setTimeout(() => asked === this.pages.asked && this.still(), SEEN);
     this.current = 0;
     this.moving = null;
     this.clear();
@@ -86,6 +87,21 @@ export class Grid {
     this.setTop(0);
     this.draw();
     return true;
+  }
+
+  still() {
+    this.replacing = null;
+    this.element.setAttribute("aria-busy", "false");
+  }
+
+  /** Lets keys mark nothing until something is done. */
+  async hold(work) {
+    const held = (this.held = {});
+    try {
+      await work;
+    } finally {
+      if (held === this.held) this.held = null;
+    }
   }
 
   /** Asks again for the pages that are loaded, in place. */
@@ -101,9 +117,14 @@ export class Grid {
     this.scrollTo(kept);
   }
 
+  /** Whether another list is on its way. */
+  get isChanging() {
+    return Boolean(this.replacing || this.held);
+  }
+
   /** Whether a key would mark what the person looks at: not while the list or the focus is on its way elsewhere. */
   get isStill() {
-    return !this.replacing && this.moving === null;
+    return !this.isChanging && this.moving === null;
   }
 
   clear() {

@@ -9,7 +9,7 @@ export function takeHome(pool, shown, renamed) {
   const { state, name: session, view } = shown;
   const { ranking, where, among } = view;
   const dialog = byId("take-home");
-  const name = el("input", { value: state.facts.class_name || state.facts.name, "aria-label": "name of the class", class: "grow", maxLength: 200 });
+  const name = el("input", { value: (state.facts.class_name || state.facts.name).slice(0, 100), "aria-label": "name of the class", class: "grow", maxLength: 100 });
   const format = el("select", { "aria-label": "format" }, ...Object.entries(pool.formats).map(([kind, keeps]) => el("option", { value: kind }, `${kind}: ${keeps}`)));
   const what = el("select", { "aria-label": "which crops" },
     el("option", { value: "threshold" }, `from the threshold on, and what is marked relevant: ${many(state.panel.taken, "crop")}`),

@@ -19,8 +19,9 @@ export function knownPanel(pool, session) {
     event.preventDefault();
     const precision = Number(wanted.value) / 100;
     try {
+      if (!(precision > 0 && precision <= 1)) throw new Error("The precision must be from 1 to 100 %.");
       const { threshold } = await session.ask("/threshold_for", { ranking: session.view.ranking, precision });
-      if (threshold === null) throw new Error(`The random sample shows no list of ${percent(precision)} precision${session.state.estimate.current ? "" : ", since it isn't of this order: draw a new one"}.`);
+      if (threshold === null) throw new Error(`The random sample shows no list of ${percent(precision)} precision, of crops that nobody had marked${session.state.estimate.current ? "" : ", since it isn't of this order: draw a new one"}.`);
       session.setThreshold(threshold, true);
     } catch (error) {
       fail(error);

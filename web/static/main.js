@@ -1,7 +1,7 @@
 // @ts-check
 // Which screen is shown: the start, or the session that the address names.
 
-import { get } from "./api.js";
+import { get, person } from "./api.js";
 import { byId, el, fail, quiet } from "./dom.js";
 import { startScreen } from "./start.js";
 import { workScreen } from "./work.js";
@@ -14,9 +14,12 @@ byId("theme").addEventListener("click", () => {
   localStorage.setItem("theme", document.documentElement.dataset.theme);
 });
 const help = () => {
+  byId("my-name").value = person.name || "";
   byId("help").showModal();
   byId("help").scrollTop = 0; // it opens at the button that has the focus, which is the last
 };
+byId("my-name").value = person.name || "";
+byId("my-name").addEventListener("change", () => (person.name = byId("my-name").value));
 byId("help-button").addEventListener("click", help);
 byId("error").addEventListener("click", quiet);
 byId("home").addEventListener("click", () => (location.hash = ""));
@@ -49,7 +52,7 @@ const go = () => {
   route(signal).catch((error) => signal.aborted || explain(error));
 };
 const explain = (error) => {
-  byId("main").replaceChildren(el("div", { class: "start" }, el("p", {}, error.message), el("button", { onclick: () => (location.hash = "") }, "All sessions")));
+  byId("main").replaceChildren(el("div", { class: "start" }, el("p", {}, error.status === 404 ? "There is no such session here: it was deleted, or it is of another folder of sessions." : error.message), el("p", {}, el("button", { onclick: () => (location.hash = "") }, "All sessions"))));
   fail(error);
 };
 addEventListener("hashchange", go);

@@ -34,7 +34,7 @@ export async function openCrop(grid, index) {
     const picture = found.error ? el("p", {}, found.error.message) : found.view.element;
     const marked = crop.mark === true ? "relevant" : crop.mark === false ? "not relevant" : "not marked";
     const facts = Object.entries(found.facts).filter(([, value]) => value !== null);
-    const { marks, onmark, onmore } = grid.options;
+    const { marks, onmark, onmore, onclass, classNames = () => [] } = grid.options;
     const mark = (answer) => onmark([crop], crop.mark === answer ? null : answer);
     const more = (answer) => {
       dialog.close();
@@ -48,6 +48,7 @@ export async function openCrop(grid, index) {
         el("button", { onclick: () => step(-1), "aria-label": "previous" }, "←"),
         el("button", { onclick: () => step(1), "aria-label": "next" }, "→"),
         ...(found.view ? found.view.buttons : []),
+        ...(marks ? classNames().map((name, place) => el("button", { onclick: () => onclass([crop], place + 1), "aria-pressed": String(crop.of === name) }, `${place + 1} ${name}`)) : []),
         ...(marks ? [
           el("button", { onclick: () => mark(true), "aria-pressed": String(crop.mark === true) }, "✓ relevant"),
           el("button", { onclick: () => mark(false), "aria-pressed": String(crop.mark === false) }, "✗ not relevant"),
@@ -69,10 +70,10 @@ export async function openCrop(grid, index) {
   }
 
   /** A key marks what is looked at: nothing while the next crop is on its way. */
-  function answer(relevant, onward = true) {
+  function answer(relevant, onward = true, mark = grid.options.onmark) {
     const crop = grid.crop(at);
     if (!crop || known.id !== crop.id) return announce("not marked: the picture is still on its way");
-    grid.options.onmark([crop], relevant);
+    mark([crop], relevant);
     if (onward) step(1);
   }
 
@@ -83,6 +84,7 @@ export async function openCrop(grid, index) {
     if (event.key === "ArrowRight") step(1);
     else if (event.key === "ArrowLeft") step(-1);
     else if (["+", "=", "-"].includes(key) && known.view) known.view.scale(key === "-" ? 1 / 1.4 : 1.4);
+    else if (marks && grid.options.several?.() && /^[0-9]$/.test(key)) answer(Number(key), true, grid.options.onclass);
     else if (marks && ["y", "1"].includes(key)) answer(true);
     else if (marks && ["n", "0"].includes(key)) answer(false);
     else if (marks && key === "u") answer(null, false);

@@ -40,6 +40,7 @@ export class Session extends EventTarget {
     /** @type {any} */
     this.grid = null;
     this.timer = this.setting = 0;
+    this.isGone = false; // the session, from the server
     /** @type {number | null} */
     this.since = null;
     signal.addEventListener("abort", () => clearTimeout(this.timer));
@@ -151,6 +152,7 @@ export class Session extends EventTarget {
     const { counts, of: own } = this.state.several;
     const name = place === null ? null : place ? counts[place - 1]?.name : "none";
     if (name === undefined) return announce(`there are ${counts.length} classes`);
+    if (this.view.sort === "audit") return this.mark(crops, name === null ? null : name === own); // a sample is of the class that is looked at
     const changed = this.changed(crops, (crop) => (crop.of ?? null) !== name);
     this.say("/classify", changed, name, (crop) => crop.of, () => ({ of: name, mark: name === null ? null : name === own }), name ?? "without a mark");
   }
@@ -167,7 +169,7 @@ export class Session extends EventTarget {
   /** Marks a crop and shows what the new order is. */
   moreLike(crop, answer) {
     this.mark([crop], answer);
-    this.showNew().catch(fail);
+    this.grid.hold(this.showNew()).catch(fail); // until it shows, no key means a crop of the old one
   }
 
   /** uploads: name -> whether it is an example of what is looked for; null takes it off. */
@@ -240,6 +242,8 @@ export class Session extends EventTarget {
     }).then(({ line, left_out, disputed }) => {
       if (left_out.length) grid.refresh().catch(fail); // a sample was drawn elsewhere meanwhile
       if (disputed.length) this.dispute(crops, disputed);
+      const mine = person.name || "";
+      if (crops.some((crop) => crop.disputed || (before.get(crop).by ?? mine) !== mine)) grid.refresh().catch(fail); // whether people disagree
       if (line === this.lines + 1) this.lines = line;
       this.later();
     }, (error) => {
@@ -314,7 +318,14 @@ export class Session extends EventTarget {
 
   later(delay = SOON) {
     clearTimeout(this.timer);
-    if (!this.signal.aborted) this.timer = setTimeout(() => this.update().catch(() => this.later(OFFLINE)), delay);
+    if (!this.signal.aborted) this.timer = setTimeout(() => this.update().catch((error) => this.missing(error)), delay);
+  }
+
+  /** Goes on asking; says once that the session isn't there any more. */
+  missing(error) {
+    if (error.status === 404 && !this.isGone) fail(new Error("This session isn't here any more: it was deleted, or is of another folder of sessions. What you mark waits for it."));
+    this.isGone = error.status === 404;
+    this.later(OFFLINE);
   }
 
   async update() {
@@ -323,6 +334,8 @@ export class Session extends EventTarget {
     const { of } = this;
     const given = await this.ask("", { by, ranking: view.ranking });
     if (this.signal.aborted || of !== this.of) return;
+    if (this.isGone) queue.again(this.base);
+    this.isGone = false;
     if (given.trouble && given.trouble !== this.state?.trouble) fail(new Error(given.trouble));
     const known = this.state?.lines ?? given.lines;
     this.state = given;

@@ -5,7 +5,7 @@ import { byId, el, fail, many } from "./dom.js";
 
 /** A row of the classes; hidden where there is one. */
 export function classTabs(session) {
-  const row = el("div", { class: "bar classes", role: "group", "aria-label": "Classes", hidden: true });
+  const row = el("div", { class: "classes", role: "group", "aria-label": "Classes", hidden: true });
   let drawn = "";
   session.addEventListener("state", () => {
     const { several } = session.state;

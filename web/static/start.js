@@ -27,7 +27,8 @@ export async function startScreen(pool, open) {
   const gone = pool.gone_from ? [el("section", { class: "card gone", role: "alert" }, el("h2", {}, "The photos aren't there"),
     el("p", {}, "They are looked for below ", el("code", {}, pool.gone_from), " and aren't there any more. Marks can be made all the same; pictures, images of your own and exports need them. Start the program again and point to them: ",
       el("code", {}, "run_page.py --images_root=<folder>")))] : [];
-  const saved = el("section", { class: "card", "aria-label": "Saved sessions", hidden: true }, el("div", { class: "row" }, el("h2", { class: "grow" }, "Saved sessions"), search), deleted, list);
+  const bin = el("details", { ontoggle: () => bin.open && showDeleted() }, el("summary", {}, "Deleted sessions"));
+  const saved = el("section", { class: "card", "aria-label": "Saved sessions", hidden: true }, el("div", { class: "row" }, el("h2", { class: "grow" }, "Saved sessions"), search), deleted, list, bin);
   byId("main").replaceChildren(el("div", { class: "start" }, ...gone, saved,
     el("section", { class: "card", "aria-label": "Start" }, el("h2", {}, "Start"), el("div", { class: "row", role: "tablist", "aria-label": "What for" }, ...tabs), way)));
 
@@ -55,6 +56,13 @@ export async function startScreen(pool, open) {
     if (!found.length) list.replaceChildren(el("li", { class: "faint" }, sessions.length ? "None of that name." : "None."));
   }
 
+  async function showDeleted() {
+    const gone = await get("api/deleted");
+    const back = (session) => send(`api/sessions/${session.session}/restore`, {}).then(() => (showDeleted(), draw()), fail);
+    bin.replaceChildren(bin.firstChild, ...gone.map((session) => el("div", { class: "row" }, el("span", { class: "grow" }, session.name),
+      el("small", {}, `${session.relevant} ✓ ${session.not_relevant} ✗`), el("button", { onclick: () => back(session) }, "Bring back"))), gone.length ? "" : el("p", { class: "faint" }, "None."));
+  }
+
   /** Nothing is lost: it can be brought back at once, and its folder lies below deleted/. */
   async function remove(session) {
     try {
@@ -62,6 +70,7 @@ export async function startScreen(pool, open) {
       const back = () => send(`api/sessions/${session.session}/restore`, {}).then(() => ((deleted.hidden = true), draw()), fail);
       deleted.replaceChildren(`“${session.name}” is deleted; its folder is kept as`, el("code", {}, folder), el("button", { onclick: back }, "Undo"));
       deleted.hidden = false;
+      if (bin.open) showDeleted();
       await draw();
       deleted.querySelector("button").focus();
     } catch (error) {
@@ -105,8 +114,9 @@ function entry(session, open, draw, remove) {
 function collect(pool, open, preset) {
   const uploads = [];
   const classes = {}; // name -> examples, where several are looked for
+  let busy = ""; // what goes on
   const picked = new Map(); // id -> crop; kept when another filter is applied
-  const name = el("input", { placeholder: "name of the new class", "aria-label": "name of the new class", value: preset.name || "", class: "grow", maxLength: 200 });
+  const name = el("input", { placeholder: "name of the new class", "aria-label": "name of the new class", value: preset.name || "", class: "grow", maxLength: 100 });
   const chosen = el("span", { class: "row query", "aria-live": "polite" });
   const go = el("button", { class: "main", disabled: true, onclick: start }, "Start from these");
   const more = el("button", { disabled: true, title: "name another class after it: one session finds them all", onclick: addClass }, "Add as one of several classes");
@@ -154,8 +164,9 @@ function collect(pool, open, preset) {
       ...uploads.map((upload, place) => example(`uploads/${upload}`, "what was given", () => (uploads.splice(place, 1), draw()))),
       count ? many(count, "example") : "Click one crop or more that show what you look for.");
     const several = Object.keys(classes).length;
-    more.disabled = !count;
-    go.disabled = !count && several < 2;
+    if (busy) chosen.append(busy);
+    more.disabled = !count || Boolean(busy);
+    go.disabled = (!count && several < 2) || Boolean(busy);
     go.textContent = several > 1 || (several && count) ? "Start with these classes" : "Start from these";
     named.replaceChildren(...Object.entries(classes).map(([called, { crops }]) => el("button", { class: "chip", title: "take it off", "aria-label": `take off the class ${called}`, onclick: () => {
       delete classes[called];
@@ -176,7 +187,10 @@ function collect(pool, open, preset) {
     name.focus();
   }
 
-  const outside = givers(pool, (upload) => (uploads.push(upload), draw()), (text) => (text ? chosen.replaceChildren(text) : draw()));
+  const outside = givers(pool, (upload) => (uploads.push(upload), draw()), (text) => {
+    busy = text;
+    draw();
+  });
 
   async function start() {
     go.disabled = true;
@@ -229,7 +243,7 @@ function split(pool, open) {
         whole.hidden = false;
         all.reset((start, count) => get("api/browse", { among, start, count })).then(() => whole.scrollIntoView({ block: "nearest" }), fail);
       };
-      const names = clusters.map((_, number) => el("input", { placeholder: "name, if it is one", "aria-label": `name of cluster ${number + 1}`, maxLength: 200 }));
+      const names = clusters.map((_, number) => el("input", { placeholder: "name, if it is one", "aria-label": `name of cluster ${number + 1}`, maxLength: 100 }));
       result.replaceChildren(...clusters.map((cluster, number) => el("div", { class: "cluster" },
         el("div", { class: "row" }, el("b", {}, many(cluster.crops, "crop")), names[number], el("button", { onclick: () => browse(cluster.selection) }, "Browse all of it")),
         el("div", { class: "row" }, ...cluster.examples.map((crop) => el("img", { src: `thumb/${crop}/96`, alt: "" })),

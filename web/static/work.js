@@ -20,6 +20,7 @@ export async function workScreen(pool, name, place, signal) {
     onmark: (crops, answer) => session.mark(crops, answer),
     isNewer: (id, time) => session.isNewer(id, time),
     several: () => Boolean(session.state?.several),
+    classNames: () => session.state?.several?.counts.map(({ name }) => name) ?? [],
     onclass: (crops, place) => session.classify(crops, place),
     onmore: (crop, answer) => session.moreLike(crop, answer),
     onopen: (index) => openCrop(grid, index),
