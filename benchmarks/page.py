@@ -193,12 +193,11 @@ def measure(page: Any, url: str, process: int, ready: float, crops: int) -> None
     wait_loaded(page)
     ranked = time.perf_counter() - started
     session = page.url.split("#")[1].partition("?")[0]
+    screen = page.evaluate("document.querySelector('.grid').clientHeight")
+    page.mouse.move(400, 400)
     blank = []
     for _ in range(FLAGS.steps):
-        page.evaluate(
-            "() => { const grid = document.querySelector('.grid'); grid.scrollTop += "
-            "grid.clientHeight; }"
-        )
+        page.mouse.wheel(0, screen)
         blank.append(wait_loaded(page))
         time.sleep(0.3)  # as long as one looks at least
     jumps = []

@@ -267,9 +267,10 @@ class CropTable:
         """Crop id -> row, also of the ids of version 0.5.0."""
         found: dict[str, int] = {}
         if OLD_ID in self.rows.column_names:
-            old = self.column(OLD_ID)
-            found = {crop_id: row for row, crop_id in enumerate(old)}
-        return found | {crop_id: row for row, crop_id in enumerate(self.ids)}
+            old = self.column(OLD_ID).tolist()
+            found = dict(zip(old, range(len(self)), strict=True))
+        found.update(zip(self.ids.tolist(), range(len(self)), strict=True))
+        return found
 
     def row_of(self, crop_id: str) -> int | None:
         """The row of a crop id, of this version or of 0.5.0; None where there

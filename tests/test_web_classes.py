@@ -152,6 +152,23 @@ def test_no_crop_is_exported_in_two_classes(several, kinds):
     assert sum(map(len, chosen)) == (several.classes.assigned() >= 0).sum()
 
 
+def test_one_number_to_take_home_wherever_it_stands(several, kinds):
+    for marked in (False, True):
+        if marked:
+            say(several, kinds)
+        for count in several.state("").counts:
+            session = several.of(count.name)
+            number = session.journal.name_of_marks()
+            asked = ExportAction(
+                format="csv", what="threshold", class_name=count.name, ranking=number
+            )
+            exported = start_export(session, asked).selection.rows
+            assert session.panel(number).taken == count.taken == len(exported)
+            shown = session.panel(number).threshold
+            at = answers.estimate_at(session, number, shown)
+            assert (at.would_take, at.added, at.dropped) == (count.taken, 0, 0)
+
+
 def test_another_s_mark_of_a_class_is_not_overwritten_unseen(several, kinds):
     crop = next(crop for crop in kinds if kinds[crop] == "none")
     several.mark({crop: "beet"}, "anna", "a", {})

@@ -75,7 +75,7 @@ class Page:
         self.overview, self.sessions, self.photos = overview, sessions, photos
         self.pool = overview.pool
         self._worker = Worker()
-        self._pictured = time.monotonic()  # when a picture was asked for last
+        self._pictured: float | None = None  # when a picture was asked for last
         self._limits = {kind: anyio.CapacityLimiter(8) for kind in ("mark", "work")}
         self._cutters = ThreadPoolExecutor(
             os.cpu_count() or 2, "picture", partial(lower_priority, 5)
@@ -131,6 +131,7 @@ class Page:
         order.
         """
         lower_priority(10)
+        self.pool.table.row_of("")  # each picture needs it
         _ = self.overview.facts  # computed once
         first = [
             self._cutters.submit(self.photos.thumbnail, int(row), SIZES[0])
@@ -151,9 +152,12 @@ class Page:
         LinearProbe().fit(np.eye(4), np.array([True, True, False, False]))
 
     def _wait_until_quiet(self) -> None:
-        """Waits while pictures are asked for: those of the first screen come first."""
+        """Waits until the first screen has its pictures, or nobody comes."""
         end = time.monotonic() + _LOADING
-        while time.monotonic() < min(end, self._pictured + _QUIET):
+        while time.monotonic() < end:
+            asked = self._pictured
+            if asked is not None and time.monotonic() > asked + _QUIET:
+                return
             time.sleep(0.05)
 
     # Ways of working
