@@ -93,12 +93,12 @@ function askBoxes(file, number, count) {
 export function dropZone(element, take) {
   element.addEventListener("dragover", (event) => {
     event.preventDefault();
-    element.classList.add("over");
+    element.classList.add("dropping");
   });
-  element.addEventListener("dragleave", () => element.classList.remove("over"));
+  element.addEventListener("dragleave", () => element.classList.remove("dropping"));
   element.addEventListener("drop", (event) => {
     event.preventDefault();
-    element.classList.remove("over");
+    element.classList.remove("dropping");
     if (event.dataTransfer?.files.length) take(event.dataTransfer.files);
   });
   const pasted = (event) => {

@@ -104,10 +104,11 @@ export function toolBar(pool, session) {
     grid.paintAll();
   }
   const bar = el("div", { class: "bar", role: "toolbar", "aria-label": "Tools" }, queryStrip(pool, session),
-    el("span", { class: "group", role: "group", "aria-label": "Order" }, ...sorts), only, undo, redo, stepped,
-    el("button", { title: "Select all visible (A), then mark them together", onclick: () => grid.choice.selectVisible() }, "All visible"),
+    el("span", { class: "group", role: "group", "aria-label": "Order" }, ...sorts), only,
+    el("span", { class: "group", role: "group", "aria-label": "History" }, undo, redo), stepped,
+    el("span", { class: "group", role: "group", "aria-label": "Mark" }, el("button", { title: "Select all visible (A), then mark them together", onclick: () => grid.choice.selectVisible() }, "All visible"),
     el("button", { onclick: () => mark(true), title: "Mark the selection relevant (Y)" }, "✓"),
-    el("button", { onclick: () => mark(false), title: "Mark the selection not relevant (N)" }, "✗"),
+    el("button", { onclick: () => mark(false), title: "Mark the selection not relevant (N)" }, "✗")),
     zoom, el("label", { class: "row" }, colours, "class colours"), filterButton,
     el("button", { onclick: () => openMap(pool, session.name, actions).catch(fail) }, "Map"), chosen);
   return { bar, filter, chips: limits, paint };

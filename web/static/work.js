@@ -50,12 +50,12 @@ export async function workScreen(pool, name, place, signal) {
 /** Asks once, in this browser, what the person is called. */
 function nameBar() {
   if (person.name !== null) return "";
-  const input = el("input", { "aria-label": "your name", placeholder: "your name", maxLength: 100 });
+  const input = el("input", { "aria-label": "your name", placeholder: "your name", title: "Others see it beside your marks", class: "grow", maxLength: 100 });
   const done = (name) => {
     person.name = name;
     bar.remove();
   };
-  const bar = el("form", { class: "filter", onsubmit: (event) => (event.preventDefault(), done(input.value)) },
+  const bar = el("form", { class: "filter who", onsubmit: (event) => (event.preventDefault(), done(input.value)) },
     el("span", {}, "Who marks here? Others see it beside your marks."), input, el("button", {}, "Save"),
     el("button", { type: "button", class: "plain", onclick: () => done("") }, "No name"));
   return bar;
