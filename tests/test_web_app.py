@@ -365,6 +365,13 @@ def test_marks_undo_and_state(client, page, session):
         ),
         ("shown", {"ranking": 99}, "ranking must be from 0 to 0; got 99"),
         ("learn", {}, "audit must have answers"),
+        (
+            "examples",
+            {"uploads": {"../../uploads/u-0": True}},
+            "upload must be one that was sent before",
+        ),
+        ("examples", {"uploads": {}}, "uploads must name at least one"),
+        ("classify", {"marks": {"c0": "beet"}}, "session must be of several classes"),
         ("export", {"format": "exe", "ranking": 0}, "format must be one of"),
         (
             "export",

@@ -359,7 +359,8 @@ class Sessions:
         """Puts copies of uploads into a session's folder, which holds all it needs."""
         folder = self._path(session)
         for name in names:
-            if (folder / f"{name}.npy").is_file():
+            is_name = bool(_UPLOAD.fullmatch(name))
+            if is_name and (folder / f"{name}.npy").is_file():
                 continue
             path = self.upload_path(name)
             if path is None:
