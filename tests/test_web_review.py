@@ -291,6 +291,17 @@ def test_keys_mark_nothing_while_the_list_is_on_its_way(server, open_page, truth
     page.keyboard.press("y")
     saved(page)
     until(lambda: len(server.marks()) == 7)
+    # A list that is refused leaves the one that there was, and its keys.
+    page.get_by_role("button", name="Filter", exact=True).click()
+    page.get_by_label("condition in SQL").fill("no such column")
+    page.get_by_role("button", name="apply").click()
+    expect(page.locator("#error")).to_contain_text("where must be an SQL condition")
+    settled(page)
+    page.locator(CELL).nth(2).focus()
+    page.keyboard.press("y")
+    saved(page)
+    until(lambda: len(server.marks()) == 8)
+    expected(open_page, "400")
 
 
 def test_two_people_see_what_the_other_says(server, open_page, truth):

@@ -71,14 +71,17 @@ export class Grid {
     const { asked } = this.pages;
     this.replacing = asked;
     this.element.setAttribute("aria-busy", "true");
+    let shown = false;
     try {
-      if (!(await opening)) return false;
+      shown = await opening;
     } finally {
-      if (asked === this.pages.asked && !this.total) this.still();
+      // Whoever presses a key too soon has seen the list before; a list that was refused leaves that one.
+      if (asked === this.pages.asked) {
+        clearTimeout(this.seeing);
+        this.seeing = setTimeout(() => asked === this.pages.asked && this.still(), shown ? SEEN : 0);
+      }
     }
-    // Whoever presses a key this soon has seen the list before.
-    clearTimeout(this.seeing);
-    this.seeing = setTimeout(() => asked === this.pages.asked && this.still(), SEEN);
+    if (!shown) return false;
     this.current = 0;
     this.moving = null;
     this.clear();
