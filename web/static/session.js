@@ -240,10 +240,11 @@ export class Session extends EventTarget {
       count(-1);
       crops.forEach(({ id }) => this.arrived.set(id, performance.now()));
     }).then(({ line, left_out, disputed }) => {
-      if (left_out.length) grid.refresh().catch(fail); // a sample was drawn elsewhere meanwhile
-      if (disputed.length) this.dispute(crops, disputed);
       const mine = person.name || "";
-      if (crops.some((crop) => crop.disputed || (before.get(crop).by ?? mine) !== mine)) grid.refresh().catch(fail); // whether people disagree
+      const isOthers = (crop) => crop.disputed || (before.get(crop).by ?? mine) !== mine;
+      if (disputed.length) this.dispute(crops, disputed);
+      // A sample was drawn elsewhere meanwhile; or people may disagree now, or no longer.
+      else if (left_out.length || crops.some(isOthers)) grid.refresh().catch(fail);
       if (line === this.lines + 1) this.lines = line;
       this.later();
     }, (error) => {
