@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -27,6 +27,8 @@ from artifacts.files import exclusive, write_json
 from artifacts.provenance import now
 from curation.lru_cache import LruCache
 from curation.session_facts import FORMAT, SessionFacts, StatedQuery
+
+Said = TypeVar("Said", bool, str)
 
 SESSION, FEEDBACK = "session.json", "feedback.jsonl"
 UNDOABLE = ("mark", "answer", "learn", "correct", "threshold", "examples")
@@ -171,6 +173,40 @@ class State:
             if len({*said.values(), stands} - {None}) > 1:
                 found.append(crop_id)
         return found
+
+    def disputed(
+        self,
+        now: Mapping[str, Said],
+        changes: Mapping[str, Said | None],
+        seen: Mapping[str, Said | None],
+        by: str,
+    ) -> dict[str, Said]:
+        """crop id -> what another has said of it, of crops that would be overwritten by
+        one who hasn't seen that.
+
+        Args:
+            now: crop id -> what is said: a mark, an answer, or a class.
+            changes: what is to be said,
+            seen: by one who saw this,
+            by: in this tab.
+        """
+        found = {}
+        for crop_id, answer in changes.items():
+            there, writer = now.get(crop_id), self.writers.get(crop_id)
+            unseen = crop_id in seen and seen[crop_id] != there
+            is_other = writer is not None and writer.by != by
+            if there is not None and there != answer and unseen and is_other:
+                found[crop_id] = there
+        return found
+
+    def examples(self, given: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Names of embeddings from outside that are examples of what is looked for, and
+        of what isn't, by what was given when the session began and changed since.
+        """
+        like = [name for name in given if name not in self.uploads]
+        like += [name for name, is_like in self.uploads.items() if is_like]
+        unlike = [name for name, is_like in self.uploads.items() if is_like is False]
+        return like, unlike
 
     def copy(self) -> State:
         """One that can be changed without changing this one."""

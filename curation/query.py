@@ -158,11 +158,20 @@ def stated_query(
 ) -> Query:
     """The query that session.json names: crops, and uploads beside it in the folder."""
     rows = pool.table.rows_of(stated.crops, argument)
-    uploads = [
-        np.load(folder / f"{name}.npy", allow_pickle=False) for name in stated.uploads
-    ]
-    outside = np.stack(uploads) if uploads else None
+    outside = load_uploads(folder, stated.uploads)
     return Query(Examples(tuple(rows.tolist()), outside))
+
+
+def load_uploads(folder: Path, names: Sequence[str]) -> np.ndarray | None:
+    """Embeddings of images from outside that lie in a session's folder, [n, D] float32;
+    None for none.
+    """
+    paths = [folder / f"{name}.npy" for name in names]
+    return (
+        np.stack([np.load(path, allow_pickle=False) for path in paths])
+        if paths
+        else None
+    )
 
 
 @dataclass(frozen=True)
@@ -186,12 +195,8 @@ def read_session_folder(pool: Pool, folder: str | Path) -> SessionOnDisk:
     """Reads a session, which another process may hold."""
     facts, lines = read_session(folder)
     state, folder = replay(lines), Path(folder)
-    changed, uploads = state.uploads, facts.query.uploads
-    like = [name for name in uploads if name not in changed]
-    like += [name for name, is_like in changed.items() if is_like]
-    unlike = [name for name, is_like in changed.items() if is_like is False]
+    like, unlike = state.examples(facts.query.uploads)
     stated = StatedQuery(facts.query.crops, tuple(like))
     query = stated_query(pool, stated, folder, "query of the session")
-    against = stated_query(pool, StatedQuery((), tuple(unlike)), folder)
-    query = Query(query.examples, against.examples)
+    query = Query(query.examples, Examples((), load_uploads(folder, unlike)))
     return SessionOnDisk(facts.name, query, facts.pool, state.marks)

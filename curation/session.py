@@ -30,6 +30,7 @@ from curation.query import (
     Examples,
     Query,
     find_query,
+    load_uploads,
     query_of_probe,
     stated_query,
 )
@@ -205,26 +206,19 @@ class Session:
         """What is looked for, with the examples that were added and taken off since the
         session began. (A mark on a crop that is an example counts instead of it.)
         """
-        changed = (state or self.state).uploads
-        if not changed:
+        state = state or self.state
+        if not state.uploads:
             return self.query
-        uploads = self.journal.facts.query.uploads
-        was = self.query.examples.outside
-        kept = [] if was is None else list(was)
-        named = len(uploads) == len(kept)
-        if named:
-            pairs = zip(uploads, kept, strict=True)
-            kept = [vector for name, vector in pairs if name not in changed]
-        more = [self._upload(name) for name, like in changed.items() if like]
-        less = [self._upload(name) for name, like in changed.items() if like is False]
-        examples = Examples(self.query.examples.rows, _stacked([*kept, *more]))
-        against = self.query.negatives
-        other = [] if against.outside is None else list(against.outside)
-        return Query(examples, Examples(against.rows, _stacked([*other, *less])))
-
-    def _upload(self, name: str) -> np.ndarray:
-        folder = self.journal.folder or Path()
-        return np.load(folder / f"{name}.npy", allow_pickle=False)
+        folder, before = self.journal.folder or Path(), self.query
+        like, unlike = state.examples(self.journal.facts.query.uploads)
+        against = before.negatives.outside
+        kept = [] if against is None else [against]
+        others = load_uploads(folder, unlike)
+        kept += [] if others is None else [others]
+        return Query(
+            Examples(before.examples.rows, load_uploads(folder, like)),
+            Examples(before.negatives.rows, np.concatenate(kept) if kept else None),
+        )
 
     def change_examples(
         self, uploads: Mapping[str, bool | None], by: str = "", action: str = ""
@@ -289,13 +283,8 @@ class Session:
         )
 
     def uploads(self, state: State | None = None) -> list[str]:
-        """Names of the images from outside that are examples, those of version 0.5.0
-        and of sessions made since alike.
-        """
-        changed = (state or self.state).uploads
-        uploads = self.journal.facts.query.uploads
-        kept = [name for name in uploads if name not in changed]
-        return kept + [name for name, like in changed.items() if like]
+        """Names of the images from outside that are examples."""
+        return (state or self.state).examples(self.journal.facts.query.uploads)[0]
 
     # Marks
 
@@ -596,14 +585,7 @@ class Session:
         """
         state = self.state
         now = state.answers if sort == "audit" else state.marks
-        found = {}
-        for crop_id, answer in changes.items():
-            there, writer = now.get(crop_id), state.writers.get(crop_id)
-            unseen = crop_id in seen and seen[crop_id] != there
-            is_other = writer is not None and writer.by != by
-            if there is not None and there != answer and unseen and is_other:
-                found[crop_id] = there
-        return found
+        return state.disputed(now, changes, seen, by)
 
     def doubtful(self) -> dict[str, float]:
         """crop id -> log odds against its mark, of marks that the others contradict,
@@ -878,10 +860,6 @@ def redo_unless_held(
                 "the crops was drawn since"
             )
     return journal.redo(by, action)
-
-
-def _stacked(vectors: Sequence[np.ndarray]) -> np.ndarray | None:
-    return np.stack(vectors) if vectors else None
 
 
 def _check_marks(changes: Mapping[str, bool | None]) -> None:

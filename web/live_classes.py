@@ -99,15 +99,8 @@ class LiveClasses:
             seen: crop id -> class that was seen when it was said; what another has said
                 since stands, and is told.
         """
-        now, writers = self.classes.marks(), self.journal.state().writers
-        disputed = {
-            crop_id: now[crop_id]
-            for crop_id, name in changes.items()
-            if crop_id in now
-            and now[crop_id] not in (name, seen.get(crop_id))
-            and crop_id in writers
-            and writers[crop_id].by != by
-        }
+        state = self.journal.state()
+        disputed = state.disputed(self.classes.marks(), changes, seen, by)
         if disputed:
             said = {
                 crop_id: {"class": changes[crop_id], "relevant": True}
@@ -121,7 +114,7 @@ class LiveClasses:
             line, left_out = self.classes.mark(kept, by, action)
         self.learn()
         told = [
-            Disputed(crop_id, bool(name), writers[crop_id].person, name or "none")
+            Disputed(crop_id, bool(name), state.writers[crop_id].person, name or "none")
             for crop_id, name in disputed.items()
         ]
         return Marked(line, left_out, told)

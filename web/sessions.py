@@ -26,7 +26,7 @@ from curation.journal import (
     read_facts,
     replay,
 )
-from curation.query import Examples, Query
+from curation.query import Examples, Query, load_uploads
 from curation.session_facts import (
     SessionFacts,
     StatedQuery,
@@ -183,14 +183,8 @@ class Sessions:
         if not crops and not uploads:
             raise ValueError("query must hold at least one crop or one uploaded image")
         rows = tuple(self.pool.rows(list(crops)))
-        if not self.pool.mask(pool, allow_empty=True).any():
-            raise ValueError(f"pool must leave some crops; none meets {pool!r}")
-        paths = [self.upload_path(name) for name in uploads]
-        if None in paths:
-            missing = uploads[paths.index(None)]
-            raise ValueError(
-                f"upload must be one that was sent before; got {missing!r}"
-            )
+        self._check_part(pool)
+        paths = [self._upload(name) for name in uploads]
         query = Query(Examples(rows))
         every = session_facts(
             self.pool,
@@ -202,9 +196,8 @@ class Sessions:
             seed=self.seed,
             uploads=list(dict.fromkeys(uploads)),
         )
-        found = [path for path in paths if path is not None]
         endings = (".png", ".npy")
-        files = [path.with_suffix(ending) for path in found for ending in endings]
+        files = [path.with_suffix(ending) for path in paths for ending in endings]
         # A session holds all it needs.
         return create_session(self.folder, every, files=files)
 
@@ -222,13 +215,12 @@ class Sessions:
             name: of the session; default: those of the classes.
             pool: an SQL condition, "" for all crops.
         """
-        if not self.pool.mask(pool, allow_empty=True).any():
-            raise ValueError(f"pool must leave some crops; none meets {pool!r}")
+        self._check_part(pool)
         queries = {}
         for one, given in classes.items():
-            uploads = [self._vector(upload) for upload in given.get("uploads", ())]
+            names = [self._upload(name).stem for name in given.get("uploads", ())]
             rows = tuple(self.pool.rows(list(given.get("crops", ()))))
-            outside = np.stack(uploads) if uploads else None
+            outside = load_uploads(self.folder / "uploads", names)
             queries[one.strip()] = Query(Examples(rows, outside))
         session = new_name()
         path = self.folder / session
@@ -253,11 +245,9 @@ class Sessions:
             self.rename(session, name)
         return session
 
-    def _vector(self, upload: str) -> np.ndarray:
-        path = self.upload_path(upload)
-        if path is None:
-            raise ValueError(f"upload must be one that was sent before; got {upload!r}")
-        return np.load(path.with_suffix(".npy"), allow_pickle=False)
+    def _check_part(self, condition: str) -> None:
+        if not self.pool.mask(condition, allow_empty=True).any():
+            raise ValueError(f"pool must leave some crops; none meets {condition!r}")
 
     def rename(
         self, session: str, name: str | None = None, class_name: str | None = None
@@ -362,13 +352,15 @@ class Sessions:
             is_name = bool(_UPLOAD.fullmatch(name))
             if is_name and (folder / f"{name}.npy").is_file():
                 continue
-            path = self.upload_path(name)
-            if path is None:
-                raise ValueError(
-                    f"upload must be one that was sent before; got {name!r}"
-                )
+            path = self._upload(name)
             for ending in (".png", ".npy"):
                 shutil.copyfile(path.with_suffix(ending), folder / f"{name}{ending}")
+
+    def _upload(self, name: str) -> Path:
+        path = self.upload_path(name)
+        if path is None:
+            raise ValueError(f"upload must be one that was sent before; got {name!r}")
+        return path
 
     def upload_path(self, name: str) -> Path | None:
         """The image of an upload; None where there is none."""

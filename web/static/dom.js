@@ -39,9 +39,16 @@ const message = byId("error"); // it moves into dialogs, and goes with what they
 
 /** Takes the message away. */
 export function quiet() {
-  const box = message;
-  if (box.matches?.(":popover-open")) box.hidePopover();
-  box.hidden = true;
+  if (message.matches?.(":popover-open")) message.hidePopover();
+  message.hidden = true;
+}
+
+/** Fills a dialog and opens it; a message that shows is lifted into it. */
+export function openDialog(dialog, ...children) {
+  dialog.onclose = null;
+  dialog.replaceChildren(...children);
+  dialog.showModal();
+  lift();
 }
 
 let failing; // takes the message away again

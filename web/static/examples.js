@@ -2,7 +2,9 @@
 // Examples from outside: images that are picked, dropped or pasted, a box on each, and words. And what a session looks for now.
 
 import { send, sendFile } from "./api.js";
-import { byId, el, fail, lift, svg } from "./dom.js";
+import { byId, el, fail, openDialog, svg } from "./dom.js";
+
+const EMBEDDING = "embedding it; the first one takes a while, since the encoder has to be loaded …";
 
 /**
  * Asks for boxes on each image, sends them, and gives their names.
@@ -19,7 +21,7 @@ export async function takeFiles(files, taken, say) {
     if (!asked) continue;
     whole = whole || asked.rest;
     for (const box of asked.boxes) {
-      say("embedding it; the first one takes a while, since the encoder has to be loaded …");
+      say(EMBEDDING);
       try {
         const query = box ? `?${new URLSearchParams({ box: box.join(",") })}` : "";
         taken((await sendFile(`api/uploads${query}`, file)).upload);
@@ -79,12 +81,10 @@ function askBoxes(file, number, count) {
     all.onclick = () => done({ boxes: [null], rest: false });
     if (rest) rest.onclick = () => done({ boxes: [null], rest: true });
     leave.onclick = () => done(null);
-    dialog.onclose = () => done(null);
-    dialog.replaceChildren(el("h2", {}, count > 1 ? `Example ${number} of ${count}` : "Your example"),
+    openDialog(dialog, el("h2", {}, count > 1 ? `Example ${number} of ${count}` : "Your example"),
       el("p", {}, "Draw a box around each thing you look for: several plants in one picture make one poor example."),
       area, el("div", { class: "row" }, use, all, rest, leave, el("span", { class: "faint" }, file.name)));
-    dialog.showModal();
-    lift();
+    dialog.onclose = () => done(null);
     all.focus();
   });
 }
@@ -124,7 +124,7 @@ export function givers(pool, taken, say) {
     const text = words.value.trim();
     if (!text) return;
     words.value = "";
-    say("embedding it; the first one takes a while, since the encoder has to be loaded …");
+    say(EMBEDDING);
     try {
       taken((await send("api/texts", { text })).upload);
     } catch (error) {
@@ -148,22 +148,18 @@ export function queryStrip(pool, session) {
   dropZone(strip, take);
   const ask = () => {
     const dialog = byId("example");
-    dialog.onclose = null;
-    dialog.replaceChildren(el("h2", {}, "Another example"),
+    openDialog(dialog, el("h2", {}, "Another example"),
       el("p", {}, "A crop of the list is an example once you mark it. Images of your own can be dropped on the row of examples or pasted, too."),
       ...parts, status, el("p", {}, el("button", { onclick: () => dialog.close() }, "Close")));
-    dialog.showModal();
   };
   const about = (src, text, ...buttons) => {
     const dialog = byId("example");
-    dialog.onclose = null;
     const close = (act) => () => {
       dialog.close();
       act();
     };
-    dialog.replaceChildren(el("h2", {}, "An example"), el("img", { src, alt: "the example" }), el("p", {}, text),
+    openDialog(dialog, el("h2", {}, "An example"), el("img", { src, alt: "the example" }), el("p", {}, text),
       el("p", { class: "row" }, ...buttons.map(([name, act]) => el("button", { onclick: close(act) }, name)), el("button", { onclick: () => dialog.close() }, "Close")));
-    dialog.showModal();
   };
   const ofCrop = (id) => about(`thumb/${id}/192`, "A mark counts instead of it. It can be undone.",
     ["Of the class, but don't look for it", () => session.moreLike({ id, mark: null }, true)],

@@ -19,7 +19,7 @@ export function chips(parts, count) {
 }
 
 /** A row of controls; calls apply(conditions) when one is set or taken off. */
-export function filterBar(columns, apply, given = [], also = []) {
+export function filterBar(columns, apply, given = []) {
   let conditions = given;
   const set = (stated) => {
     conditions = stated;
@@ -67,7 +67,7 @@ export function filterBar(columns, apply, given = [], also = []) {
     el("span", { class: "faint" }, "Only"), column, value,
     el("button", { type: "button", onclick: add }, "add"), sql,
     el("button", {}, "apply"),
-    el("button", { type: "button", onclick: () => set([]) }, "all"), ...news, ...also);
+    el("button", { type: "button", onclick: () => set([]) }, "all"), ...news);
   form.condition = sql;
   // What is shown now; what is being written stays.
   form.say = (stated) => {

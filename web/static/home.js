@@ -20,11 +20,12 @@ export function takeHome(pool, shown, renamed) {
     el("option", { value: "part" }, `only of what the filter leaves: ${limits}`));
   const estimate = state.estimate;
   const known = estimate.current && estimate.precision;
+  const told = el("p", { class: "faint" });
   part.addEventListener("change", () => (told.textContent = part.value ? "The card will say that the precision of this part was not estimated." : note));
   const range = ({ estimate: middle, low, high }) => `${(100 * middle).toFixed(0)} % (95 % interval ${(100 * low).toFixed(0)} to ${(100 * high).toFixed(0)})`;
   const note = known ? `The card will say: precision ${range(estimate.precision_of_taken)}; of the crops nobody marked, ${range(estimate.precision)}.`
     : "The card will say that the precision was not estimated: no random sample has been marked for this order.";
-  const told = el("p", { class: "faint" }, note);
+  told.textContent = note;
   const go = el("button", { class: "main" }, "Write it");
 
   async function write(event) {

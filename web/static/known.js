@@ -71,8 +71,10 @@ export function knownPanel(pool, session) {
     stepped = false;
     if (!bars.dragged()) {
       drawEstimate(state.estimate, state.panel.taken);
-      if (!bars.busy()) session.since = null;
-      if (!bars.busy()) moved.replaceChildren();
+    }
+    if (!bars.busy()) {
+      session.since = null;
+      moved.replaceChildren();
     }
     learn.hidden = !session.isSampleWhole || state.estimate.learned;
     const { signal, rounds: count } = state.panel.stop;

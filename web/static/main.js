@@ -18,7 +18,6 @@ const help = () => {
   byId("help").showModal();
   byId("help").scrollTop = 0; // it opens at the button that has the focus, which is the last
 };
-byId("my-name").value = person.name || "";
 byId("my-name").addEventListener("change", () => (person.name = byId("my-name").value));
 byId("help-button").addEventListener("click", help);
 byId("error").addEventListener("click", quiet);

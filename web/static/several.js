@@ -1,7 +1,7 @@
 // @ts-check
 // Several classes in one session: a tab for each, what two of them claim, and a matrix of that.
 
-import { byId, el, fail, many } from "./dom.js";
+import { byId, el, fail, many, openDialog } from "./dom.js";
 
 /** A row of the classes; hidden where there is one. */
 export function classTabs(session) {
@@ -32,7 +32,6 @@ export function classTabs(session) {
 /** Which classes claim the same crops; each figure shows its crops. */
 function matrix(session, { counts, claimed }) {
   const dialog = byId("example");
-  dialog.onclose = null;
   const most = Math.max(1, ...claimed.flatMap((row, at) => row.filter((_, other) => other !== at)));
   const names = counts.map(({ name }) => name);
   async function show(first, second) {
@@ -49,10 +48,9 @@ function matrix(session, { counts, claimed }) {
     if (row !== column && count) item.style.background = `color-mix(in srgb, var(--no) ${Math.round((60 * count) / most)}%, transparent)`;
     return item;
   };
-  dialog.replaceChildren(el("h2", {}, "What two classes claim"),
+  openDialog(dialog, el("h2", {}, "What two classes claim"),
     el("p", { class: "faint" }, "Crops that both classes of a row and a column take; in the diagonal, those that one alone takes. A figure shows its crops."),
     el("table", { class: "matrix" }, el("tr", {}, el("td"), ...names.map((name) => el("th", {}, name))),
       ...claimed.map((row, at) => el("tr", {}, el("th", {}, names[at]), ...row.map((count, other) => cell(count, at, other))))),
     el("p", {}, el("button", { onclick: () => dialog.close() }, "Close")));
-  dialog.showModal();
 }
