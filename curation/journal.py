@@ -392,23 +392,25 @@ class Journal:
     def state(self, after: int | None = None) -> State:
         """The state after all lines, or after the first so many. Not to be changed."""
         with self._lock:
-            if after is None or after == len(self.lines):
-                return self._advance()
+            count = len(self.lines)
+            if after is None or after == count:
+                return self._advance(count)
             lines = self.lines[:after]
         return self._states.get(after, lambda: replay(lines))
 
-    def _advance(self) -> State:
+    def _advance(self, count: int) -> State:
         """Takes up lines that were added, one by one; what was undone or redone changes
-        what earlier lines come to, so everything is replayed.
+        what earlier lines come to, so everything is replayed. Lines of several classes
+        may be added meanwhile, by another class: those are for the next time.
         """
-        new = self.lines[self._state_at :]
+        new = self.lines[self._state_at : count]
         if any(line.kind in ("undo", "redo") for line in new):
-            self._state = replay(self.lines)
+            self._state = replay(self.lines[:count])
         elif new:
             self._state = self._state.copy()
             for line in new:
                 _apply(self._state, line.kind, line, line.marks)
-        self._state_at = len(self.lines)
+        self._state_at = count
         return self._state
 
     def counts_of_marks(self) -> dict[int, int]:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from curation import journal
 from curation.classes import NONE, Classes
 from curation.journal import Journal, read_session
 from curation.pool import Pool
@@ -235,3 +236,21 @@ def test_what_names_no_classes_is_refused(classes, pool, names):
         classes.suggest(0)
     with pytest.raises(ValueError, match="got 'moss'"):
         classes["moss"]
+
+
+def test_what_another_class_adds_meanwhile_is_not_lost(classes, names, monkeypatch):
+    one, other = names[:2]
+    applied, added = journal._apply, []
+
+    def slowly(state, kind, line, marks):
+        applied(state, kind, line, marks)
+        if not added:  # as another class does, in a thread of its own
+            added.append(ids[1])
+            marks = {ids[1]: {"class": one, "relevant": True}}
+            classes.journal.add("mark", marks=marks)
+
+    ids = classes.pool.ids[50:52].tolist()
+    classes.mark({ids[0]: one})
+    monkeypatch.setattr(journal, "_apply", slowly)
+    assert list(classes[other].state.marks) == ids[:1]
+    assert list(classes[other].state.marks) == ids[:2]
