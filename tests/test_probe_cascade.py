@@ -70,6 +70,41 @@ def test_a_cascade_changes_no_result(name, queries):
             np.testing.assert_allclose(one.scores, two.scores, rtol=1e-12)
 
 
+@pytest.mark.parametrize("length", [1e-3, 1.0, 3e4])
+@pytest.mark.parametrize("queries", [1, 9])
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_near_ties_at_the_edge_of_rounding_are_all_found(
+    length, queries, is_whole, monkeypatch
+):
+    """Half of the rows lie within rounding of the k-th best, whatever the length of the
+    direction (a probe's isn't 1): a margin that doesn't grow with it loses some.
+    """
+    monkeypatch.setattr(cascade_module, "_WHOLE", WIDTH if is_whole else 0)
+    rng = np.random.default_rng(7)
+    axis = l2_normalize(rng.normal(size=WIDTH))
+    off = rng.normal(size=(COUNT, WIDTH))
+    off -= (off @ axis)[:, None] * axis
+    cosine = np.where(np.arange(COUNT) % 2, 0.8 + rng.uniform(0, 3e-7, COUNT), 0.2)
+    vectors = cosine[:, None] * axis + np.sqrt(1 - cosine**2)[:, None] * (
+        l2_normalize(off, np.float64)
+    )
+    vectors = vectors.astype(np.float32)
+    same = Transform(projection=np.eye(WIDTH, dtype=np.float32))
+    transform = same if is_whole else Transform()
+    cascade = Cascade.build(vectors, transform, prefixes=PREFIXES)
+    assert cascade.is_whole == is_whole
+    unit = l2_normalize(vectors, np.float64)
+    directions = length * np.stack([axis] * queries)
+
+    def rough(rows, direction):
+        return unit[rows].astype(np.float32) @ direction.astype(np.float32)
+
+    for k in (1, 30, 700):
+        best = set(np.argsort(-(unit @ axis), kind="stable")[:k].tolist())
+        for found in cascade.candidates(directions, k, rough, np.array([], int)):
+            assert best <= set(found.tolist())
+
+
 def test_the_certificate_holds_and_is_worth_having():
     """No row that is left out scores above the k-th best, and most rows are
     left out.

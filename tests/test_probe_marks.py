@@ -1,6 +1,6 @@
 import pytest
 
-from probe.marks import Marks
+from probe.marks import RELEVANT, Marks, read_classes
 
 
 def write(tmp_path, text):
@@ -16,6 +16,25 @@ def test_answers_blanks_order_and_a_byte_order_mark(tmp_path):
         ("d", True),
         ("e", False),
     ]
+
+
+def test_each_word_means_what_it_says(tmp_path):
+    words = {
+        True: ["1", "1.0", "true", "yes", "relevant", "+", "TRUE", "Yes"],
+        False: ["0", "0.0", "false", "no", "not relevant", "irrelevant", "-", "FALSE"],
+    }
+    lines = [(answer, word) for answer, some in words.items() for word in some]
+    text = "".join(f"{number},{word}\n" for number, (_, word) in enumerate(lines))
+    found = Marks.read(write(tmp_path, f"crop_id,relevant\n{text}")).relevant
+    assert list(found.values()) == [answer for answer, _ in lines]
+    assert len({word for _, word in lines} & set(RELEVANT)) == len(RELEVANT)
+    text = "crop_id,class\na,none\nb,-\nc,Beet\nd,NONE\ne,\n"
+    assert read_classes(write(tmp_path, text)) == {
+        "a": "",
+        "b": "",
+        "c": "Beet",
+        "d": "",
+    }
 
 
 @pytest.mark.parametrize("separator", [";", "\t"])
