@@ -139,7 +139,7 @@ def shown_by_page(
     """
     from starlette.testclient import TestClient  # of those who develop
 
-    pool = Overview(Pool(EmbeddingSet.load(embeddings)), folder / "cache")
+    pool = Overview(Pool(EmbeddingSet.load(embeddings)))
     photos = Photos(pool.table, folder / "cache" / "thumbnails")
     app = make_app(Page(pool, Sessions(pool, folder), photos), TOKEN)
     new: dict[str, Any] = {

@@ -20,6 +20,19 @@ _BACKGROUND, _INK, _FAINT, _UNLABELLED = (
     (110, 110, 110),
     (150, 150, 150),
 )
+_FIRST = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (204, 121, 167),
+    (0, 90, 181),
+    (153, 153, 51),
+    (120, 94, 240),
+    (68, 170, 153),
+    (136, 34, 85),
+    (221, 204, 119),
+    (139, 90, 43),
+    (60, 60, 120),
+)
 _BORDER, _GAP, _MARGIN, _LINE = 4, 8, 16, 15
 # steps round the colour circle by this share of it keep every prefix of hues well apart
 _GOLDEN = 0.618033988749895
@@ -63,13 +76,17 @@ class Sheet:
 
 def class_colors(classes: Sequence[str]) -> dict[str, tuple[int, int, int]]:
     """A colour for each class, the same for the same list of classes; unlabelled ("")
-    is grey.
+    is grey. The first few can be told apart by the color-blind, and none of them is the
+    green or red of marks (after Okabe and Ito, 2008, and Tol, 2021).
     """
     colors: dict[str, tuple[int, int, int]] = {"": _UNLABELLED}
     for number, name in enumerate(classes):
+        if number < len(_FIRST):
+            colors[name] = _FIRST[number]
+            continue
         hue, value = (0.33 + number * _GOLDEN) % 1, (0.75, 0.95, 0.55)[number % 3]
         red, green, blue = (
-            round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.85, value)
+            round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.6, value)
         )
         colors[name] = (red, green, blue)
     return colors

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+
 import numpy as np
 
 from probe.index import CosineIndex
@@ -9,9 +12,15 @@ from probe.transforms import sample_rows
 
 LANDMARKS = 3000  # crops that are laid out; the others go where those like them lie
 _DIMENSIONS, _NEIGHBOURS, _BLOCK = 50, 3, 8192
+_APART, _TOGETHER, _EVERY = 250, 250, 10  # iterations of t-SNE
+_LAYOUT = 0.8  # of the work, where others are placed after it
 
 
-def project(index: CosineIndex, seed: int = 0) -> np.ndarray:
+def project(
+    index: CosineIndex,
+    seed: int = 0,
+    progress: Callable[[float], None] = lambda share: None,
+) -> np.ndarray:
     """Lays out landmarks by t-SNE (van der Maaten and Hinton, 2008) on their first
     principal components, and places every other crop at the mean of its three nearest
     landmarks, weighted by how near they are.
@@ -22,12 +31,11 @@ def project(index: CosineIndex, seed: int = 0) -> np.ndarray:
     Args:
         index: the pool.
         seed: of the landmarks and the layout.
+        progress: is told now and then which share of the work is done, in [0, 1].
 
     Returns:
         [N, 2] float32 in [0, 1].
     """
-    from sklearn.manifold import TSNE
-
     landmarks = sample_rows(len(index), LANDMARKS, seed)
     known = index.unit_vectors(landmarks)
     if len(landmarks) < 5:
@@ -38,14 +46,13 @@ def project(index: CosineIndex, seed: int = 0) -> np.ndarray:
     _, _, axes = np.linalg.svd(known - mean, full_matrices=False)
     axes = axes[:_DIMENSIONS].T
     short = (known - mean) @ axes
-    perplexity = min(30.0, (len(landmarks) - 1) / 3)
-    layout = TSNE(
-        perplexity=perplexity, init="pca", random_state=seed, max_iter=500
-    ).fit_transform(short)
-    layout = (layout - layout.min(axis=0)) / np.maximum(np.ptp(layout, axis=0), 1e-9)
+    whole = len(landmarks) == len(index)
+    layout = _lay_out(
+        short, seed, lambda share: progress(share if whole else _LAYOUT * share)
+    )
     places = np.empty((len(index), 2), np.float32)
     lengths = (short**2).sum(axis=1)
-    for start in range(0, len(index), _BLOCK):
+    for start in range(0, 0 if whole else len(index), _BLOCK):
         rows = np.arange(start, min(start + _BLOCK, len(index)))
         some = (index.unit_vectors(rows) - mean) @ axes
         distances = np.maximum(
@@ -58,5 +65,36 @@ def project(index: CosineIndex, seed: int = 0) -> np.ndarray:
         places[rows] = (
             layout[nearest] * (weights / weights.sum(axis=1, keepdims=True))[:, :, None]
         ).sum(axis=1)
+        progress(_LAYOUT + (1 - _LAYOUT) * (rows[-1] + 1) / len(index))
     places[landmarks] = layout
     return places
+
+
+def _lay_out(
+    vectors: np.ndarray, seed: int, progress: Callable[[float], None]
+) -> np.ndarray:
+    """The landmarks' places, [n, 2] in [0, 1]."""
+    from openTSNE import TSNE
+
+    done = 0
+
+    def told(*_: object) -> None:
+        nonlocal done
+        done += _EVERY
+        progress(min(1.0, done / (_APART + _TOGETHER)))
+
+    layout = np.asarray(
+        TSNE(
+            perplexity=min(30.0, (len(vectors) - 1) / 3),
+            initialization="pca",
+            neighbors="exact",
+            early_exaggeration_iter=_APART,
+            n_iter=_TOGETHER,
+            callbacks=told,
+            callbacks_every_iters=_EVERY,
+            n_jobs=max(1, (os.cpu_count() or 2) - 1),  # beside what people do
+            random_state=seed,
+        ).fit(vectors.astype(np.float64))
+    )
+    layout = layout - layout.min(axis=0)
+    return layout / np.maximum(layout.max(axis=0), 1e-9)

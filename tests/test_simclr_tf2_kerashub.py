@@ -271,7 +271,7 @@ def test_search_takes_words(clip_set, tmp_path):
 
 
 def test_the_page_takes_words(clip_set, tmp_path, monkeypatch):
-    pool = Overview(Pool(clip_set), tmp_path / "cache")
+    pool = Overview(Pool(clip_set))
     photos = Photos(pool.table, tmp_path / "cache/thumbnails")
     page = Page(pool, Sessions(pool, tmp_path), photos)
 

@@ -34,7 +34,7 @@ TOKEN = "secret-token"
 @pytest.fixture(scope="module")
 def page(field_set, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sessions")
-    pool = Overview(Pool(EmbeddingSet.load(field_set)), folder / "cache")
+    pool = Overview(Pool(EmbeddingSet.load(field_set)))
     return Page(
         pool,
         Sessions(pool, folder),
@@ -88,7 +88,7 @@ def test_photos_that_have_moved_are_said(page, tmp_path):
     embeddings = page.pool.embeddings
     moved = CropTable(tmp_path / "moved", embeddings.table.rows)
     pool = Pool(dataclasses.replace(embeddings, table=moved))
-    assert Overview(pool, tmp_path).facts.gone_from == str(tmp_path / "moved")
+    assert Overview(pool).facts.gone_from == str(tmp_path / "moved")
 
 
 def test_the_token_opens_and_leaves_the_address_bar(page):
@@ -206,9 +206,8 @@ def test_behind_a_proxy_the_page_lies_below_its_path(page):
         ({"origin": "https://evil.example"}, 403),
         ({"host": "evil.example"}, 421),
     ):
-        answer = client.post(
-            "/api/selections", json={"rows": [0]}, headers=told | headers
-        )
+        bits = b"\1" + bytes(-(-len(page.pool.table) // 8) - 1)
+        answer = client.post("/api/selections", content=bits, headers=told | headers)
         assert answer.status_code == status, headers
     assert bare(page).get("/api/pool", headers=hub).status_code == 421
 
@@ -430,18 +429,16 @@ def test_requests_have_a_limit(client, session):
         == 413
     )
     assert (
-        client.post("/api/selections", json={"rows": [0] * 3_000_000}).status_code
-        == 413
+        client.post("/api/sessions", json={"name": "x" * 6_000_000}).status_code == 413
     )
     assert (
         client.post(
-            "/api/selections",
+            "/api/sessions",
             content=b"[" * 100_000,
             headers={"content-type": "application/json"},
         ).status_code
         == 400
     )
-    assert client.post("/api/selections", json={"rows": [10**9]}).status_code == 400
 
 
 def test_an_upload_is_embedded_as_a_crop_is(field_set, page):
@@ -494,7 +491,7 @@ def test_the_map_and_selections(client, page, session):
         answer = client.get("/api/map")
     count = len(page.pool.table)
     places = np.frombuffer(answer.content[: 4 * count], "<u2").reshape(count, 2)
-    assert np.abs(places / 65535 - page.overview.start_map().result()).max() < 1e-4
+    assert np.abs(places / 65535 - page.overview.layout.start().result()).max() < 1e-4
     assert (
         np.frombuffer(answer.content[4 * count : 6 * count], "<i2")
         == page.pool.table.class_indices
@@ -503,10 +500,32 @@ def test_the_map_and_selections(client, page, session):
     assert len(
         set(zip(recordings.tolist(), page.pool.table.column("session"), strict=True))
     ) == len(set(recordings.tolist()))
-    levels = client.get("/api/map/scores", params={"session": session}).content
-    assert len(levels) == 2 * count
-    made = client.post("/api/selections", json={"rows": [3, 4]}).json()
+    asked = {"session": session, "where": "lighting = 'sunny'"}
+    told = client.get("/api/map/state", params=asked).content
+    assert len(told) == 8 + 3 * count
+    learned = page.sessions.open(session).session.learned()
+    low, high = np.frombuffer(told[:8], "<f4")
+    assert (low, high) == (learned.decision.min(), learned.decision.max())
+    levels, marks, shown = np.frombuffer(told[8:], np.uint8).reshape(3, count)
+    assert (np.argmax(levels), np.argmin(levels)) == (
+        np.argmax(learned.decision),
+        np.argmin(learned.decision),
+    )
+    assert (levels.max(), levels.min()) == (255, 0)
+    assert not marks.any()
+    assert (shown == (page.pool.table.column("lighting") == "sunny")).all()
+    assert client.get("/api/map/state").content == (
+        bytes(8 + 2 * count) + bytes([1]) * count
+    )
+    bits = np.packbits(np.isin(np.arange(count), [3, 4]), bitorder="little").tobytes()
+    made = client.post("/api/selections", content=bits).json()
     assert made["crops"] == page.pool.table.ids[[3, 4]].tolist()
+    assert made["total"] == 2
+    for wrong in (b"", bits[:-1], bytes(len(bits)), bits + b"\0"):
+        assert client.post("/api/selections", content=wrong).status_code in (400, 413)
+    row = client.get("/api/rows/4").json()
+    assert row["id"] == page.pool.table.ids[4]
+    assert client.get(f"/api/rows/{count}").status_code == 404
     part = client.get(
         f"/api/sessions/{session}/crops",
         params={"ranking": 0, "among": made["selection"], "count": 9},
@@ -569,7 +588,7 @@ def kinds(of=requests.Action):
 
 
 def test_every_field_of_every_request_is_checked():
-    assert len(kinds()) == 12
+    assert len(kinds()) == 11
     for kind in kinds():
         for item in dataclasses.fields(kind):
             assert item.type in requests._TYPES, (kind, item.name)

@@ -20,7 +20,7 @@ from web.sessions import Sessions
 @pytest.fixture(scope="module")
 def overview(field_set, tmp_path_factory):
     pool = Pool(EmbeddingSet.load(field_set))
-    return Overview(pool, tmp_path_factory.mktemp("cache"))
+    return Overview(pool)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_views_sort_and_filter(sessions, overview, pool, truth):
     lighting = pool.table.column("lighting")
     assert set(lighting[sunny]) == {"sunny"}
     assert [row for row in best if lighting[row] == "sunny"] == sunny.tolist()
-    some = overview.select(best[5:9].tolist())
+    some = overview.select_rows(best[5:9])
     assert view(session, number, "best", among=some).tolist() == best[5:9].tolist()
     with pytest.raises(ValueError, match="where must be an SQL condition"):
         view(session, number, "best", where="nonsense = 1")

@@ -128,9 +128,11 @@ class ListedCrop:
         new: whether it has come since the session began.
         disputed: whether people say different things of it.
         of: of several classes, the one that it is marked as, "none" for none of them.
+        row: of the pool, and of the map.
     """
 
     id: str
+    row: int
     label: str
     score: float | None = None
     mark: bool | None = None
@@ -311,6 +313,7 @@ def crops_of(
     crops = [
         ListedCrop(
             str(table.ids[row]),
+            row,
             "" if blind else str(labels[row]),
             None if blind else float(score),
             known.get(row),
@@ -342,6 +345,7 @@ def browsed(
     crops = [
         ListedCrop(
             str(table.ids[row]),
+            row,
             str(labels[row]),
             new=added is not None and bool(added[row]),
         )
@@ -378,7 +382,7 @@ def clusters_of(overview: Overview, where: str, count: int) -> list[ProposedClus
     return [
         ProposedCluster(
             len(cluster.rows),
-            overview.select(cluster.rows.tolist()),
+            overview.select_rows(cluster.rows),
             cluster.tightness,
             [str(ids[row]) for row in cluster.rows[:8]],
             [str(ids[row]) for row in cluster.rows[::-1][:4]],
@@ -398,15 +402,25 @@ def map_bytes(overview: Overview, places: np.ndarray) -> bytes:
     )
 
 
-def map_scores(session: LiveSession) -> bytes:
-    """Scores of all crops as uint8 (0 to 255 from the lowest to the highest), then
-    marks as uint8 (0 none, 1 yes, 2 no).
+def map_state(session: LiveSession | None, number: int, shown: np.ndarray) -> bytes:
+    """What changes on the map: the lowest and the highest score as float32, then for
+    each crop its score as uint8 (0 to 255 from one to the other), its mark (0 none, 1
+    relevant, 2 not relevant), and whether it is in the list.
+
+    Args:
+        session: None for no scores and no marks.
+        number: of the ranking.
+        shown: [N] bool, crops that are in the list.
     """
-    learned = session.session.learned()
-    scores = displayed(learned.kind, learned.decision)
-    span = max(float(np.ptp(scores)), 1e-6)
-    levels = ((scores - scores.min()) / span * 255).astype(np.uint8)
-    marks = np.zeros(len(scores), np.uint8)
-    for row, answer in session.session.marks().items():
-        marks[row] = 1 if answer else 2
-    return levels.tobytes() + marks.tobytes()
+    levels = np.zeros(len(shown), np.uint8)
+    marks, span = levels.copy(), np.zeros(2, "<f4")
+    if session is not None:
+        learned = session.session.learned(number)
+        scores = displayed(learned.kind, learned.decision)
+        span[:] = scores.min(), scores.max()
+        width = max(float(np.ptp(scores)), 1e-6)
+        levels = ((scores - scores.min()) / width * 255).astype(np.uint8)
+        for row, answer in session.session.said().items():
+            marks[row] = 1 if answer else 2
+    parts = (span, levels, marks, shown.astype(np.uint8))
+    return b"".join(part.tobytes() for part in parts)

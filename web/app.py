@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import time
 from collections.abc import AsyncIterator, Callable
@@ -33,12 +34,13 @@ from web.exports import run_export_job, start_export, zip_export
 from web.live import LiveSession, Marked
 from web.overview import Overview
 from web.photos import SIZES, Photos
+from web.pile import PAGE, Pile
 from web.priority import lower_priority
 from web.requests import (
     UPLOAD_BYTES,
     Action,
-    Area,
     AuditAction,
+    Body,
     ClassAction,
     ExamplesAction,
     ExportAction,
@@ -48,6 +50,7 @@ from web.requests import (
     RankingAction,
     ThresholdAction,
     Words,
+    bodies_as,
     body_as,
     box_in_query,
     number_in_query,
@@ -56,12 +59,13 @@ from web.requests import (
 )
 from web.security import Security
 from web.sessions import Sessions, UnknownSession
+from web.threads import Threads
 from web.worker import Worker, WorkerDied
 
 STATIC = Path(__file__).parent / "static"
-PAGE = 400  # crops in one answer, at most
 FIRST = 60  # crops on the first screen, about
 _QUIET, _LOADING = 0.7, 6  # s without a picture asked for, and to wait at most
+_IDLE = 15  # s without one, after which the map is made
 _NEVER_CHANGES = {"cache-control": "private, max-age=31536000, immutable"}
 
 Result = TypeVar("Result")
@@ -76,7 +80,8 @@ class Page:
         self.pool = overview.pool
         self._worker = Worker()
         self._pictured: float | None = None  # when a picture was asked for last
-        self._limits = {kind: anyio.CapacityLimiter(8) for kind in ("mark", "work")}
+        self._closed = False
+        self.threads = Threads()
         self._cutters = ThreadPoolExecutor(
             os.cpu_count() or 2, "picture", partial(lower_priority, 5)
         )
@@ -88,15 +93,11 @@ class Page:
             Route("/", self.index),
             Mount("/static", StaticFiles(directory=STATIC)),
             Route("/api/pool", self.describe),
-            Route("/api/browse", self.browse),
+            *Pile(self.overview, self.sessions, self.threads).routes(),
             Route("/api/crops/{crop}", self.crop),
             Route("/thumb/{crop}/{size:int}", self.thumbnail),
             Route("/photo/{crop}", self.photo),
             Route("/detail/{crop}", self.detail),
-            Route("/api/map", self.map),
-            Route("/api/map/scores", self.map_scores),
-            Route("/api/selections", self.select, methods=["POST"]),
-            Route("/api/clusters", self.clusters),
             Route("/api/uploads", self.upload, methods=["POST"]),
             Route("/api/texts", self.text, methods=["POST"]),
             Route("/uploads/{upload}", self.upload_image),
@@ -138,7 +139,7 @@ class Page:
             for row in self.overview.shuffled[:FIRST]
         ]
         wait(first)
-        self._wait_until_quiet()
+        self._wait_until_quiet(_QUIET, _LOADING)
         # A first ranking: it reads all vectors, finds ids, sorts; a page is near then.
         some = str(self.pool.ids[self.overview.shuffled[0]])
         learned = Session(self.pool, query=some).learned()
@@ -150,30 +151,26 @@ class Page:
         from probe.linear_probe import LinearProbe
 
         LinearProbe().fit(np.eye(4), np.array([True, True, False, False]))
+        # The map, so that it is there when it is asked for; not while people begin.
+        self._wait_until_quiet(_IDLE, math.inf)
+        self.overview.layout.start()
 
-    def _wait_until_quiet(self) -> None:
-        """Waits until the first screen has its pictures, or nobody comes."""
-        end = time.monotonic() + _LOADING
-        while time.monotonic() < end:
+    def _wait_until_quiet(self, quiet: float, most: float) -> None:
+        """Waits until no picture has been asked for in so many seconds, since a first
+        one was; so long at most.
+        """
+        end = time.monotonic() + most
+        while time.monotonic() < end and not self._closed:
             asked = self._pictured
-            if asked is not None and time.monotonic() > asked + _QUIET:
+            if asked is not None and time.monotonic() > asked + quiet:
                 return
             time.sleep(0.05)
 
     # Ways of working
 
-    async def _in_thread(self, kind: str, work: Callable[[], Result]) -> Result:
-        """Runs blocking work in a thread; at most so many of a kind at once that
-        nothing holds up a mark.
-        """
-        return await anyio.to_thread.run_sync(work, limiter=self._limits[kind])
-
-    async def _answer(self, work: Callable[[], object]) -> Response:
-        """The JSON of some work."""
-        return answers.Answer(await self._in_thread("work", work))
-
     async def close(self) -> None:
         """Ends what runs in the background."""
+        self._closed = True
         self._cutters.shutdown(wait=False, cancel_futures=True)
         self._worker.close()
         await anyio.to_thread.run_sync(self.sessions.close)
@@ -204,7 +201,7 @@ class Page:
 
     async def describe(self, request: Request) -> Response:
         """What the pool is: counts, columns, formats, sizes of pictures."""
-        facts = await self._in_thread("work", lambda: self.overview.facts)
+        facts = await self.threads.run(lambda: self.overview.facts)
         has_ids = "label_id" in self.pool.table.rows.column_names
         formats = {
             name: FORMATS[name].keeps
@@ -213,16 +210,6 @@ class Page:
         }
         return answers.Answer(
             answers.PageFacts(**vars(facts), formats=formats, sizes=SIZES)
-        )
-
-    async def browse(self, request: Request) -> Response:
-        """A part of the pool in random order, to start from."""
-        start = whole_number(request, "start", 0)
-        count = whole_number(request, "count", 1, PAGE)
-        where = request.query_params.get("where", "")
-        among = request.query_params.get("among", "")
-        return await self._answer(
-            lambda: answers.browsed(self.overview, where, start, count, among)
         )
 
     async def crop(self, request: Request) -> Response:
@@ -264,42 +251,6 @@ class Page:
         content = await self._picture(lambda: self.photos.detail(row))
         return Response(content, media_type="image/jpeg", headers=_NEVER_CHANGES)
 
-    async def map(self, request: Request) -> Response:
-        """See `answers.map_bytes`; 202 while it is laid out."""
-        future = self.overview.start_map()
-        if not future.done():
-            await asyncio.wait([asyncio.wrap_future(future)], timeout=1)
-        if not future.done():
-            return JSONResponse({"state": "laying out"}, 202)
-        content = answers.map_bytes(self.overview, future.result())
-        return Response(content, media_type="application/octet-stream")
-
-    async def map_scores(self, request: Request) -> Response:
-        """The scores of a ranking, for coloring the map."""
-        name = request.query_params.get("session", "")
-        session = await self._in_thread("work", lambda: self.sessions.open(name))
-        content = await self._in_thread("work", lambda: answers.map_scores(session))
-        return Response(content, media_type="application/octet-stream")
-
-    async def select(self, request: Request) -> Response:
-        """The crops in an area of the map, kept under a name."""
-        rows = (await body_as(request, Area)).rows
-
-        def work() -> dict[str, object]:
-            name = self.overview.select(rows)
-            crops = [str(self.pool.ids[row]) for row in rows[:PAGE]]
-            return {"selection": name, "crops": crops}
-
-        return await self._answer(work)
-
-    async def clusters(self, request: Request) -> Response:
-        """Proposed finer classes of a part of the pool."""
-        where = request.query_params.get("where", "")
-        count = whole_number(request, "count", 2, 20)
-        return await self._answer(
-            lambda: answers.clusters_of(self.overview, where, count)
-        )
-
     async def upload(self, request: Request) -> Response:
         """Takes an image from outside, or a box on it, embeds it, and gives it a
         name.
@@ -318,9 +269,7 @@ class Page:
     async def _keep_embedded(self, embed: _Embed, given: bytes | str) -> Response:
         folder = str(self.pool.embeddings.folder)
         vector, image = await self._worker.run(embed, folder, given)
-        name = await self._in_thread(
-            "work", lambda: self.sessions.keep_upload(vector, image)
-        )
+        name = await self.threads.run(lambda: self.sessions.keep_upload(vector, image))
         return JSONResponse({"upload": name})
 
     async def upload_image(self, request: Request) -> Response:
@@ -334,23 +283,23 @@ class Page:
 
     async def list_sessions(self, request: Request) -> Response:
         """All sessions, the newest first."""
-        return await self._answer(self.sessions.listed)
+        return await self.threads.answer(self.sessions.listed)
 
     async def list_deleted(self, request: Request) -> Response:
         """Sessions that can be restored."""
-        return await self._answer(lambda: self.sessions.listed(deleted=True))
+        return await self.threads.answer(lambda: self.sessions.listed(deleted=True))
 
     async def create(self, request: Request) -> Response:
         """Starts a session."""
         new = await body_as(request, NewSession)
         if new.classes:
             stated = {"name": new.name, "pool": new.pool}
-            return await self._answer(
+            return await self.threads.answer(
                 lambda: {"session": self.sessions.create_classes(new.classes, **stated)}
             )
         names = ("name", "pool", "class_name", "use")
         stated = {name: getattr(new, name) for name in names}
-        return await self._answer(
+        return await self.threads.answer(
             lambda: {"session": self.sessions.create(new.crops, new.uploads, **stated)}
         )
 
@@ -358,31 +307,37 @@ class Page:
         """Changes the name of a session or of its class."""
         names = await body_as(request, Names)
         session = request.path_params["session"]
-        await self._in_thread(
-            "work", lambda: self.sessions.rename(session, names.name, names.class_name)
+        await self.threads.run(
+            lambda: self.sessions.rename(session, names.name, names.class_name)
         )
         return JSONResponse({"renamed": True})
 
     async def delete(self, request: Request) -> Response:
         """Puts a session aside; `restore` brings it back."""
         name = request.path_params["session"]
-        return await self._answer(lambda: {"folder": str(self.sessions.delete(name))})
+        return await self.threads.answer(
+            lambda: {"folder": str(self.sessions.delete(name))}
+        )
 
     async def restore(self, request: Request) -> Response:
         """Brings a deleted session back."""
         name = request.path_params["session"]
-        return await self._answer(lambda: {"session": self.sessions.restore(name)})
+        return await self.threads.answer(
+            lambda: {"session": self.sessions.restore(name)}
+        )
 
     async def duplicate(self, request: Request) -> Response:
         """Makes a session of these marks for the present embeddings."""
         name = request.path_params["session"]
-        return await self._answer(lambda: {"session": self.sessions.duplicate(name)})
+        return await self.threads.answer(
+            lambda: {"session": self.sessions.duplicate(name)}
+        )
 
     async def state(self, request: Request) -> Response:
         """What a session has come to."""
         by = request.query_params.get("by", "")
         shown = whole_number(request, "ranking", -1)
-        return await self._answer(
+        return await self.threads.answer(
             lambda: answers.session_state(self._session(request), by, shown)
         )
 
@@ -398,18 +353,18 @@ class Page:
         if "lines" in request.query_params:
             which["lines"] = whole_number(request, "lines", 0)
         sort = request.query_params.get("sort") or "best"
-        return await self._answer(
+        return await self.threads.answer(
             lambda: answers.crops_of(
                 self._session(request), number, sort, start, count, **which
             )
         )
 
     async def mark(self, request: Request) -> Response:
-        """Enters marks; answers once they are on the disk."""
-        one = await body_as(request, MarkAction)
+        """Enters marks; answers once they are on the disk. Several actions may come
+        together, as a `batch`: then each has its answer, or its error with the status.
+        """
 
-        def work() -> Marked:
-            session = self._acting(request, one)
+        def work(session: LiveSession, one: MarkAction) -> Marked:
             return session.mark(
                 one.marks,
                 one.by,
@@ -419,21 +374,47 @@ class Page:
                 seen=one.seen,
             )
 
-        return answers.Answer(await self._in_thread("mark", work))
+        return await self._each(request, MarkAction, work)
 
     async def classify(self, request: Request) -> Response:
-        """Says of which of several classes crops are."""
-        one = await body_as(request, ClassAction)
+        """Says of which of several classes crops are; see `mark`."""
 
-        def work() -> Marked:
-            session = self._acting(request, one)
+        def work(session: LiveSession, one: ClassAction) -> Marked:
             if session.several is None:
                 raise ValueError("session must be of several classes; it is of one")
             marks = {crop: _class_of(name) for crop, name in one.marks.items()}
             seen = {crop: _class_of(name) for crop, name in one.seen.items()}
             return session.several.mark(marks, one.by, one.action, seen)
 
-        return answers.Answer(await self._in_thread("mark", work))
+        return await self._each(request, ClassAction, work)
+
+    async def _each(
+        self,
+        request: Request,
+        kind: type[Body],
+        act: Callable[[LiveSession, Body], Marked],
+    ) -> Response:
+        bodies, is_batch = await bodies_as(request, kind)
+
+        def one(body: Any) -> Marked:
+            if isinstance(body, Exception):
+                raise body
+            return act(self._acting(request, body), body)
+
+        def each() -> list[object]:
+            found: list[object] = []
+            for body in bodies:
+                try:
+                    found.append(one(body))
+                except (HTTPException, ValueError, RuntimeError, OSError) as error:
+                    message, status = _refusal(error)
+                    found.append({"error": message, "status": status})
+            return found
+
+        if not is_batch:
+            done = await self.threads.run(lambda: one(bodies[0]), "mark")
+            return answers.Answer(done)
+        return answers.Answer({"answers": await self.threads.run(each, "mark")})
 
     async def claimed(self, request: Request) -> Response:
         """The crops that two of several classes take, kept under a name."""
@@ -443,10 +424,9 @@ class Page:
             several = self._session(request).several
             if several is None or not set(pair) <= set(several.classes.names):
                 raise ValueError("first and second must be classes of the session")
-            rows = np.flatnonzero(several.both(*pair)).tolist()
-            return {"selection": self.overview.select(rows)}
+            return {"selection": self.overview.select(several.both(*pair))}
 
-        return await self._answer(work)
+        return await self.threads.answer(work)
 
     async def _line(
         self,
@@ -456,7 +436,7 @@ class Page:
         kind: str = "mark",
     ) -> Response:
         """The number of the line that an action wrote."""
-        line = await self._in_thread(kind, lambda: act(self._acting(request, action)))
+        line = await self.threads.run(lambda: act(self._acting(request, action)), kind)
         return JSONResponse({"line": line})
 
     async def undo(self, request: Request) -> Response:
@@ -476,7 +456,7 @@ class Page:
             what = session.history.undone_by(line) if line else ""
             return {"line": line, "what": what}
 
-        return JSONResponse(await self._in_thread("mark", work))
+        return JSONResponse(await self.threads.run(work, "mark"))
 
     async def shown(self, request: Request) -> Response:
         """Notes which crops a person has looked at."""
@@ -503,7 +483,7 @@ class Page:
         since = None
         if "since" in request.query_params:
             since = number_in_query(request, "since")
-        return await self._answer(
+        return await self.threads.answer(
             lambda: answers.estimate_at(self._session(request), number, value, since)
         )
 
@@ -543,15 +523,14 @@ class Page:
             session = self._session(request)
             return {"threshold": session.threshold_for(number, precision)}
 
-        return await self._answer(work)
+        return await self.threads.answer(work)
 
     # Exports
 
     async def export(self, request: Request) -> Response:
         """Starts writing the class in a format."""
         body = await body_as(request, ExportAction)
-        job = await self._in_thread(
-            "work",
+        job = await self.threads.run(
             lambda: start_export(self._session(request), body),
         )
         written, left_out = await self._worker.run(run_export_job, job)
@@ -568,9 +547,7 @@ class Page:
     async def download(self, request: Request) -> Response:
         """An export as one .zip."""
         name = request.path_params["export"]
-        path = await self._in_thread(
-            "work", lambda: zip_export(self._session(request), name)
-        )
+        path = await self.threads.run(lambda: zip_export(self._session(request), name))
         if path is None:
             raise HTTPException(404, "there is no such export")
         return FileResponse(path, filename=f"{name}.zip")
@@ -591,7 +568,7 @@ class Page:
             session.session.saved_probe(number=number).save(folder)
             return {"folder": str(folder)}
 
-        return await self._answer(work)
+        return await self.threads.answer(work)
 
 
 def _class_of(shown: str | None) -> str | None:
@@ -599,25 +576,25 @@ def _class_of(shown: str | None) -> str | None:
     return NONE if shown == "none" else shown
 
 
-async def _explain(request: Request, error: Exception) -> Response:
+def _refusal(error: Exception) -> tuple[str, int]:
+    """What people are told of an error, and its HTTP status."""
     if isinstance(error, HTTPException):
-        return JSONResponse(
-            {"error": error.detail}, error.status_code, headers=error.headers
-        )
+        return error.detail, error.status_code
+    if isinstance(error, WorkerDied):
+        return str(error), 500
+    if isinstance(error, UnknownSession):
+        return str(error), 404
     if isinstance(error, ValueError | RuntimeError):
-        status = (
-            500
-            if isinstance(error, WorkerDied)
-            else 404
-            if isinstance(error, UnknownSession)
-            else 409
-            if isinstance(error, RuntimeError)
-            else 400
-        )
-        return JSONResponse({"error": str(error)}, status)
+        return str(error), 409 if isinstance(error, RuntimeError) else 400
     if isinstance(error, OSError):
-        return JSONResponse({"error": f"the disk: {error.strerror or error}"}, 507)
-    return JSONResponse({"error": "an error of the program; see the terminal"}, 500)
+        return f"the disk: {error.strerror or error}", 507
+    return "an error of the program; see the terminal", 500
+
+
+async def _explain(request: Request, error: Exception) -> Response:
+    message, status = _refusal(error)
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return JSONResponse({"error": message}, status, headers=headers)
 
 
 def make_app(

@@ -7,30 +7,21 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, partial
-from pathlib import Path
+from functools import cached_property
 
 import numpy as np
-import pyarrow.types
 
-from artifacts.files import write_atomically
 from curation.contact_sheet import class_colors
 from curation.lru_cache import LruCache
 from curation.pool import Pool
-from data.crop_table import OLD_ID
 from data.predictions import PREDICTED, confusions
 from probe.clusters import Cluster, propose_clusters
-from probe.projection import project
-from web.priority import lower_priority
+from web.facets import Facets
+from web.layout import Layout
 
-_CHOICES = 50  # values of a column that are offered as filters, at most
+_CONFUSIONS = 50  # that are told, at most
 _SELECTIONS = 16
-# Columns that nobody filters by from a list; SQL takes them all the same.
-_HIDDEN = {"crop_id", OLD_ID, "file_bytes", "label"}
-
-
 _LOOKED_FOR = 20  # photos, by which it is told whether they are there
 
 
@@ -40,16 +31,6 @@ class ColoredClass:
 
     name: str
     color: str
-
-
-@dataclass(frozen=True)
-class FilterColumn:
-    """A column to filter by: its most frequent values, or the range of its numbers."""
-
-    name: str
-    values: Sequence[str] | None = None
-    low: float | None = None
-    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -63,15 +44,26 @@ class Confusion:
 
 @dataclass(frozen=True)
 class PoolFacts:
-    """What the page tells of the pool as a whole; sizes in crops and photos."""
+    """What the page tells of the pool as a whole.
+
+    Attributes:
+        crops, images: how many.
+        classes: with their colors.
+        columns: that crops can be filtered by.
+        added: the number of the last addition, where the pool has grown; else 0.
+        confusions: labels that were predicted to be others.
+        takes_text: whether words can be examples.
+        gone_from: where photos were and aren't any more; "" where they are.
+    """
 
     crops: int
     images: int
     classes: Sequence[ColoredClass]
-    columns: Sequence[FilterColumn]
+    columns: Sequence[str]
+    added: int
     confusions: Sequence[Confusion]
-    takes_text: bool  # whether words can be examples
-    gone_from: str  # where photos were and aren't any more; "" where they are
+    takes_text: bool
+    gone_from: str
 
 
 class Overview:
@@ -79,21 +71,19 @@ class Overview:
 
     Args:
         pool: the crops.
-        cache: folder for what can be computed again.
         seed: of the map and the clusters.
 
     Attributes:
         shuffled: [N] int, all rows in an order that doesn't depend on anything.
+        facets: of the columns.
+        layout: of all crops in the plane.
     """
 
-    def __init__(self, pool: Pool, cache: Path, seed: int = 0):
+    def __init__(self, pool: Pool, seed: int = 0):
         self.pool, self.table, self.seed = pool, pool.table, seed
+        self.facets, self.layout = Facets(pool), Layout(pool, seed)
         self.shuffled = np.random.default_rng(seed).permutation(len(self.table))
         self._clusters: LruCache[list[Cluster]] = LruCache(8)
-        name = f"map-{pool.embeddings.meta['sha256'][:16]}.npy"
-        self._map_file = cache / name
-        self._background = ThreadPoolExecutor(1, "map", partial(lower_priority, 10))
-        self._map: Future[np.ndarray] | None = None
         self._lock = threading.Lock()
         self._selections: dict[str, np.ndarray] = {}
 
@@ -109,24 +99,24 @@ class Overview:
                 raise ValueError("selection is not known any more; draw it again")
             return found & self._selections[among]
 
-    def select(self, rows: list[int]) -> str:
-        """Remembers some rows, such as those inside a lasso; returns a name for them.
-        The last 16 selections are kept.
+    def select(self, mask: np.ndarray) -> str:
+        """Remembers some crops, such as those inside a lasso, [N] bool; returns a name
+        for them. The last 16 selections are kept.
         """
-        if not rows or not all(
-            isinstance(row, int) and 0 <= row < len(self.table) for row in rows
-        ):
-            raise ValueError(
-                f"selection must hold row numbers from 0 to {len(self.table) - 1}"
-            )
-        mask = np.zeros(len(self.table), bool)
-        mask[rows] = True
+        if not mask.any():
+            raise ValueError("selection must hold at least one crop; it is empty")
         name = hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()[:16]
         with self._lock:
             self._selections[name] = mask
             while len(self._selections) > _SELECTIONS:
                 self._selections.pop(next(iter(self._selections)))
         return name
+
+    def select_rows(self, rows: np.ndarray) -> str:
+        """The same of rows, [n] int."""
+        mask = np.zeros(len(self.table), bool)
+        mask[rows] = True
+        return self.select(mask)
 
     def clusters(self, condition: str, count: int) -> list[Cluster]:
         """Clusters among the crops that meet a condition."""
@@ -138,25 +128,6 @@ class Overview:
             )
 
         return self._clusters.get((condition, count), propose)
-
-    def start_map(self) -> Future[np.ndarray]:
-        """The layout of all crops, [N, 2] float32 in [0, 1]; computed in the background
-        once, and kept on disk.
-        """
-        with self._lock:
-            if self._map is None or (self._map.done() and self._map.exception()):
-                self._map = self._background.submit(self._make_map)
-            return self._map
-
-    def _make_map(self) -> np.ndarray:
-        if self._map_file.is_file():
-            places = np.load(self._map_file, allow_pickle=False)
-            if places.shape == (len(self.table), 2):
-                return places
-        places = project(self.pool.index, self.seed)
-        self._map_file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._map_file, lambda file: np.save(file, places))
-        return places
 
     @cached_property
     def recordings(self) -> np.ndarray:
@@ -185,7 +156,8 @@ class Overview:
                 ColoredClass(name, "#{:02x}{:02x}{:02x}".format(*colors[name]))
                 for name in self.table.classes
             ],
-            self._columns(),
+            self.facets.names,
+            self._last_added,
             self._confusions(),
             self.pool.embeddings.takes_text,
             self._gone_from(),
@@ -199,35 +171,15 @@ class Overview:
         there = sum(self.table.path(int(row)).is_file() for row in some)
         return str(self.table.root) if 2 * there < len(some) else ""
 
-    def _columns(self) -> list[FilterColumn]:
-        found: list[FilterColumn] = []
-        for name in self.table.rows.column_names:
-            if name in _HIDDEN:
-                continue
-            values = self.table.rows.column(name).combine_chunks()
-            kind = values.type
-            if pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind):
-                numbers = (
-                    values.drop_null().to_numpy(zero_copy_only=False).astype(float)
-                )
-                numbers = numbers[np.isfinite(numbers)]
-                if len(numbers):
-                    low, high = float(numbers.min()), float(numbers.max())
-                    found.append(FilterColumn(name, low=low, high=high))
-            elif pyarrow.types.is_boolean(kind):
-                found.append(FilterColumn(name, ["true", "false"]))
-            elif pyarrow.types.is_string(kind):
-                counts = sorted(
-                    values.value_counts().to_pylist(), key=lambda item: -item["counts"]
-                )
-                choices = [item["values"] for item in counts[:_CHOICES]]
-                texts = [text for text in choices if text]
-                found += [FilterColumn(name, texts)] if texts else []
-        return found
+    @property
+    def _last_added(self) -> int:
+        if self.newest is None:
+            return 0
+        return int(np.asarray(self.table.column("added")).max())
 
     def _confusions(self) -> list[Confusion]:
         """Pairs of label and prediction that differ; empty without predictions."""
         if PREDICTED not in self.table.rows.column_names:
             return []
-        pairs = confusions(self.table)[:_CHOICES]
+        pairs = confusions(self.table)[:_CONFUSIONS]
         return [Confusion(*pair) for pair in pairs]

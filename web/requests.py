@@ -18,6 +18,7 @@ from web.live import LiveSession
 AUDIT_SIZE = (10, 1000)
 UPLOAD_BYTES = 20_000_000
 JSON_BYTES = 5_000_000
+BATCH = 100  # actions in one request, at most
 _CLASSES = 20
 _TEXT, _TEXTS = 4000, 1000  # letters of a text, and texts in a list, at most
 
@@ -211,13 +212,6 @@ class ExportAction(Action):
             )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Area(Action):
-    """Rows of crops in an area of the map."""
-
-    rows: list[int]
-
-
 Body = TypeVar("Body", bound=Action)
 _MARKS = "marks must be an object of crop id -> true, false or null, with at least one"
 # A field's type -> whether a value is of it, and what it must be.
@@ -235,12 +229,6 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
             and all(isinstance(one, str) for one in value)
         ),
         f"a list of at most {_TEXTS:,} texts",
-    ),
-    "list[int]": (
-        lambda value: (
-            isinstance(value, list) and all(type(one) is int for one in value)
-        ),
-        "a list of row numbers",
     ),
     "dict[str, bool | None]": (
         lambda value: (
@@ -277,7 +265,33 @@ async def body_as(request: Request, kind: type[Body]) -> Body:
     """The request's JSON as one of the classes above: every field of its type, and
     checked.
     """
+    return _as(kind, await _json_object(request))
+
+
+async def bodies_as(request: Request, kind: type[Body]) -> tuple[list[Any], bool]:
+    """Each of the bodies in a `batch`, or what is wrong with it; or the one body there
+    is. And whether it is a batch.
+    """
     stated = await _json_object(request)
+    if "batch" not in stated:
+        return [_as(kind, stated)], False
+    batch = stated["batch"]
+    if not (
+        isinstance(batch, list)
+        and 0 < len(batch) <= BATCH
+        and all(isinstance(one, dict) for one in batch)
+    ):
+        raise HTTPException(400, f"batch must be a list of 1 to {BATCH} objects")
+    found: list[Any] = []
+    for one in batch:
+        try:
+            found.append(_as(kind, one))
+        except HTTPException as error:
+            found.append(error)
+    return found, True
+
+
+def _as(kind: type[Body], stated: dict[str, Any]) -> Body:
     for item in fields(kind):
         is_of_type, wanted = _TYPES[str(item.type)]
         required = item.default is MISSING and item.default_factory is MISSING

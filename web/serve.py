@@ -188,7 +188,7 @@ def serve(
     listener = _listen(host, port)
     block = not _in_a_notebook() if block is None else block
     print("reading the embeddings ...", flush=True)
-    overview = Overview(make_ready(embeddings), folder / "cache", seed)
+    overview = Overview(make_ready(embeddings), seed)
     thumbnails = folder / "cache" / "thumbnails"
     page = Page(
         overview,
