@@ -104,14 +104,44 @@ def free_port():
 
 def start(page, crop, name="beets with 4 to 6 leaves"):
     """From the first screen to a session that starts from a crop."""
-    page.get_by_label("condition in SQL").fill(f"crop_id = '{crop}'")
-    page.get_by_role("button", name="apply").click()
+    limit(page, f"crop_id = '{crop}'")
     expect(page.locator(".pick .cell")).to_have_count(1)
     page.locator(".pick .cell").click()
     page.get_by_label("name of the new class").fill(name)
-    page.get_by_role("button", name="Start from these").click()
+    page.get_by_role("button", name="Start", exact=True).click()
     expect(page.locator(".work .cell").first).to_be_visible()
     settled(page)
+
+
+def open_filter(page):
+    """Opens the facets, if they aren't open."""
+    button = page.get_by_role("button", name="Filter", exact=True)
+    if button.get_attribute("aria-pressed") == "false":
+        button.click()
+
+
+def limit(page, condition):
+    """Shows only what meets a condition, as those do who know SQL."""
+    open_filter(page)
+    field = page.get_by_label("condition in SQL")
+    if not field.is_visible():
+        page.get_by_text("Advanced").click()
+    field.fill(condition)
+    page.get_by_role("button", name="Apply").click()
+    done = page.locator(".facets .done")
+    if done.is_visible():  # on a phone, where they lie over the pictures
+        settled(page)
+        done.click()
+
+
+def choose(page, column, value):
+    """Ticks a value of a facet."""
+    open_filter(page)
+    name = re.compile(rf"^{column}[\d●]*$")
+    summary = page.locator(".facets summary", has_text=name)
+    if summary.locator("..").get_attribute("open") is None:
+        summary.click()
+    summary.locator("..").get_by_label(value).check()
 
 
 def wished(truth, place=0):

@@ -30,8 +30,11 @@ from data.where import rows_where
 from simclr_tf2.config import EncoderConfig
 from tests.conftest import noisy
 from tests.page_driver import (
+    choose,
     draw_sample,
+    limit,
     mark_by_keys,
+    open_filter,
     picture,
     relevant_of_first,
     saved,
@@ -60,7 +63,7 @@ def test_ten_minutes_from_an_example_to_a_class(server, open_page, truth, tmp_pa
         sum(truth[crop] for crop in shown) == before
     )  # the view stands still until it is asked for
     page.keyboard.press("r")
-    expect(page.locator(".changes")).to_contain_text("Ranked by a probe")
+    expect(page.locator(".changes")).to_contain_text("Sorted by what your marks tell")
     for _ in range(2):
         page.get_by_role("button", name="Ask me").click()
         settled(page)
@@ -70,7 +73,9 @@ def test_ten_minutes_from_an_example_to_a_class(server, open_page, truth, tmp_pa
         mark_by_keys(page, truth, 20)
         saved(page)
         page.keyboard.press("r")
-        expect(page.locator(".changes")).to_contain_text("Ranked by a probe")
+        expect(page.locator(".changes")).to_contain_text(
+            "Sorted by what your marks tell"
+        )
     page.get_by_role("button", name="Best", exact=True).click()
     expect(page.locator("#estimate")).to_contain_text("is not known yet")
 
@@ -92,12 +97,12 @@ def test_ten_minutes_from_an_example_to_a_class(server, open_page, truth, tmp_pa
         page.keyboard.press("ArrowLeft")
     expect(page.locator("#above")).not_to_have_text(above)
     saved(page)
-    page.get_by_role("button", name="Take it home").click()
-    dialog = page.locator("#take-home")
+    page.get_by_role("button", name="Export …").click()
+    dialog = page.locator("#export")
     dialog.get_by_label("format").select_option("coco")
-    expect(dialog).to_contain_text("The card will say: precision")
+    expect(dialog).to_contain_text("card.md will say: precision")
     picture(page, "page_take_home.jpg")
-    dialog.get_by_role("button", name="Write it").click()
+    dialog.get_by_role("button", name="Write the files").click()
     expect(dialog).to_contain_text("Download as .zip")
     with page.expect_download() as download:
         dialog.get_by_role("link", name="Download as .zip").click()
@@ -201,7 +206,7 @@ def test_a_sample_drawn_at_once_after_a_mark_is_of_the_order_that_is_shown(
     expect(page.locator("#estimate")).to_contain_text("0 of 10")
     mark_by_keys(page, truth, 10)
     expect(page.locator("#estimate")).to_contain_text("95 % interval")
-    aged = "has learned from the answers"
+    aged = "have been learned from since"
     expect(page.locator("#estimate")).not_to_contain_text(aged)
     page.get_by_role("button", name="Best", exact=True).click()
     settled(page)
@@ -329,11 +334,11 @@ def test_by_keyboard_alone(server, open_page, truth):
     keys.press("?")
     expect(page.locator("#help")).to_be_visible()
     keys.press("Escape")
-    tab_to("#map, aside button.main")
+    tab_to("aside .step:last-child button")
     keys.press("Enter")
-    dialog = page.locator("#take-home")
+    dialog = page.locator("#export")
     expect(dialog).to_be_visible()
-    tab_to("#take-home button.main")
+    tab_to("#export button.main")
     keys.press("Enter")
     expect(dialog).to_contain_text("written to")
     keys.press("Escape")
@@ -364,7 +369,7 @@ def test_on_a_phone(server, open_page, truth):
     page.locator('.work .cell[data-index="2"] .thumbs .no').tap()
     expect(page.locator(".work .cell.yes")).to_have_count(1)
     expect(page.locator(".work .cell.no")).to_have_count(1)
-    page.get_by_text("What is known, and taking it home").tap()
+    page.get_by_text("Results").tap()
     expect(page.locator("#marks")).to_be_visible()
     saved(page)
     picture(page, "page_phone.jpg")
@@ -394,14 +399,12 @@ def test_two_tabs_and_two_people_lose_no_mark(server, open_page, truth):
     assert sum(not answer for answer in server.marks().values()) == 6
 
 
-def test_filters_sorts_the_map_and_sizes(server, open_page, truth):
+def test_filters_sorts_and_sizes(server, open_page, truth):
     page = open_page(server.url)
     start(page, wished(truth), "looked at")
-    page.get_by_role("button", name="Filter").click()
-    page.get_by_label("column").select_option("lighting")
-    page.get_by_label("value").select_option("sunny")
-    page.get_by_role("button", name="add", exact=True).click()
-    expect(page.get_by_label("condition in SQL")).to_have_value("lighting = 'sunny'")
+    choose(page, "lighting", "sunny")
+    condition = page.get_by_label("condition in SQL")
+    expect(condition).to_have_value("lighting IN ('sunny')")
     settled(page)
     page.locator(".work .cell").first.focus()
     page.keyboard.press("Enter")
@@ -409,49 +412,31 @@ def test_filters_sorts_the_map_and_sizes(server, open_page, truth):
     expect(page.locator("#crop")).to_contain_text("sunny")
     expect(page.locator("#crop rect.this")).to_have_count(1)
     page.keyboard.press("Escape")
-    page.get_by_label("condition in SQL").fill("no such column")
-    page.get_by_role("button", name="apply").click()
+    limit(page, "no such column")
     expect(page.locator("#error")).to_contain_text("where must be an SQL condition")
     page.locator("#error").click()
-    page.get_by_role("button", name="all", exact=True).click()
+    page.locator(".facets").get_by_role("button", name="Clear").click()
+    expect(condition).to_have_value("")
+    page.get_by_role("button", name="Filter", exact=True).click()
+    settled(page)
     best = page.locator('.work .cell[data-index="0"]').get_attribute("aria-label")
     page.get_by_role("button", name="Worst").click()
     expect(page.locator('.work .cell[data-index="0"]')).not_to_have_attribute(
         "aria-label", best
     )
     page.get_by_role("button", name="Best", exact=True).click()
-    page.get_by_label("size of the crops").fill("48")
+    page.get_by_label("size of the pictures").fill("48")
     expect(page.locator(".work .grid.small")).to_be_visible()
-    page.get_by_label("size of the crops").fill("320")
+    page.get_by_label("size of the pictures").fill("320")
     expect(page.locator('.work .cell[data-index="0"] img')).to_have_attribute(
         "src", re.compile("/320$")
     )
-    page.get_by_role("button", name="Map", exact=True).click()
-    canvas = page.locator("#map canvas")
-    # Laid out in the background, at the lowest priority; as soon as it is there.
-    expect(page.locator("#map")).to_contain_text(
-        re.compile(rf"{len(truth)} crops"), timeout=150_000
-    )
-    picture(page, "page_map.jpg")
-    for colour in ("recording", "score", "mark"):
-        page.get_by_label("colour by").select_option(colour)
-    box = canvas.bounding_box()
-    page.mouse.move(box["x"] + 5, box["y"] + 5)
-    page.mouse.down()
-    for x, y in ((0.99, 0.01), (0.99, 0.99), (0.01, 0.99), (0.01, 0.02)):
-        page.mouse.move(
-            box["x"] + x * box["width"], box["y"] + y * box["height"], steps=3
-        )
-    page.mouse.up()
-    expect(page.locator("#map .peek")).to_contain_text("crops")
-    page.get_by_role("button", name="Show only these").click()
-    expect(page.get_by_role("button", name="map selection")).to_be_visible()
     page.get_by_role("button", name="Light or dark").click()
     assert (
         page.evaluate_handle(
             "getComputedStyle(document.body).backgroundColor"
         ).json_value()
-        == "rgb(22, 25, 26)"
+        == "rgb(20, 23, 26)"
     )
     open_page.problems[:] = [
         text for text in open_page.problems if "400" not in text
@@ -465,7 +450,7 @@ def test_an_uploaded_image_is_a_start(server, open_page, truth, field_set):
     page.set_input_files("input[type=file]", table.path(0))
     page.get_by_role("button", name="Use the whole image").click()
     expect(page.locator(".query img")).to_be_visible(timeout=90_000)
-    page.get_by_role("button", name="Start from these").click()
+    page.get_by_role("button", name="Start", exact=True).click()
     expect(page.locator(".work .cell").first).to_be_visible()
     expect(page.locator(".work .query img")).to_have_attribute(
         "src", re.compile("^uploads/u-")
@@ -491,7 +476,7 @@ def test_all_visible_is_what_one_sees(server, open_page, truth):
     for scroll in (0, 40, 75, 130, 200):
         grid.evaluate("(grid, top) => { grid.scrollTop = top; }", scroll)
         page.wait_for_timeout(300)
-        page.get_by_role("button", name="All visible").click()
+        page.get_by_role("button", name="Select visible").click()
         page.wait_for_timeout(100)
         found = grid.evaluate(shares)
         assert any(selected == "true" for _, selected in found)
@@ -509,12 +494,12 @@ def test_photos_that_have_moved_are_said_first(serve, field_set, tmp_path, open_
     expect(alert).to_contain_text("The photos aren't there")
     expect(alert).to_contain_text("--images_root")
     page.locator(".pick .cell").first.click()
-    page.get_by_role("button", name="Start from these").click()
+    page.get_by_role("button", name="Start", exact=True).click()
     expect(page.locator(".work .cell").first).to_be_visible()
-    page.get_by_role("button", name="Take it home").click()
-    page.get_by_role("button", name="Write it").click()
+    page.get_by_role("button", name="Export …").click()
+    page.get_by_role("button", name="Write the files").click()
     expect(page.locator("#error")).to_be_visible(timeout=60_000)
-    expect(page.locator("#take-home")).not_to_contain_text("written to")
+    expect(page.locator("#export")).not_to_contain_text("written to")
     page.wait_for_timeout(500)
     page.close()
     open_page.problems[:] = [
@@ -577,7 +562,7 @@ def test_what_is_new_in_a_grown_pile_is_one_click(serve, tmp_path, open_page):
     cells = page.locator(".pick .cell")
     expect(cells).to_have_count(9)
     expect(page.locator(".pick .badge:not(:empty)")).to_have_count(3)
-    page.get_by_role("button", name="new", exact=True).click()
+    page.get_by_role("button", name="New", exact=True).click()
     expect(cells).to_have_count(3)
     expect(page.locator(".pick .badge:not(:empty)")).to_have_count(3)
 
@@ -601,12 +586,12 @@ def test_splitting_a_class_and_counting_failures(serve, field_set, tmp_path, ope
     page = open_page(server.url)
     page.get_by_role("tab", name="Split a class").click()
     page.get_by_label("class", exact=True).select_option(labels[beets[0]])
-    page.get_by_label("clusters", exact=True).fill("2")
-    page.get_by_role("button", name="Propose clusters").click()
+    page.get_by_label("groups", exact=True).fill("2")
+    page.get_by_role("button", name="Propose groups").click()
     expect(page.locator(".cluster")).to_have_count(2)
-    page.get_by_label("name of cluster 1").fill("big ones")
-    page.get_by_label("name of cluster 2").fill("small ones")
-    page.get_by_role("button", name="Start with the named clusters").click()
+    page.get_by_label("name of group 1").fill("big ones")
+    page.get_by_label("name of group 2").fill("small ones")
+    page.get_by_role("button", name="Start with the named groups").click()
     expect(page.locator(".classes")).to_contain_text("small ones")
     page.locator("#home").click()
     with server.client() as client:
@@ -620,7 +605,7 @@ def test_splitting_a_class_and_counting_failures(serve, field_set, tmp_path, ope
     ).click()
     expect(page.locator(".pick .cell").first).to_be_visible()
     page.locator(".pick .cell").first.click()
-    page.get_by_role("button", name="Start from these").click()
+    page.get_by_role("button", name="Start", exact=True).click()
     expect(page.locator(".work .cell").first).to_be_visible()
     page.get_by_label("size of the random sample").fill("25")
     draw_sample(page)
@@ -638,7 +623,7 @@ def test_splitting_a_class_and_counting_failures(serve, field_set, tmp_path, ope
     for percent, name in zip(shown, ("estimate", "low", "high"), strict=True):
         assert float(percent) == pytest.approx(100 * told[name], abs=0.5)
     population = sum(line.split(",")[1] == AMARANTH for line in lines)
-    assert f"of {population} crops" in text
+    assert f"of {population} pictures" in text
 
 
 def test_markup_in_names_and_labels_stays_text(serve, tmp_path, open_page):
@@ -684,14 +669,15 @@ def test_markup_in_names_and_labels_stays_text(serve, tmp_path, open_page):
     page.locator("#crop summary").click()
     expect(page.locator("#crop")).to_contain_text("<b>x'")
     page.keyboard.press("Escape")
-    page.get_by_role("button", name="Filter").click()
-    page.get_by_role("button", name="add", exact=True).click()
+    open_filter(page)
+    page.locator(".facets .values input").first.check()
+    settled(page)
     expect(
         page.locator(".work .cell").first
     ).to_be_visible()  # the label is quoted in the condition
-    page.get_by_role("button", name="Take it home").click()
-    page.locator("#take-home").get_by_role("button", name="Write it").click()
-    expect(page.locator("#take-home")).to_contain_text("written to")
+    page.get_by_role("button", name="Export …").click()
+    page.locator("#export").get_by_role("button", name="Write the files").click()
+    expect(page.locator("#export")).to_contain_text("written to")
     page.keyboard.press("Escape")
     page.locator("#home").click()
     expect(page.locator(".sessions")).to_contain_text("<script>")

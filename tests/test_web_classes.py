@@ -12,7 +12,7 @@ from curation.classes import NONE
 from curation.pool import Pool
 from data.embeddings import EmbeddingSet
 from data.where import rows_where
-from tests.page_driver import FOCUSED, saved, settled, wait_for
+from tests.page_driver import FOCUSED, limit, saved, settled, wait_for
 from web import answers
 from web.exports import start_export
 from web.overview import Overview
@@ -26,7 +26,7 @@ CELL = ".work .cell"
 @pytest.fixture(scope="module")
 def overview(field_set, tmp_path_factory):
     pool = Pool(EmbeddingSet.load(field_set))
-    return Overview(pool, tmp_path_factory.mktemp("cache"))
+    return Overview(pool)
 
 
 @pytest.fixture(scope="module")
@@ -208,22 +208,22 @@ def test_splitting_a_class_is_one_session_marked_by_number(server, open_page, ki
     page = open_page(server.url)
     page.get_by_role("tab", name="Split a class").click()
     page.get_by_label("class", exact=True).select_option("")
-    page.get_by_label("clusters", exact=True).fill("3")
-    page.get_by_role("button", name="Propose clusters").click()
+    page.get_by_label("groups", exact=True).fill("3")
+    page.get_by_role("button", name="Propose groups").click()
     error = page.locator("#error")
     wait_for(page, lambda: page.locator(".cluster").count() or error.is_visible(), 60)
     assert error.text_content() == ""
     expect(page.locator(".cluster")).to_have_count(3)
     page.get_by_role("button", name="Browse all of it").first.click()
-    whole = page.get_by_role("grid", name="The whole cluster")
+    whole = page.get_by_role("grid", name="The whole group")
     stated = page.locator(".cluster b").first.text_content()
     expect(whole.locator(".cell").first).to_be_visible()
     rows = int(whole.get_attribute("aria-rowcount"))
     columns = int(whole.get_attribute("aria-colcount"))
     assert 0 <= rows * columns - int(stated.split()[0]) < columns
-    page.get_by_label("name of cluster 1").fill("beet")
-    page.get_by_label("name of cluster 2").fill("other")
-    page.get_by_role("button", name="Start with the named clusters").click()
+    page.get_by_label("name of group 1").fill("beet")
+    page.get_by_label("name of group 2").fill("other")
+    page.get_by_role("button", name="Start with the named groups").click()
     expect(page.locator("#title")).to_have_text("all: beet, other")
     tabs = page.locator(".classes button")
     expect(tabs).to_have_count(4)
@@ -266,28 +266,27 @@ def test_splitting_a_class_is_one_session_marked_by_number(server, open_page, ki
     figure = matrix.locator("td button:enabled").first
     count = int(figure.text_content())
     figure.click()
-    expect(page.locator(".chips")).to_contain_text("map selection")
+    expect(page.locator(".chips")).to_contain_text("selected on the map")
     assert int(re.search(r"(\d+)", page.locator(".chips .faint").text_content())[1])
     assert count > 0
     page.locator(".chips button").click()
     settled(page)
     page.keyboard.press("Control+z")
     expect(page.locator(".stepped")).to_have_text("undone: a mark")
-    page.get_by_role("button", name="Take it home").click()
-    page.locator("#take-home").get_by_role("button", name="Write it").click()
-    expect(page.locator("#take-home")).to_contain_text("written to")
+    page.get_by_role("button", name="Export …").click()
+    page.locator("#export").get_by_role("button", name="Write the files").click()
+    expect(page.locator("#export")).to_contain_text("written to")
 
 
 def test_classes_named_from_the_start(server, open_page, kinds):
     page = open_page(server.url)
     for name, given in examples(kinds).items():
-        page.get_by_label("condition in SQL").fill(f"crop_id = '{given['crops'][0]}'")
-        page.get_by_role("button", name="apply").click()
+        limit(page, f"crop_id = '{given['crops'][0]}'")
         expect(page.locator(".pick .cell")).to_have_count(1)
         page.locator(f'.pick .cell[data-crop="{given["crops"][0]}"]').click()
         page.get_by_label("name of the new class").fill(name)
         page.get_by_role("button", name="Add as one of several classes").click()
-        expect(page.locator(".card")).to_contain_text([f"{name}: 1"])
+        expect(page.locator(".tray .chip").last).to_contain_text(f"{name}: 1")
     page.get_by_role("button", name="Start with these classes").click()
     expect(page.locator("#title")).to_have_text("beet, other")
     expect(page.locator(".classes button")).to_have_count(4)

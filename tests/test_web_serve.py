@@ -74,8 +74,8 @@ def test_behind_a_proxy_under_a_path(
         page.keyboard.press("y")
         saved(page)
         assert len(server.marks()) == 1
-        page.get_by_role("button", name="Take it home").click()
-        page.get_by_role("button", name="Write it").click()
+        page.get_by_role("button", name="Export …").click()
+        page.get_by_role("button", name="Write the files").click()
         with page.expect_download() as download:
             page.get_by_role("link", name="Download as .zip").click()
         assert download.value.path().stat().st_size > 1000
@@ -124,7 +124,7 @@ print("closed", flush=True)
         inside = page.frame_locator("iframe")
         expect(inside.locator(".pick .cell").first).to_be_visible()
         inside.locator(".pick .cell").first.click()
-        inside.get_by_role("button", name="Start from these").click()
+        inside.get_by_role("button", name="Start", exact=True).click()
         expect(inside.locator(".work .cell").first).to_be_visible()
         grid = inside.locator(".work .grid")
         expect(grid).to_have_attribute("aria-busy", "false")

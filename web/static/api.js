@@ -2,6 +2,10 @@
 // Talks to the server. Reads are plain; what changes something goes through a queue that outlives a reload and a dead server.
 
 import { byId, fail } from "./dom.js";
+import { T } from "./text.js";
+
+const BATCHED = /\/(mark|classify)(\?|$)/; // paths that take several actions at once,
+const BATCH = 50; // and how many
 
 /** Who acts: this tab. Kept over a reload, so that undo still knows its own. */
 export const by = (() => {
@@ -37,7 +41,7 @@ async function ask(path, options) {
   try {
     return await fetch(path, options);
   } catch {
-    throw new Error("the server doesn't answer; marks are kept in this browser until it does");
+    throw new Error(T.offlineKept);
   }
 }
 
@@ -53,19 +57,30 @@ async function answerOf(response) {
   throw new Refused(message, response.status);
 }
 
-export async function get(path, parameters = {}) {
-  const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== "" && value !== undefined));
-  return (await answerOf(await ask(`${path}?${query}`))).json();
+/** What a request asks with; what says nothing is left out. */
+function queryOf(parameters) {
+  if (parameters instanceof URLSearchParams) return parameters;
+  return new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== "" && value !== undefined));
 }
 
+/** parameters: by name, or as URLSearchParams where a name comes several times. */
+export async function get(path, parameters = {}) {
+  return (await answerOf(await ask(`${path}?${queryOf(parameters)}`))).json();
+}
+
+/** Bytes, or what is told of work that is still under way: {bytes, progress}, one of which is null. */
 export async function getBytes(path, parameters = {}) {
-  const response = await answerOf(await ask(`${path}?${new URLSearchParams(parameters)}`));
-  return response.status === 202 ? null : response.arrayBuffer();
+  const response = await answerOf(await ask(`${path}?${queryOf(parameters)}`));
+  return response.status === 202 ? { bytes: null, progress: await response.json() } : { bytes: await response.arrayBuffer(), progress: null };
 }
 
 export async function send(path, body, method = "POST") {
   const options = { method, headers: { "content-type": "application/json" }, body: JSON.stringify(body), priority: "high" };
   return (await answerOf(await ask(path, options))).json();
+}
+
+export async function sendBits(path, bits) {
+  return (await answerOf(await ask(path, { method: "POST", body: bits }))).json();
 }
 
 export async function sendFile(path, file) {
@@ -99,8 +114,8 @@ class Queue {
     const status = byId("saved");
     status.classList.toggle("waiting", Boolean(this.trouble));
     const waiting = this.items.length;
-    const kept = this.kept.length ? ` (${this.kept.length} kept for a session that isn't here)` : "";
-    status.textContent = (this.trouble ? `${waiting} not saved yet: ${this.trouble}. Trying again …` : waiting ? "saving …" : this.sent ? "saved" : "") + kept;
+    const kept = this.kept.length ? T.kept(this.kept.length) : "";
+    status.textContent = (this.trouble ? T.waiting(waiting, this.trouble) : waiting ? T.saving : this.sent ? T.saved : "") + kept;
   }
 
   /** Adds an action; resolves to the server's answer, rejects if it refuses. */
@@ -131,43 +146,63 @@ class Queue {
     if (this.running) return;
     this.running = true;
     while (this.items.length) {
-      const item = this.items[0];
-      const listener = this.listeners.get(item.body.action);
-      try {
-        const answer = await send(item.path, item.body);
-        listener?.resolve(answer);
-        this.trouble = "";
-        this.sent = true;
-      } catch (error) {
-        item.tries = (item.tries || 0) + 1;
-        if (!(error instanceof Refused) || error.status > 500 || (error.status === 500 && item.tries < 3)) {
-          this.trouble = error instanceof Refused ? error.message : "the server doesn't answer";
-          this.store();
-          await new Promise((resolve) => setTimeout(resolve, 1000));
-          continue;
-        }
-        if (error.status === 403) {
-          this.trouble = "the server has a new address; open it";
-          this.store();
-          await new Promise((resolve) => setTimeout(resolve, 2000));
-          continue;
-        }
-        if ([404, 409].includes(error.status)) {
-          this.kept.push(this.items.shift());
-          this.trouble = "";
-          this.store();
-          if (listener) fail(error); // not for what an earlier page left
-          continue;
-        }
-        this.trouble = "";
-        if (listener) listener.reject(error);
-        else fail(error);
-      }
-      this.listeners.delete(item.body.action);
-      this.items.shift();
-      this.store();
+      const batch = this.next();
+      const answers = await this.deliver(batch);
+      if (!answers) continue; // later
+      for (const [place, item] of batch.entries()) this.settle(item, answers[place]);
     }
     this.running = false;
+  }
+
+  /** What is sent next: one action, or all marks that wait one after the other, so that a slow network isn't asked for each. */
+  next() {
+    const [first] = this.items;
+    if (!BATCHED.test(first.path)) return [first];
+    const other = this.items.findIndex(({ path }) => path !== first.path);
+    return this.items.slice(0, Math.min(BATCH, other < 0 ? this.items.length : other));
+  }
+
+  /** The answer to each action of a batch, an error where it is refused; null where they have to be sent again. */
+  async deliver(batch) {
+    const [first] = batch;
+    try {
+      if (batch.length === 1) return [await send(first.path, first.body)];
+      const { answers } = await send(first.path, { batch: batch.map(({ body }) => body) });
+      return answers.map((answer) => (answer.error ? new Refused(answer.error, answer.status) : answer));
+    } catch (error) {
+      if (!(await this.isFinal(error, first))) return null;
+      return batch.map(() => error);
+    }
+  }
+
+  /** Whether a failure is the server's last word; where it isn't, waits and says so. */
+  async isFinal(error, item) {
+    item.tries = (item.tries || 0) + 1;
+    const refused = error instanceof Refused;
+    const again = !refused || error.status > 500 || (error.status === 500 && item.tries < 3);
+    if (!again && error.status !== 403) return true;
+    this.trouble = !again ? T.newAddress : refused ? error.message : T.offline;
+    this.store();
+    await new Promise((resolve) => setTimeout(resolve, again ? 1000 : 2000));
+    return false;
+  }
+
+  settle(item, answer) {
+    const listener = this.listeners.get(item.body.action);
+    this.items.shift();
+    this.trouble = "";
+    if (!(answer instanceof Error)) {
+      this.sent = true;
+      listener?.resolve(answer);
+    } else if ([404, 409].includes(/** @type {Refused} */ (answer).status)) {
+      this.kept.push(item);
+      this.store();
+      if (listener) fail(answer); // not for what an earlier page left
+      return;
+    } else if (listener) listener.reject(answer);
+    else fail(answer);
+    this.listeners.delete(item.body.action);
+    this.store();
   }
 }
 

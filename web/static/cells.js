@@ -1,24 +1,28 @@
 // @ts-check
-// One crop of a grid: its picture, what is known of it, its two buttons.
+// One picture of a grid: the picture, its class, its score, its marks, its buttons.
 
-import { el } from "./dom.js";
+import { dot, el, middleCut } from "./dom.js";
+import { icon } from "./icons.js";
+import { T } from "./text.js";
 
-const UNLABELLED = "#969696";
+const UNLABELLED = "#8a8f8c";
 
 /** A cell for the crop at a place. */
 export function drawCell(grid, index) {
   const crop = grid.crop(index);
-  const needed = grid.zoom * (window.devicePixelRatio || 1);
+  const needed = grid.side * (window.devicePixelRatio || 1);
   const sizes = grid.options.sizes;
   const size = sizes.find((side) => side >= needed) || sizes[sizes.length - 1];
   const picture = el("img", { alt: "", draggable: false, decoding: "async", "data-src": `thumb/${crop.id}/${size}` });
-  picture.addEventListener("error", () => picture.replaceWith(el("span", { class: "broken" }, "can't be read")));
-  const score = crop.score == null ? "" : crop.score.toFixed(3);
+  picture.addEventListener("error", () => picture.replaceWith(el("span", { class: "broken" }, T.cantRead)));
+  const button = (kind, name, hint, act) => el("button", { class: kind, tabIndex: -1, "aria-label": name, title: hint, onclick: act }, icon(kind));
   const thumbs = !grid.options.marks ? null : el("span", { class: "thumbs" },
-    el("button", { class: "more", tabIndex: -1, "aria-label": "more like this", title: "More like this: relevant, and show the new order (M; not like this: L)", onclick: (event) => (event.stopPropagation(), grid.options.onmore(grid.crop(index), true)) }, "≈"),
-    el("button", { class: "no", tabIndex: -1, "aria-label": "not relevant", title: "not relevant (N)", onclick: (event) => grid.choice.markAt(event, index, false) }, "✗"),
-    el("button", { class: "yes", tabIndex: -1, "aria-label": "relevant", title: "relevant (Y)", onclick: (event) => grid.choice.markAt(event, index, true) }, "✓"));
-  if (thumbs) thumbs.style.top = `${grid.zoom - 38}px`;
+    button("more", T.list.more, T.list.moreHint, (event) => (event.stopPropagation(), grid.options.onmore(grid.crop(index), true))),
+    button("no", T.list.notRelevant, T.list.notRelevantHint, (event) => grid.choice.markAt(event, index, false)),
+    button("yes", T.list.relevant, T.list.relevantHint, (event) => grid.choice.markAt(event, index, true)));
+  const share = scoreShare(grid, crop);
+  const bar = share === null ? null : el("span", { class: "score" }, el("span", {}));
+  if (bar) bar.firstChild.style.width = `${100 * share}%`;
   const cell = el("div", {
     class: "cell",
     role: "gridcell",
@@ -28,14 +32,23 @@ export function drawCell(grid, index) {
     onclick: (event) => grid.choice.click(event, index),
     ondblclick: () => grid.options.onopen?.(index),
     onfocus: () => grid.setCurrent(index),
-  }, picture, thumbs, score && el("span", { class: "text" }, score), el("span", { class: "text faint" }, crop.label),
-    el("span", { class: "badge" }), el("span", { class: "of" }));
-  cell.style.width = `${grid.zoom + 6}px`;
+    onpointerenter: () => grid.look(index),
+    onpointerleave: () => grid.look(grid.current),
+  }, el("span", { class: "picture" }, picture, bar, thumbs, el("span", { class: "badge" }), el("span", { class: "of" })),
+  el("span", { class: "text" }, crop.label ? dot(grid.classColors?.get(crop.label) || UNLABELLED) : "", crop.label ? middleCut(crop.label) : ""));
+  cell.style.width = `${grid.side + 6}px`;
   paintCell(grid, cell, index);
   return cell;
 }
 
-/** Brings mark, selection and border of a cell up to date. */
+/** How far along the scores a crop is, in [0, 1]; null without a score. */
+function scoreShare(grid, crop) {
+  if (crop.score === null || crop.score === undefined) return null;
+  const [low, high] = grid.scores ?? [0, 1];
+  return Math.max(0, Math.min(1, (crop.score - low) / Math.max(1e-9, high - low)));
+}
+
+/** Brings mark, selection and frame of a cell up to date. */
 export function paintCell(grid, cell, index) {
   const crop = grid.crop(index);
   if (!crop) return;
@@ -43,23 +56,24 @@ export function paintCell(grid, cell, index) {
   cell.classList.toggle("no", crop.mark === false);
   cell.classList.toggle("sampled", Boolean(crop.sampled));
   cell.classList.toggle("disputed", Boolean(crop.disputed));
-  cell.classList.toggle("cut", isCut(grid, index));
+  const cut = isCut(grid, index);
+  cell.classList.toggle("cut", cut);
+  if (cut) cell.dataset.cut = T.list.cut;
   cell.querySelector(".of").textContent = crop.of ?? "";
-  cell.querySelector(".badge").textContent = crop.disputed ? "people disagree" : crop.new ? "new" : "";
+  cell.querySelector(".badge").textContent = crop.disputed ? T.list.disputed : crop.new ? T.list.isNew : "";
   cell.setAttribute("aria-selected", grid.options.picked ? grid.options.picked(crop.id) : grid.choice.selected.has(index));
   const border = grid.colors?.get(crop.label) || (grid.colors && crop.label === "" ? UNLABELLED : "");
   if (border) cell.style.setProperty("--border", border);
   else cell.style.removeProperty("--border");
-  const isMarked = typeof crop.mark === "boolean";
   const known = [
-    isMarked && `marked ${crop.mark ? "" : "not "}relevant${crop.by ? ` by ${crop.by}` : ""}`,
-    crop.of && `class ${crop.of}`,
-    crop.sampled && "in the random sample",
-    crop.disputed && "people disagree",
-    crop.new && "new",
+    typeof crop.mark === "boolean" && T.list.marked(crop.mark, crop.by),
+    crop.of && T.list.ofClass(crop.of),
+    crop.sampled && T.list.sampled,
+    crop.disputed && T.list.disputed,
+    crop.new && T.list.isNew,
   ].filter(Boolean);
-  const score = crop.score == null ? "" : crop.score.toFixed(3);
-  cell.setAttribute("aria-label", [`${index + 1}. ${crop.label || "no class"}`, score && `score ${score}`, ...known].filter(Boolean).join(", "));
+  const score = crop.score === null || crop.score === undefined ? "" : crop.score.toFixed(3);
+  cell.setAttribute("aria-label", [T.list.place(index + 1, crop.label || T.list.noClass), score && T.list.score(score), ...known].filter(Boolean).join(", "));
   cell.title = [crop.label, score, ...known].filter(Boolean).join(" · ");
 }
 

@@ -2,6 +2,7 @@
 // Which crops of a grid are selected, and what keys and clicks do with them.
 
 import { announce } from "./dom.js";
+import { T } from "./text.js";
 
 const MOST = 2000; // crops in a selection
 
@@ -30,7 +31,7 @@ export class Choice {
     let [first, last] = from < to ? [from, to] : [to, from];
     if (last - first >= MOST) {
       [first, last] = from < to ? [from, from + MOST - 1] : [from - MOST + 1, from];
-      announce(`at most ${MOST} crops are selected at once`);
+      announce(T.list.most(MOST));
     }
     return Array.from({ length: last - first + 1 }, (_, place) => first + place);
   }
@@ -63,7 +64,7 @@ export class Choice {
 
   /** Marks all that is selected, as one action. */
   markSelection(answer, mark = this.grid.options.onmark) {
-    if (this.grid.replacing) return Promise.resolve(announce("not marked: the list is still on its way"));
+    if (this.grid.replacing) return Promise.resolve(announce(T.list.notMarked));
     const indices = [...this.selected].sort((a, b) => a - b);
     this.marking = this.grid.pages.crops(indices).then((crops) => {
       if (crops.length) mark?.(crops, answer);
@@ -75,7 +76,7 @@ export class Choice {
   markKey(answer, mark = this.grid.options.onmark) {
     const { grid } = this;
     // What is selected is told apart from where the focus goes.
-    if (this.selected.size ? grid.isChanging : !grid.isStill) return announce("not marked: the list is still on its way");
+    if (this.selected.size ? grid.isChanging : !grid.isStill) return announce(T.list.notMarked);
     const last = this.selected.size ? Math.max(...this.selected) : grid.current;
     if (this.selected.size) this.markSelection(answer, mark);
     else if (grid.crop(last)) mark?.([grid.crop(last)], answer);
@@ -86,7 +87,7 @@ export class Choice {
   /** More like the current crop, or not like it. */
   more(answer) {
     const { grid } = this;
-    if (!grid.isStill) return announce("not marked: the list is still on its way");
+    if (!grid.isStill) return announce(T.list.notMarked);
     grid.options.onmore(grid.crop(grid.current), answer);
   }
 
@@ -110,20 +111,40 @@ export class Choice {
       ArrowRight: current + 1, ArrowLeft: current - 1, ArrowDown: current + columns, ArrowUp: current - columns,
       PageDown: current + screen, PageUp: current - screen, Home: 0, End: grid.total - 1,
     };
-    const marks = { y: true, 1: true, n: false, 0: false, u: null };
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     const onButton = event.target.tagName === "BUTTON";
     if (key in places) this.go(places[key], event.shiftKey);
     else if (key === "Enter" && !onButton) options.onopen?.(current);
     else if (key === " " && !onButton && options.onpick) options.onpick(grid.crop(current));
     else if (key === " " && !onButton) this.toggle(current);
-    else if (key === "a" && !options.onpick) this.selectVisible();
     else if (key === "Escape" && this.selected.size) this.select([]);
+    else if (!this.letter(key)) return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  /** What a letter or a figure does, wherever the focus is. Returns whether it does anything. */
+  letter(key) {
+    const { options } = this.grid;
+    const marks = { y: true, 1: true, n: false, 0: false, u: null };
+    if (key === "a" && !options.onpick) this.selectVisible();
     else if (options.several?.() && /^[0-9u]$/.test(key)) this.markKey(key === "u" ? null : Number(key), options.onclass);
     else if (options.marks && key in marks) this.markKey(marks[key]);
     else if (options.onmore && (key === "m" || key === "l")) this.more(key === "m");
-    else return;
-    event.preventDefault();
-    event.stopPropagation();
+    else return false;
+    return true;
+  }
+
+  /** A letter that was pressed while the focus was elsewhere: nothing is marked that isn't in sight. */
+  letterFromElsewhere(key) {
+    const { grid } = this;
+    const [first, last] = grid.seen();
+    const marks = /^[ynuml0-9]$/.test(key);
+    if (marks && !this.selected.size && grid.total && (grid.current < first || grid.current >= last)) {
+      grid.focus(grid.current);
+      announce(T.list.notSeen);
+      return true;
+    }
+    return this.letter(key);
   }
 }

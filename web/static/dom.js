@@ -2,6 +2,7 @@
 // Builds elements. Text only ever goes in as text, so markup in a file name or label stays what it is.
 
 const SVG = "http://www.w3.org/2000/svg";
+const TAIL = 17; // letters of a name's end that are kept
 
 /**
  * An element with properties, event listeners (on...), attributes (anything with a hyphen, and role) and children.
@@ -70,14 +71,50 @@ export function fail(error) {
   failing = setTimeout(quiet, 12000);
 }
 
-/** Names of classes, each with the color of its border. */
-export const classNames = (classes) => classes.map(({ name, color }) => {
-  const item = el("span", {}, name);
-  item.style.setProperty("--border", color);
-  return item;
-});
+/** A dot in the colour of a class. */
+export function dot(color) {
+  const shown = el("span", { class: "dot", "aria-hidden": "true" });
+  shown.style.setProperty("--dot", color);
+  return shown;
+}
 
-/** A number for people: three digits that count. */
-export const short = (value) => Number(value.toPrecision(3)).toString();
-export const percent = (value) => `${(100 * value).toFixed(value > 0.1 ? (value > 0.995 && value < 1 ? 1 : 0) : 1)}\u00a0%`;
-export const many = (count, one, more = `${one}s`) => `${count.toLocaleString("en")} ${count === 1 ? one : more}`;
+/** A text that is cut before its last words where it doesn't fit, so that they can be read. */
+export function middleCut(text) {
+  let at = text.length;
+  for (const { index } of text.matchAll(/[ _-]/g)) {
+    if (index > 0 && text.length - index <= TAIL) {
+      at = index;
+      break;
+    }
+  }
+  return el("span", { class: "cut-text" }, el("span", { class: "head" }, text.slice(0, at)), el("span", { class: "tail" }, text.slice(at)));
+}
+
+/** Makes the buttons of a tab list or a toolbar one stop for Tab; the arrow keys go from one to the next. */
+export function roving(element, selector = "button, select, input") {
+  const stops = () => [...element.querySelectorAll(selector)].filter((one) => !one.disabled && one.offsetParent !== null);
+  const settle = (current) => {
+    for (const one of element.querySelectorAll(selector)) one.tabIndex = one === current ? 0 : -1;
+  };
+  element.addEventListener("focusin", (event) => event.target.matches(selector) && settle(event.target));
+  element.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, Home: -Infinity, End: Infinity }[event.key];
+    // In a slider, a list of choices or a text the arrows have their own meaning: there Tab goes on.
+    if (!step || !event.target.matches("button") || event.ctrlKey || event.altKey || event.metaKey) return;
+    const all = stops();
+    const at = all.indexOf(event.target);
+    if (at < 0) return;
+    const to = Number.isFinite(step) ? (at + step + all.length) % all.length : step > 0 ? all.length - 1 : 0;
+    event.preventDefault();
+    event.stopPropagation();
+    settle(all[to]);
+    all[to].focus();
+  });
+  element.settle = () => {
+    const all = [...element.querySelectorAll(selector)];
+    const current = all.find((one) => one === document.activeElement) || all.find((one) => !one.disabled && one.getAttribute("aria-selected") === "true") || all.find((one) => !one.disabled) || all[0];
+    if (!all.some((one) => one.tabIndex === 0 && !one.disabled)) settle(current);
+  };
+  settle(element.querySelector(`${selector.split(",").map((one) => `${one.trim()}:not(:disabled)`).join(",")}`));
+  return element;
+}

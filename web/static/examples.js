@@ -3,8 +3,8 @@
 
 import { send, sendFile } from "./api.js";
 import { byId, el, fail, openDialog, svg } from "./dom.js";
-
-const EMBEDDING = "embedding it; the first one takes a while, since the encoder has to be loaded …";
+import { bareButton, icon } from "./icons.js";
+import { T } from "./text.js";
 
 /**
  * Asks for boxes on each image, sends them, and gives their names.
@@ -15,13 +15,13 @@ const EMBEDDING = "embedding it; the first one takes a while, since the encoder 
 export async function takeFiles(files, taken, say) {
   let whole = false; // for all that follow
   const all = [...files].filter((file) => file.type.startsWith("image/") || !file.type);
-  say("one after the other …"); // nothing starts without those that are on their way
+  say(T.outside.oneByOne); // nothing starts without those that are on their way
   for (const [number, file] of all.entries()) {
     const asked = whole ? { boxes: [null] } : await askBoxes(file, number + 1, all.length);
     if (!asked) continue;
     whole = whole || asked.rest;
     for (const box of asked.boxes) {
-      say(EMBEDDING);
+      say(T.outside.embedding);
       try {
         const query = box ? `?${new URLSearchParams({ box: box.join(",") })}` : "";
         taken((await sendFile(`api/uploads${query}`, file)).upload);
@@ -37,13 +37,13 @@ export async function takeFiles(files, taken, say) {
 function askBoxes(file, number, count) {
   const dialog = byId("example");
   const address = URL.createObjectURL(file);
-  const image = el("img", { src: address, alt: "your image", draggable: false });
+  const image = el("img", { src: address, alt: T.outside.yours, draggable: false });
   const drawing = svg("svg", { preserveAspectRatio: "none", "aria-hidden": "true" });
   const boxes = [];
-  const use = el("button", { class: "main", disabled: true }, "Use the boxes");
-  const all = el("button", {}, "Use the whole image");
-  const rest = count > number ? el("button", {}, `Use whole images for all ${count - number + 1}`) : "";
-  const leave = el("button", {}, "Leave it out");
+  const use = el("button", { class: "main", disabled: true }, T.outside.useBoxes(2));
+  const all = el("button", {}, T.outside.useAll);
+  const rest = count > number ? el("button", {}, T.outside.useRest(count - number + 1)) : "";
+  const leave = el("button", {}, T.outside.leave);
   return new Promise((resolve) => {
     const done = (answer) => {
       URL.revokeObjectURL(address);
@@ -72,17 +72,17 @@ function askBoxes(file, number, count) {
       from = null;
       if (box[2] - box[0] > 7 && box[3] - box[1] > 7) boxes.push(box);
       use.disabled = !boxes.length;
-      use.textContent = boxes.length > 1 ? `Use the ${boxes.length} boxes` : "Use the box";
+      use.textContent = T.outside.useBoxes(boxes.length);
       draw();
     });
     image.addEventListener("load", () => drawing.setAttribute("viewBox", `0 0 ${image.naturalWidth} ${image.naturalHeight}`));
-    image.addEventListener("error", () => area.replaceChildren(el("p", {}, "The browser can't show this image; it may be read all the same.")));
+    image.addEventListener("error", () => area.replaceChildren(el("p", {}, T.outside.unreadable)));
     use.onclick = () => done({ boxes, rest: false });
     all.onclick = () => done({ boxes: [null], rest: false });
     if (rest) rest.onclick = () => done({ boxes: [null], rest: true });
     leave.onclick = () => done(null);
-    openDialog(dialog, el("h2", {}, count > 1 ? `Example ${number} of ${count}` : "Your example"),
-      el("p", {}, "Draw a box around each thing you look for: several plants in one picture make one poor example."),
+    openDialog(dialog, el("h2", {}, T.outside.title(number, count)),
+      el("p", {}, T.outside.hint),
       area, el("div", { class: "row" }, use, all, rest, leave, el("span", { class: "faint" }, file.name)));
     dialog.onclose = () => done(null);
     all.focus();
@@ -114,17 +114,17 @@ export function dropZone(element, take) {
 /** Ways to give an example from outside: files, and words where the encoder takes them. taken(upload), say(what goes on). */
 export function givers(pool, taken, say) {
   const take = (files) => takeFiles(files, taken, say).catch(fail);
-  const picker = el("input", { type: "file", accept: "image/*", multiple: true, onchange: async () => {
+  const picker = el("input", { type: "file", accept: "image/*", multiple: true, "aria-label": T.outside.files, title: T.outside.filesHint, onchange: async () => {
     await take(picker.files);
     picker.value = "";
   } });
-  const words = el("input", { placeholder: "or in words: sugar beet, four leaves", "aria-label": "what you look for, in words", class: "grow", maxLength: 200 });
+  const words = el("input", { placeholder: T.outside.wordsHint, "aria-label": T.outside.words, class: "grow", maxLength: 200 });
   async function describe(event) {
     event.preventDefault();
     const text = words.value.trim();
     if (!text) return;
     words.value = "";
-    say(EMBEDDING);
+    say(T.outside.embedding);
     try {
       taken((await send("api/texts", { text })).upload);
     } catch (error) {
@@ -132,14 +132,14 @@ export function givers(pool, taken, say) {
     }
     say("");
   }
-  const parts = [el("label", { class: "row" }, "or images of yours ", picker), pool.takes_text ? el("form", { class: "row", onsubmit: describe }, words, el("button", {}, "Add")) : ""];
+  const parts = [el("label", { class: "file" }, icon("image"), el("span", { class: "word" }, T.outside.files), picker), pool.takes_text ? el("form", { class: "row", onsubmit: describe }, words, el("button", {}, T.outside.add)) : ""];
   return { parts, take };
 }
 
 /** What a session looks for: its examples, each of which can be taken off, and a way to add one. */
 export function queryStrip(pool, session) {
-  const strip = el("span", { class: "query", "aria-label": "Query" });
-  const shown = el("span", { class: "query" });
+  const strip = el("span", { class: "query", role: "group", "aria-label": T.outside.query });
+  const shown = el("span", { class: "shown" });
   const status = el("span", { class: "faint", role: "status" });
   const { parts, take } = givers(pool, (upload) => {
     byId("example").close();
@@ -148,9 +148,9 @@ export function queryStrip(pool, session) {
   dropZone(strip, take);
   const ask = () => {
     const dialog = byId("example");
-    openDialog(dialog, el("h2", {}, "Another example"),
-      el("p", {}, "A crop of the list is an example once you mark it. Images of your own can be dropped on the row of examples or pasted, too."),
-      ...parts, status, el("p", {}, el("button", { onclick: () => dialog.close() }, "Close")));
+    openDialog(dialog, el("h2", {}, T.outside.another),
+      el("p", {}, T.outside.anotherHint),
+      ...parts, status, el("p", {}, el("button", { onclick: () => dialog.close() }, T.close)));
   };
   const about = (src, text, ...buttons) => {
     const dialog = byId("example");
@@ -158,24 +158,24 @@ export function queryStrip(pool, session) {
       dialog.close();
       act();
     };
-    openDialog(dialog, el("h2", {}, "An example"), el("img", { src, alt: "the example" }), el("p", {}, text),
-      el("p", { class: "row" }, ...buttons.map(([name, act]) => el("button", { onclick: close(act) }, name)), el("button", { onclick: () => dialog.close() }, "Close")));
+    openDialog(dialog, el("h2", {}, T.outside.about), el("img", { src, alt: T.outside.one }), el("p", {}, text),
+      el("p", { class: "row" }, ...buttons.map(([name, act]) => el("button", { onclick: close(act) }, name)), el("button", { onclick: () => dialog.close() }, T.close)));
   };
-  const ofCrop = (id) => about(`thumb/${id}/192`, "A mark counts instead of it. It can be undone.",
-    ["Of the class, but don't look for it", () => session.moreLike({ id, mark: null }, true)],
-    ["Not what I look for", () => session.moreLike({ id, mark: null }, false)]);
-  const ofUpload = (id) => about(`uploads/${id}`, "It was given from outside. Taking it off can be undone.",
-    ["Take it off", () => session.changeExamples({ [id]: null }).catch(fail)],
-    ["I look for what isn't like this", () => session.changeExamples({ [id]: false }).catch(fail)]);
+  const ofCrop = (id) => about(`thumb/${id}/192`, T.outside.ofCrop,
+    [T.outside.relevantOnly, () => session.moreLike({ id, mark: null }, true)],
+    [T.outside.notThis, () => session.moreLike({ id, mark: null }, false)]);
+  const ofUpload = (id) => about(`uploads/${id}`, T.outside.ofUpload,
+    [T.outside.off, () => session.changeExamples({ [id]: null }).catch(fail)],
+    [T.outside.unlike, () => session.changeExamples({ [id]: false }).catch(fail)]);
   let known = "";
   session.addEventListener("state", () => {
     const { examples, uploads } = session.state;
     if (known === `${examples} ${uploads}`) return;
     known = `${examples} ${uploads}`;
-    const button = (src, act) => el("button", { class: "plain", title: "an example: take it off …", "aria-label": "an example", onclick: act }, el("img", { src, alt: "" }));
+    const button = (src, act) => el("button", { class: "plain", title: T.outside.oneHint, "aria-label": T.outside.one, onclick: act }, el("img", { src, alt: "" }));
     shown.replaceChildren(...examples.slice(0, 6).map((id) => button(`thumb/${id}/96`, () => ofCrop(id))),
       ...uploads.slice(0, 6).map((id) => button(`uploads/${id}`, () => ofUpload(id))));
   });
-  strip.append(shown, el("button", { class: "plain", title: "Another example", "aria-label": "Another example", onclick: ask }, "+"), status);
+  strip.append(shown, bareButton("plus", T.outside.another, { onclick: ask }), status);
   return strip;
 }

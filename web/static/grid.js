@@ -8,6 +8,8 @@ import { Pages } from "./pages.js";
 
 const GAP = 6;
 const EDGE = 8;
+const TEXT = 20; // px below a picture: its class,
+const BUTTONS = 44; // and its buttons, where nothing hovers
 const SEEN = 250; // ms until a new list can have been seen
 const GLIDE = 200; // ms from one event of a scroll by wheel or touch to the next, at most
 
@@ -18,6 +20,7 @@ export class Grid {
    * @param {object} options
    *   label: what the grid is, for screen readers; sizes: sides of thumbnails there are;
    *   marks: whether crops can be marked; onmark(crops, answer), onopen(index), onselect(count);
+   *   touch: whether buttons stand below the pictures, since nothing hovers;
    *   several(): whether there are several classes, and onclass(crops, place) says of which crops are, 0 for none, null to take it back;
    *   onmore(crop, answer): more like it, or less; onscroll(): another part is looked at;
    *   isNewer(id, time): see `Pages`;
@@ -46,7 +49,10 @@ export class Grid {
       onfocus: (event) => event.target === this.element && this.total && this.focus(this.current),
     }, this.space);
     this.zoom = 128;
-    this.colors = null;
+    this.colors = null; // of frames: class -> color, null for none
+    this.classColors = options.classColors ?? null; // of dots
+    this.scores = null; // the lowest and the highest, for their bars
+    this.side = this.zoom; // of a picture: as wide as it takes to fill the line
     this.lines = new Map();
     this.current = 0;
     this.rolled = -Infinity; // when it was scrolled by wheel or touch
@@ -89,6 +95,7 @@ export class Grid {
     this.resize();
     this.setTop(0);
     this.draw();
+    this.look(0);
     return true;
   }
 
@@ -146,13 +153,18 @@ export class Grid {
 
   resize() {
     const width = this.element.clientWidth - 2 * EDGE;
+    if (width <= 0) return; // it isn't shown
+    const kept = this.columns ? this.first() : 0;
     const cell = this.zoom + 6;
     const columns = Math.max(1, Math.floor((width + GAP) / (cell + GAP)));
     const small = this.zoom < 80;
-    this.lineHeight = cell + GAP + (small ? 0 : this.options.marks ? 34 : 18);
+    const side = Math.max(20, Math.floor((width + GAP) / columns) - GAP - 6);
+    this.lineHeight = side + 6 + GAP + (small ? 0 : TEXT + (this.options.touch ? BUTTONS : 0));
     this.element.classList.toggle("small", small);
-    if (columns !== this.columns) {
+    const isOther = columns !== this.columns || side !== this.side;
+    if (isOther) {
       this.columns = columns;
+      this.side = side;
       this.clear();
     }
     const count = Math.ceil(this.total / this.columns);
@@ -161,6 +173,7 @@ export class Grid {
     if (this.height <= Grid.TALLEST) this.setOffset(0);
     this.element.setAttribute("aria-rowcount", count);
     this.element.setAttribute("aria-colcount", this.columns);
+    if (isOther && kept) this.setTop(Math.floor(kept / columns) * this.lineHeight); // what one looked at stays in sight
     this.draw();
   }
 
@@ -235,7 +248,7 @@ export class Grid {
 
   /** Places of crops of whose picture at least half is on the screen. */
   seen() {
-    const half = EDGE + (this.zoom + 6) / 2;
+    const half = EDGE + (this.side + 6) / 2;
     const { top } = this;
     const first = Math.max(0, Math.ceil((top - half) / this.lineHeight));
     const last = Math.floor((top + this.element.clientHeight - half) / this.lineHeight) + 1;
@@ -307,6 +320,12 @@ export class Grid {
     this.current = index;
     const cell = this.cell(index);
     if (cell) cell.tabIndex = 0;
+    this.look(index);
+  }
+
+  /** Tells which crop is looked at, by its row: what is beside the grid may show it. */
+  look(index) {
+    this.element.dispatchEvent(new CustomEvent("look", { detail: this.crop(index)?.row }));
   }
 
   /** Makes a place that is on the screen the current one, with the focus. */

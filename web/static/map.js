@@ -1,187 +1,401 @@
 // @ts-check
-// All crops at places in the plane, alike ones near each other: colour by label, score or mark; a lasso selects.
+// All pictures at places in the plane, alike ones near each other, beside the grid and linked to it. It is drawn by a worker; here
+// is what moves, points and selects.
 
-import { getBytes, send } from "./api.js";
-import { byId, classNames, el, fail, many } from "./dom.js";
+import { get, getBytes, sendBits } from "./api.js";
+import { announce, dot, el, fail, middleCut, roving, svg } from "./dom.js";
+import { bareButton } from "./icons.js";
+import { SIDE, toPlace, toScreen } from "./map_view.js";
+import { T } from "./text.js";
 
-const MARKS = ["#9aa5a0", "#2fae62", "#d8483e"];
+const UNLABELLED = [138, 143, 140];
+const MARKS = [[150, 156, 153], [0, 148, 110], [203, 77, 10]]; // apart for the colour-blind, too
+// From blue over teal to yellow, of even steps in lightness; none too dark for a dark ground.
+const SCALES = { light: [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [240, 200, 20]], dark: [[98, 84, 176], [76, 122, 190], [60, 170, 165], [122, 209, 105], [253, 231, 37]] };
+const RECORDINGS = [[230, 159, 0], [86, 180, 233], [204, 121, 167], [0, 114, 178], [153, 153, 51], [170, 68, 153], [68, 170, 153], [136, 136, 136]];
+const LOW = "(max-height: 520px)";
+const NEAR = 18; // px within which a point is meant
+const MOST = 64; // times nearer
+const POINTED = 80; // ms until the picture of what is pointed at is asked for
 
-/** Opens the map. session may be ""; chosen(crops, selection) gets what the lasso caught. */
-export async function openMap(pool, session, actions) {
-  const dialog = byId("map");
-  const canvas = el("canvas", { tabIndex: 0, role: "application", "aria-label": "Map. Arrow keys move the cross, Enter picks the crop under it." });
-  const colour = el("select", { "aria-label": "colour by" },
-    ...[["label", "class"], ["recording", "recording session"], ["score", "score"], ["mark", "mark"]].filter(([value]) => session || ["label", "recording"].includes(value)).map(([value, name]) => el("option", { value }, `colour: ${name}`)));
-  const state = el("span", { class: "faint", role: "status" }, "laying out the map; the first time this takes a minute …");
-  const peek = el("div", { class: "peek", "aria-live": "polite" });
-  const controls = el("div", { class: "row" }, colour, state, el("button", { onclick: () => dialog.close() }, "Close"));
-  const legend = el("div", { class: "legend", hidden: !pool.classes.length }, ...classNames(pool.classes));
-  dialog.replaceChildren(el("h2", {}, "Map"), controls, canvas, legend, peek,
-    el("p", { class: "faint" }, "Alike crops lie near each other; how far apart groups are means nothing. Drag around crops to select them, click one to pick it."));
-  dialog.showModal();
-  let open = true;
-  dialog.onclose = () => {
-    open = false;
-    watch.disconnect();
-    dialog.replaceChildren();
-  };
+const rgb = (color) => [1, 3, 5].map((at) => Number.parseInt(color.slice(at, at + 2), 16));
+const figure = (score) => String(Number(score.toFixed(2)));
+const css = ([red, green, blue]) => `rgb(${red} ${green} ${blue})`;
+const along = (scale, share) => {
+  const at = share * (scale.length - 1);
+  const [from, to] = [scale[Math.floor(at)], scale[Math.min(scale.length - 1, Math.floor(at) + 1)]];
+  return from.map((part, place) => Math.round(part + (to[place] - part) * (at % 1)));
+};
 
-  let content = null;
-  let places, labels, recordings, scores, marks;
-  const cross = { x: 0.5, y: 0.5 };
-  let lasso = [];
-  let caught = [];
-  const context = canvas.getContext("2d");
-  const colours = pool.classes.map(({ color }) => color);
-  const watch = new ResizeObserver(() => draw());
-  watch.observe(canvas);
-
-  const side = () => ({ width: canvas.clientWidth, height: canvas.clientHeight });
-  const at = (row) => {
-    const { width, height } = side();
-    return [8 + (places[2 * row] / 65535) * (width - 16), 8 + (places[2 * row + 1] / 65535) * (height - 16)];
-  };
-
-  function colourOf(row) {
-    if (colour.value === "mark") return MARKS[marks[row]];
-    if (colour.value === "recording") return `hsl(${(recordings[row] * 137.5) % 360} 65% ${40 + 8 * (recordings[row] % 3)}%)`;
-    if (colour.value === "score") return `hsl(${240 - (240 * scores[row]) / 255} 75% 50%)`;
-    return colours[labels[row]] || "#8a8f8c";
+export class PileMap {
+  /**
+   * @param {any} pool
+   * @param {object} options
+   *   asked(): what the state of the list is asked with (session, ranking, where, among, only, marked_by); session "" for none;
+   *   onselect({selection, total, crops}): a lasso has caught these.
+   */
+  constructor(pool, options) {
+    this.pool = pool;
+    this.options = options;
+    this.view = { x: 0.5, y: 0.5, zoom: 1, width: 1, height: 1, ratio: window.devicePixelRatio || 1 };
+    this.cross = null; // where the keyboard is, a place
+    this.alone = -1;
+    this.asking = 0;
+    this.element = el("section", { class: "map", "aria-label": T.map.label, hidden: true });
+    this.ready = null; // a promise, once it was opened
   }
 
-  function draw() {
-    if (!content) return;
-    const ratio = window.devicePixelRatio || 1;
-    const { width, height } = side();
-    canvas.width = width * ratio;
-    canvas.height = height * ratio;
-    context.scale(ratio, ratio);
-    const dot = places.length > 60000 ? 2 : places.length > 10000 ? 3 : 5;
-    // One colour after the other: changing the fill is what costs.
-    const groups = new Map();
-    for (let row = 0; row < labels.length; row++) {
-      const fill = colourOf(row);
-      if (!groups.has(fill)) groups.set(fill, []);
-      groups.get(fill).push(row);
-    }
-    for (const [fill, rows] of groups) {
-      context.fillStyle = fill;
-      for (const row of rows) {
-        const [x, y] = at(row);
-        context.fillRect(x - dot / 2, y - dot / 2, dot, dot);
-      }
-    }
-    context.strokeStyle = getComputedStyle(canvas).color;
-    for (const row of caught.slice(0, 4000)) {
-      const [x, y] = at(row);
-      context.strokeRect(x - dot, y - dot, 2 * dot, 2 * dot);
-    }
-    if (lasso.length > 1) {
-      context.setLineDash([5, 4]);
-      context.beginPath();
-      lasso.forEach(([x, y], place) => (place ? context.lineTo(x, y) : context.moveTo(x, y)));
-      context.stroke();
-      context.setLineDash([]);
-    }
-    if (document.activeElement === canvas && !lasso.length) {
-      const [x, y] = [cross.x * width, cross.y * height];
-      context.beginPath();
-      context.moveTo(x - 9, y);
-      context.lineTo(x + 9, y);
-      context.moveTo(x, y - 9);
-      context.lineTo(x, y + 9);
-      context.stroke();
-    }
+  get isOpen() {
+    return !this.element.hidden;
   }
 
-  function nearest(x, y) {
-    let best = -1;
-    let least = 20 * 20;
-    for (let row = 0; row < labels.length; row++) {
-      const [left, top] = at(row);
-      const distance = (left - x) ** 2 + (top - y) ** 2;
-      if (distance < least) [best, least] = [row, distance];
+  /** Opens or closes it. */
+  toggle(open = !this.isOpen) {
+    this.element.hidden = !open;
+    if (open && !this.ready) this.ready = this.start().catch((error) => this.say(error.message));
+    else if (open) this.changed();
+  }
+
+  build() {
+    const isSession = Boolean(this.options.asked().session);
+    const kinds = Object.entries(T.map.colors).filter(([kind]) => isSession || !["score", "mark"].includes(kind));
+    const kept = sessionStorage.getItem("map colour");
+    this.color = el("select", { "aria-label": T.map.color, title: T.map.color, onchange: () => {
+      this.alone = -1;
+      sessionStorage.setItem("map colour", this.color.value);
+      this.paint();
+    } }, ...kinds.map(([value, name]) => el("option", { value }, name)));
+    if (kinds.some(([value]) => value === kept)) this.color.value = kept;
+    const mode = (name, isLasso, hint) => bareButton(name, isLasso ? T.map.select : T.map.move, { "aria-pressed": String(isLasso), onclick: () => {
+      this.isLasso = isLasso;
+      this.modes.forEach((button, place) => button.setAttribute("aria-pressed", String((place === 0) === isLasso)));
+    } }, hint);
+    this.isLasso = true;
+    this.modes = [mode("lasso", true, T.map.selectHint), mode("move", false, T.map.moveHint)];
+    this.status = el("p", { class: "status", role: "status" });
+    this.canvas = el("canvas");
+    this.line = svg("polyline");
+    this.mark = svg("g", { class: "cross" }, svg("path", { d: "M-9 0H9M0-9V9" }), svg("circle", { r: 6 }));
+    this.mark.style.display = "none";
+    this.overlay = svg("svg", { class: "overlay", "aria-hidden": "true" }, this.line, this.mark);
+    this.peek = el("div", { class: "peek", hidden: true }, el("img", { alt: "" }), el("span", {}));
+    this.plane = el("div", { class: "plane", tabIndex: 0, role: "application", "aria-label": T.map.keys }, this.canvas, this.overlay, this.peek);
+    this.legend = el("div", { class: "legend" });
+    const zoom = (factor) => () => this.zoomBy(factor);
+    const tools = roving(el("div", { class: "row", role: "toolbar", "aria-label": T.map.label }, el("span", { class: "group" }, ...this.modes),
+      el("span", { class: "group" }, bareButton("plus", T.photo.zoomIn, { onclick: zoom(1.6) }), bareButton("minus", T.photo.zoomOut, { onclick: zoom(1 / 1.6) }), bareButton("fit", T.map.fit, { onclick: () => this.fit() })),
+      this.color));
+    this.element.replaceChildren(tools, this.plane, this.status, this.legend, el("p", { class: "faint" }, T.map.hint));
+    this.listen();
+  }
+
+  say(text) {
+    this.status.hidden = !text;
+    this.status.textContent = text;
+  }
+
+  async start() {
+    this.build();
+    const { pool } = this;
+    if (!this.canvas.transferControlToOffscreen) throw new Error(T.map.failed);
+    let content = null;
+    while (!content) {
+      const { bytes, progress } = await getBytes("api/map");
+      if (!this.element.isConnected) return;
+      content = bytes;
+      if (progress) this.say(T.map.layingOut(progress.share, progress.seconds_left));
     }
-    return best;
+    this.say("");
+    this.places = new Uint16Array(content, 0, 2 * pool.crops);
+    this.labels = new Int16Array(content, 4 * pool.crops, pool.crops);
+    this.recordings = new Uint16Array(content, 6 * pool.crops, pool.crops);
+    if (!this.recordings.some((recording) => recording)) this.color.querySelector("[value=recording]")?.remove(); // there is one alone
+    this.worker = new Worker(new URL("./map_worker.js", import.meta.url), { type: "module" });
+    this.worker.onmessage = ({ data }) => this.told(data);
+    this.worker.onerror = () => this.say(T.map.failed);
+    const offscreen = this.canvas.transferControlToOffscreen();
+    this.worker.postMessage({ kind: "canvas", canvas: offscreen }, [offscreen]);
+    this.answers = new Map(); // id -> what waits for the worker
+    this.resize();
+    this.watch = new ResizeObserver(() => this.resize());
+    this.watch.observe(this.plane);
+    this.worker.postMessage({ kind: "points", places: this.places });
+    await this.changed();
   }
 
-  function inside(x, y) {
-    let odd = false;
-    for (let i = 0, j = lasso.length - 1; i < lasso.length; j = i++) {
-      const [[ax, ay], [bx, by]] = [lasso[i], lasso[j]];
-      if (ay > y !== by > y && x < ((bx - ax) * (y - ay)) / (by - ay) + ax) odd = !odd;
+  /** Gives the worker back. */
+  stop() {
+    this.watch?.disconnect();
+    this.worker?.terminate();
+    this.worker = null;
+  }
+
+  told(data) {
+    if (data.kind === "drawn") {
+      this.plane.dataset.drawn = String(Number(this.plane.dataset.drawn || 0) + 1);
+      this.plane.dataset.ms = data.ms.toFixed(1);
+      return;
     }
-    return odd;
+    this.answers.get(data.id)?.(data);
+    this.answers.delete(data.id);
   }
 
-  async function pick(rows) {
-    caught = rows;
-    draw();
-    if (!rows.length) return peek.replaceChildren();
-    const { selection, crops } = await send("api/selections", { rows });
-    peek.replaceChildren(...crops.slice(0, 8).map((crop) => el("img", { src: `thumb/${crop}/96`, alt: "" })), many(rows.length, "crop"),
-      ...actions.map(({ name, act, most }) => el("button", {
-        disabled: rows.length > (most || Infinity),
-        onclick: () => (dialog.close(), act(crops, selection)),
-      }, name)));
+  /** Asks the worker. */
+  ask(question) {
+    const id = ++this.asking;
+    return new Promise((resolve) => {
+      this.answers.set(id, resolve);
+      this.worker.postMessage({ ...question, id });
+    });
   }
 
-  const point = (event) => {
-    const frame = canvas.getBoundingClientRect();
-    return [event.clientX - frame.left, event.clientY - frame.top];
-  };
-  canvas.addEventListener("pointerdown", (event) => {
-    if (!content) return;
-    canvas.setPointerCapture(event.pointerId);
-    lasso = [point(event)];
-  });
-  canvas.addEventListener("pointermove", (event) => {
-    if (!event.buttons || !lasso.length) return;
-    lasso.push(point(event));
-    draw();
-  });
-  canvas.addEventListener("pointerup", () => {
-    if (!content || !lasso.length) return;
-    let rows = [];
-    if (lasso.length > 4) for (let row = 0; row < labels.length; row++) if (inside(...at(row))) rows.push(row);
-    if (lasso.length <= 4) rows = [nearest(...lasso[0])].filter((row) => row >= 0);
-    lasso = [];
-    pick(rows).catch(fail);
-  });
-  canvas.addEventListener("keydown", (event) => {
+  /** The list has changed, its order, or what it is limited to. */
+  async changed() {
+    if (!this.worker || !this.isOpen) return;
+    const asked = (this.changing = {});
+    const { crops } = this.pool;
+    const { bytes } = await getBytes("api/map/state", this.options.asked());
+    if (asked !== this.changing || !this.worker) return;
+    [this.low, this.high] = new Float32Array(bytes.slice(0, 8));
+    this.scores = new Uint8Array(bytes, 8, crops);
+    this.marks = new Uint8Array(bytes.slice(8 + crops, 8 + 2 * crops));
+    this.worker.postMessage({ kind: "shown", shown: new Uint8Array(bytes, 8 + 2 * crops, crops) });
+    this.paint();
+  }
+
+  /** Crops were marked, each with its row and mark. */
+  marked(crops) {
+    if (!this.marks) return;
+    for (const { row, mark } of crops) this.marks[row] = mark === true ? 1 : mark === false ? 2 : 0;
+    if (this.color.value === "mark") this.paint();
+  }
+
+  /** Sends the colours. */
+  paint() {
+    if (!this.worker || !this.scores) return;
+    const { pool } = this;
+    const kind = this.color.value;
+    const ground = getComputedStyle(this.plane).backgroundColor.match(/\d+/g)?.slice(0, 3).map(Number) ?? [255, 255, 255];
+    const isDark = ground[0] + ground[1] + ground[2] < 384;
+    this.scale = isDark ? SCALES.dark : SCALES.light;
+    const [keys, colors] = {
+      label: () => [this.labels.map((label) => (label < 0 ? pool.classes.length : label)), [...pool.classes.map(({ color }) => rgb(color)), UNLABELLED]],
+      recording: () => [this.recordings.map((recording) => recording % RECORDINGS.length), RECORDINGS],
+      score: () => [this.scores, Array.from({ length: 256 }, (_, level) => along(this.scale, level / 255))],
+      mark: () => [this.marks, MARKS],
+      density: () => [this.scores, Array.from({ length: 256 }, (_, level) => along(this.scale, level / 255))],
+    }[kind]();
+    this.worker.postMessage({ kind: "ground", ground, faint: isDark ? 0.34 : 0.2 });
+    this.worker.postMessage({ kind: "color", keys, palette: new Uint8Array(colors.flat()), alone: this.alone, isDensity: kind === "density" });
+    this.drawLegend(kind);
+  }
+
+  drawLegend(kind) {
+    const entries = { label: () => this.pool.classes.map(({ name, color }) => [name, color]), mark: () => T.map.marks.map((name, place) => [name, css(MARKS[place])]) }[kind]?.();
+    if (entries) {
+      this.legend.replaceChildren(...entries.map(([name, color], place) => el("button", { class: "plain", "aria-pressed": String(this.alone === place), title: T.map.only(name), onclick: () => {
+        this.alone = this.alone === place ? -1 : place;
+        this.paint();
+        this.legend.children[place]?.focus();
+      } }, dot(color), middleCut(name))));
+    } else if (kind === "score" || kind === "density") {
+      const strip = el("span", { class: "scale", "aria-hidden": "true" });
+      strip.style.background = `linear-gradient(to right, ${this.scale.map(css).join(", ")})`;
+      const [low, high] = kind === "score" ? [figure(this.low), figure(this.high)] : [T.map.few, T.map.many];
+      this.legend.replaceChildren(el("span", {}, low), strip, el("span", {}, high));
+    } else this.legend.replaceChildren(el("span", { class: "faint" }, T.map.noRecording));
+  }
+
+  resize() {
+    const { clientWidth, clientHeight } = this.plane;
+    if (!clientWidth || !clientHeight) return;
+    Object.assign(this.view, { width: clientWidth, height: clientHeight, ratio: window.devicePixelRatio || 1 });
+    this.show();
+  }
+
+  /** Shows the view as it is now. */
+  show() {
+    this.worker?.postMessage({ kind: "view", view: { ...this.view } });
+    this.placeCross();
+  }
+
+  fit() {
+    Object.assign(this.view, { x: 0.5, y: 0.5, zoom: 1 });
+    this.show();
+  }
+
+  /** Zooms; what lies under the point stays there. */
+  zoomBy(factor, at = [this.view.width / 2, this.view.height / 2]) {
+    const { view } = this;
+    const [x, y] = toPlace(view, ...at);
+    view.zoom = Math.max(1, Math.min(MOST, view.zoom * factor));
+    const [left, top] = toPlace(view, ...at);
+    view.x += x - left;
+    view.y += y - top;
+    this.clamp();
+    this.show();
+  }
+
+  clamp() {
+    const { view } = this;
+    const reach = view.zoom > 1 ? 0.5 : 0;
+    view.x = Math.max(0.5 - reach, Math.min(0.5 + reach, view.x));
+    view.y = Math.max(0.5 - reach, Math.min(0.5 + reach, view.y));
+  }
+
+  moveBy(left, top) {
+    const [x, y] = toPlace(this.view, this.view.width / 2 - left, this.view.height / 2 - top);
+    Object.assign(this.view, { x, y });
+    this.clamp();
+    this.show();
+  }
+
+  listen() {
+    const { plane } = this;
+    const at = (event) => {
+      const frame = plane.getBoundingClientRect();
+      return [event.clientX - frame.left, event.clientY - frame.top];
+    };
+    const held = new Map(); // pointer -> where it is
+    let path = null; // of the lasso, places
+    plane.addEventListener("pointerdown", (event) => {
+      if (!this.worker) return;
+      plane.setPointerCapture(event.pointerId);
+      held.set(event.pointerId, at(event));
+      path = this.isLasso && event.button === 0 && held.size === 1 ? [toPlace(this.view, ...at(event))] : null;
+      this.leave();
+    });
+    plane.addEventListener("pointermove", (event) => {
+      if (!this.worker) return;
+      const now = at(event);
+      const before = held.get(event.pointerId);
+      if (!before) return this.point(now);
+      held.set(event.pointerId, now);
+      if (held.size === 2) this.pinch([...held.values()], before, now);
+      else if (path) {
+        path.push(toPlace(this.view, ...now));
+        this.line.setAttribute("points", path.map((place) => toScreen(this.view, ...place).join(",")).join(" "));
+      } else this.moveBy(now[0] - before[0], now[1] - before[1]);
+    });
+    for (const end of ["pointerup", "pointercancel"]) plane.addEventListener(end, (event) => {
+      if (!held.delete(event.pointerId)) return;
+      const drawn = path;
+      path = null;
+      this.line.setAttribute("points", "");
+      if (end === "pointerup" && drawn) this.pick(drawn).catch(fail);
+    });
+    plane.addEventListener("pointerleave", () => this.leave());
+    plane.addEventListener("wheel", (event) => {
+      if (matchMedia(LOW).matches) return; // there the page is scrolled
+      event.preventDefault();
+      this.zoomBy(Math.exp(-event.deltaY / 400), at(event));
+    }, { passive: false });
+    plane.addEventListener("focus", () => plane.matches(":focus-visible") && this.setCross([this.view.x, this.view.y]));
+    plane.addEventListener("blur", () => this.setCross(null));
+    plane.addEventListener("keydown", (event) => this.key(event));
+    this.themes = new MutationObserver(() => this.paint());
+    this.themes.observe(document.documentElement, { attributeFilter: ["data-theme"] });
+  }
+
+  pinch(points, before, now) {
+    const other = points.find((point) => point !== now) ?? before;
+    const length = (one) => Math.hypot(one[0] - other[0], one[1] - other[1]);
+    this.zoomBy(length(now) / Math.max(1, length(before)), [(now[0] + other[0]) / 2, (now[1] + other[1]) / 2]);
+  }
+
+  key(event) {
     const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+    const cross = this.cross ?? [this.view.x, this.view.y];
+    if (!this.worker || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key in steps) {
-      cross.x = Math.min(1, Math.max(0, cross.x + 0.02 * steps[event.key][0]));
-      cross.y = Math.min(1, Math.max(0, cross.y + 0.02 * steps[event.key][1]));
-      draw();
-    } else if (event.key === "Enter" && content) {
-      const row = nearest(cross.x * side().width, cross.y * side().height);
-      pick(row < 0 ? [] : [row]).catch(fail);
-    } else return;
+      const step = 0.03 / this.view.zoom;
+      this.setCross(cross.map((value, place) => Math.max(0, Math.min(1, value + step * steps[event.key][place]))));
+      this.point(toScreen(this.view, ...this.cross));
+    } else if (event.key === "+" || event.key === "=") this.zoomBy(1.6, toScreen(this.view, ...cross));
+    else if (event.key === "-") this.zoomBy(1 / 1.6, toScreen(this.view, ...cross));
+    else if (event.key === "Enter") this.pick([cross]).catch(fail);
+    else return;
     event.preventDefault();
-  });
-  canvas.addEventListener("focus", draw);
-  canvas.addEventListener("blur", draw);
-  colour.addEventListener("change", () => {
-    legend.hidden = colour.value !== "label" || !pool.classes.length;
-    draw();
-  });
+    event.stopPropagation();
+  }
 
-  try {
-    while (open && !content) content = await getBytes("api/map");
-    if (!open) return;
-    places = new Uint16Array(content, 0, 2 * pool.crops);
-    labels = new Int16Array(content, 4 * pool.crops, pool.crops);
-    recordings = new Uint16Array(content, 6 * pool.crops, pool.crops);
-    if (session) {
-      const levels = await getBytes("api/map/scores", { session });
-      scores = new Uint8Array(levels, 0, pool.crops);
-      marks = new Uint8Array(levels, pool.crops, pool.crops);
+  setCross(place) {
+    this.cross = place;
+    this.placeCross();
+    if (!place) this.leave();
+  }
+
+  /** Shows where the keyboard, or the crop that is looked at in the grid, is. */
+  placeCross() {
+    const place = this.cross ?? this.looked;
+    this.mark.classList.toggle("point", !this.cross);
+    this.mark.style.display = place ? "" : "none";
+    if (!place) return;
+    const [left, top] = toScreen(this.view, ...place);
+    this.mark.setAttribute("transform", `translate(${left.toFixed(1)} ${top.toFixed(1)})`);
+  }
+
+  /** Rings the point of a crop; null for none. */
+  look(row) {
+    this.looked = this.places && row !== null && row !== undefined ? [this.places[2 * row] / SIDE, this.places[2 * row + 1] / SIDE] : null;
+    if (this.worker) this.placeCross();
+  }
+
+  get within() {
+    return NEAR / (Math.min(this.view.width, this.view.height) * this.view.zoom);
+  }
+
+  /** Shows the picture of what is pointed at, once the pointer rests. */
+  point(where) {
+    clearTimeout(this.pointing);
+    const pointed = (this.pointed = {});
+    this.pointing = setTimeout(async () => {
+      try {
+        const { row } = await this.ask({ kind: "near", at: toPlace(this.view, ...where), within: this.within });
+        if (pointed !== this.pointed) return;
+        if (row < 0) return this.leave();
+        const { id, label } = await get(`api/rows/${row}`);
+        if (pointed !== this.pointed) return;
+        const [picture, text] = /** @type {any} */ (this.peek.children);
+        picture.src = `thumb/${id}/96`;
+        text.textContent = label;
+        this.peek.dataset.crop = id;
+        const [left, top] = toScreen(this.view, this.places[2 * row] / SIDE, this.places[2 * row + 1] / SIDE);
+        this.peek.style.left = `${Math.max(0, Math.min(this.view.width - 112, left + 10))}px`;
+        this.peek.style.top = `${Math.max(0, Math.min(this.view.height - 128, top + 10))}px`;
+        this.peek.hidden = false;
+        if (this.cross) announce(label);
+      } catch {
+        this.leave(); // what can't be shown is no news here
+      }
+    }, POINTED);
+  }
+
+  leave() {
+    clearTimeout(this.pointing);
+    this.pointed = null;
+    if (this.peek) this.peek.hidden = true;
+  }
+
+  nothing() {
+    this.say(T.map.nothing);
+    clearTimeout(this.saying);
+    this.saying = setTimeout(() => this.say(""), 3000);
+  }
+
+  /** Selects what a lasso caught, or the point at its only place. */
+  async pick(path) {
+    let bits;
+    if (path.length < 4) {
+      const { row } = await this.ask({ kind: "near", at: path[0], within: this.within });
+      if (row < 0) return this.nothing();
+      bits = new Uint8Array(Math.ceil(this.pool.crops / 8));
+      bits[row >> 3] = 1 << (row & 7);
+    } else {
+      const found = await this.ask({ kind: "lasso", polygon: path });
+      if (!found.caught) return this.nothing();
+      ({ bits } = found);
     }
-    state.textContent = many(pool.crops, "crop");
-    draw();
-  } catch (error) {
-    fail(error);
+    this.options.onselect(await sendBits("api/selections", bits));
   }
 }
-

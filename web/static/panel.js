@@ -1,21 +1,20 @@
 // @ts-check
-// What is known: marks, histogram with the threshold, estimates from the random sample, rounds, stop signal.
+// What is known, drawn: the histogram with the threshold, estimates from the random sample, rounds.
 
-import { el, many, percent, short, svg } from "./dom.js";
+import { el, svg } from "./dom.js";
+import { T, short } from "./text.js";
 
 const WIDTH = 300;
 const HEIGHT = 96;
-
-const whole = (count) => Math.round(count).toLocaleString("en");
-const range = (estimate, shown) => `${shown(estimate.estimate)} (${shown(estimate.low)} to ${shown(estimate.high)})`;
+const WIDE = 0.25; // of an interval, from which on it says little
 
 /** Histogram with a threshold that can be dragged, and moved with the arrow keys. */
 export function histogram(onchange) {
   const bars = svg("g", { class: "bars" });
   const line = svg("line", { y1: 0, y2: HEIGHT - 12 });
   const texts = [svg("text", { x: 0, y: HEIGHT - 1 }), svg("text", { x: WIDTH, y: HEIGHT - 1, "text-anchor": "end" })];
-  const picture = svg("svg", { class: "plot", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" }, bars, line, ...texts);
-  const slider = el("input", { type: "range", step: "any", id: "threshold", "aria-label": "threshold" });
+  const picture = svg("svg", { class: "plot", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" }, svg("title", {}, T.results.bars), bars, line, ...texts);
+  const slider = el("input", { type: "range", step: "any", id: "threshold", "aria-label": T.results.threshold });
   let panel = null;
 
   function place() {
@@ -73,50 +72,55 @@ export function histogram(onchange) {
 export function roundsPlot(rounds, estimate) {
   const points = rounds.map((round) => ({ share: round.relevant / round.marked, low: round.low, high: round.high, kind: "" }));
   if (estimate?.precision) points.push({ share: estimate.precision.estimate, low: estimate.precision.low, high: estimate.precision.high, kind: "sample" });
-  if (!points.length) return el("p", { class: "faint" }, "Nothing to show yet.");
+  if (!points.length) return el("p", { class: "faint" }, T.results.roundsNone);
   const x = (number) => 20 + ((number + 0.5) / points.length) * (WIDTH - 30);
   const y = (share) => 6 + (1 - share) * (HEIGHT - 20);
   const drawn = points.flatMap(({ share, low, high, kind }, number) => [
     svg("line", { x1: x(number), x2: x(number), y1: y(low), y2: y(high) }),
-    svg("circle", { cx: x(number), cy: y(share), r: 4, class: kind }),
+    kind ? svg("rect", { x: x(number) - 4, y: y(share) - 4, width: 8, height: 8, class: kind }) : svg("circle", { cx: x(number), cy: y(share), r: 4 }),
   ]);
   const axes = [0, 0.5, 1].flatMap((share) => [
     svg("line", { class: "axis", x1: 20, x2: WIDTH, y1: y(share), y2: y(share) }),
     svg("text", { x: 0, y: y(share) + 3 }, `${100 * share}`),
   ]);
-  const spoken = points.map(({ share, kind }) => `${kind || "round"} ${percent(share)}`).join(", ");
-  return svg("svg", { class: "plot", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `Precision over rounds: ${spoken}` }, ...axes, ...drawn);
+  return svg("svg", { class: "plot", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": T.results.roundsSpoken(points) }, ...axes, ...drawn);
 }
 
-/** In words, what the random sample says of the crops from the threshold on. */
-export function estimateText(estimate, use) {
-  const parts = [];
-  if (!estimate.drawn) {
-    return [el("p", {}, "How precise the list is, is not known yet. A random sample tells it: mark 60 crops, about two minutes.")];
-  }
-  if (estimate.answered < estimate.drawn) {
-    return [el("p", {}, `${estimate.answered} of ${estimate.drawn} crops of the random sample are marked. The estimate comes when all are.`)];
-  }
+/** In words, what the random sample says of the crops from the threshold on: {head, more}, the number with its sentence and the rest. */
+export function estimateParts(estimate, use) {
+  const { check } = T.results;
+  const line = (...parts) => el("p", {}, ...parts);
+  const big = (text) => el("p", { class: "big" }, text);
+  if (!estimate.drawn) return { head: [line(check.none)], more: [] };
+  if (estimate.answered < estimate.drawn) return { head: [big(`${estimate.answered} / ${estimate.drawn}`), line(check.going(estimate.answered, estimate.drawn))], more: [] };
+  const head = [];
+  const more = [];
   // An estimate stands with the list that it is about; of another it is a remark.
   if (!estimate.current) {
-    parts.push(el("p", {}, el("b", {}, "Not known of this list: "), estimate.learned ? "the probe has learned from the answers of the last sample since. " : "the last sample is of another order. ",
-      "Draw a new sample for it. What the last one said of the list before:"));
+    const [what, ...why] = T.results.agedWhy(estimate.learned);
+    head.push(line(el("b", {}, what), ...why));
   }
+  const rate = () => {
+    const [what, of] = T.results.rate(estimate.rate, estimate.population);
+    return line(el("b", {}, what), of);
+  };
   if (estimate.precision) {
-    parts.push(el("p", {}, el("span", { class: estimate.current ? "big" : "" }, range(estimate.precision, percent)),
-      el("br"), `precision of ${many(estimate.count, "crop")} above the threshold that nobody had marked`));
-    parts.push(el("p", {}, `${range(estimate.precision_of_taken, percent)} of all you take home: with what you marked, less what the sample found wrong, ${many(estimate.taken, "crop")}`));
-    parts.push(el("p", {}, `finds ${range(estimate.recall, percent)} of the class`));
+    const right = T.results.right(estimate.precision);
+    head.push(...(estimate.current ? [big(right), line(T.results.rightOf(estimate.count))] : [line(`${right} ${T.results.rightOf(estimate.count)}`)]));
   }
-  parts.push(el("p", {}, `${range(estimate.size, whole)} crops are of the class`));
-  if (use === "failures") parts.push(el("p", {}, el("b", {}, `Rate: ${range(estimate.rate, percent)}`), ` of ${many(estimate.population, "crop")} looked at`));
-  parts.push(el("p", {}, el("small", {}, `From ${estimate.drawn} crops drawn at random; in brackets the 95 % interval.`)));
-  if (estimate.grown_by) parts.push(el("p", {}, el("b", {}, `${many(estimate.grown_by, "crop")} have come since this sample was drawn`), " and aren't in it: it is of the pool as it was. Draw a new sample for all."));
-  return parts;
+  if (use === "failures") head.push(rate());
+  if (estimate.current && estimate.precision && estimate.precision.high - estimate.precision.low > WIDE) head.push(line(T.results.wide));
+  if (estimate.precision) more.push(line(T.results.rightOfTaken(estimate.precision_of_taken, estimate.taken)), line(T.results.finds(estimate.recall)));
+  more.push(line(T.results.classSize(estimate.size)), line(el("small", {}, T.results.from(estimate.drawn, use === "failures"))));
+  if (estimate.grown_by) {
+    const [what, why] = T.results.grown(estimate.grown_by);
+    head.push(line(el("b", {}, what), why));
+  }
+  return { head, more };
 }
 
 /** What a threshold that is dragged would add and drop, as pictures. */
 export function changeAt({ added, dropped, added_first: more, dropped_first: less }) {
-  const strip = (count, word, ids) => !count ? "" : el("div", { class: "row strip" }, el("span", {}, `${many(count, "crop")} ${word}`), ...ids.map((id) => el("img", { src: `thumb/${id}/96`, alt: "" })));
-  return [strip(added, "added", more), strip(dropped, "dropped", less)].filter(Boolean);
+  const strip = (count, words, ids) => (count ? el("div", { class: "row strip" }, el("span", {}, words), ...ids.map((id) => el("img", { src: `thumb/${id}/96`, alt: "" }))) : "");
+  return [strip(added, T.results.added(added), more), strip(dropped, T.results.dropped(dropped), less)].filter(Boolean);
 }

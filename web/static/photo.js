@@ -3,6 +3,8 @@
 
 import { get } from "./api.js";
 import { announce, byId, el, fail, svg } from "./dom.js";
+import { bareButton } from "./icons.js";
+import { T } from "./text.js";
 
 /** Opens the dialog for the crop at a place of a grid; with marks, Y and N mark it. */
 export async function openCrop(grid, index) {
@@ -18,7 +20,7 @@ export async function openCrop(grid, index) {
     const crop = grid.crop(at);
     if (!crop) return;
     if (known.id !== crop.id) {
-      box.replaceChildren(el("p", { class: "faint" }, "loading …"));
+      box.replaceChildren(el("p", { class: "faint" }, T.loading));
       if (!dialog.open) dialog.showModal();
       let facts;
       try {
@@ -32,7 +34,7 @@ export async function openCrop(grid, index) {
     }
     const found = known;
     const picture = found.error ? el("p", {}, found.error.message) : found.view.element;
-    const marked = crop.mark === true ? "relevant" : crop.mark === false ? "not relevant" : "not marked";
+    const marked = T.photo.state(crop.mark);
     const facts = Object.entries(found.facts).filter(([, value]) => value !== null);
     const { marks, onmark, onmore, onclass, classNames = () => [] } = grid.options;
     const mark = (answer) => onmark([crop], crop.mark === answer ? null : answer);
@@ -45,18 +47,18 @@ export async function openCrop(grid, index) {
     box.replaceChildren(
       picture,
       el("div", { class: "row" },
-        el("button", { onclick: () => step(-1), "aria-label": "previous" }, "←"),
-        el("button", { onclick: () => step(1), "aria-label": "next" }, "→"),
+        el("button", { onclick: () => step(-1), "aria-label": T.photo.previous }, "←"),
+        el("button", { onclick: () => step(1), "aria-label": T.photo.next }, "→"),
         ...(found.view ? found.view.buttons : []),
         ...(marks ? classNames().map((name, place) => el("button", { onclick: () => onclass([crop], place + 1), "aria-pressed": String(crop.of === name) }, `${place + 1} ${name}`)) : []),
         ...(marks ? [
-          el("button", { onclick: () => mark(true), "aria-pressed": String(crop.mark === true) }, "✓ relevant"),
-          el("button", { onclick: () => mark(false), "aria-pressed": String(crop.mark === false) }, "✗ not relevant"),
-          el("button", { onclick: () => more(true) }, "More like this"),
-          el("button", { onclick: () => more(false) }, "Not like this"),
-          el("span", { class: "faint" }, `${marked}${crop.by ? `, by ${crop.by}` : ""}${crop.disputed ? "; people disagree" : ""}`)] : []),
-        el("button", { onclick: () => dialog.close() }, "Close")),
-      el("details", { open: unfolded, ontoggle: (event) => (unfolded = event.target.open) }, el("summary", {}, "What is known of it"),
+          el("button", { onclick: () => mark(true), "aria-pressed": String(crop.mark === true) }, `✓ ${T.list.relevant}`),
+          el("button", { onclick: () => mark(false), "aria-pressed": String(crop.mark === false) }, `✗ ${T.list.notRelevant}`),
+          el("button", { onclick: () => more(true) }, T.photo.more),
+          el("button", { onclick: () => more(false) }, T.photo.less),
+          el("span", { class: "faint" }, [marked, crop.by && T.photo.by(crop.by), crop.disputed && T.list.disputed].filter(Boolean).join(", "))] : []),
+        el("button", { onclick: () => dialog.close() }, T.close)),
+      el("details", { open: unfolded, ontoggle: (event) => (unfolded = event.target.open) }, el("summary", {}, T.photo.facts),
         el("table", {}, ...facts.map(([name, value]) => el("tr", {}, el("td", { class: "faint" }, name), el("td", {}, String(value)))))));
     found.view?.fit();
   }
@@ -72,7 +74,7 @@ export async function openCrop(grid, index) {
   /** A key marks what is looked at: nothing while the next crop is on its way. */
   function answer(relevant, onward = true, mark = grid.options.onmark) {
     const crop = grid.crop(at);
-    if (!crop || known.id !== crop.id) return announce("not marked: the picture is still on its way");
+    if (!crop || known.id !== crop.id) return announce(T.photo.notMarked);
     mark([crop], relevant);
     if (onward) step(1);
   }
@@ -163,8 +165,8 @@ function photoView(id, { width, height, box: [left, top, right, bottom], boxes, 
     onzoom(!whole);
     fit(whole);
   };
-  const buttons = [el("button", { onclick: to(false) }, "Crop"), el("button", { onclick: to(true) }, "Whole photo"),
-    el("button", { "aria-label": "zoom in", onclick: () => scale(1.4) }, "+"), el("button", { "aria-label": "zoom out", onclick: () => scale(1 / 1.4) }, "−")];
+  const buttons = [el("button", { onclick: to(false) }, T.photo.crop), el("button", { onclick: to(true) }, T.photo.whole),
+    bareButton("plus", T.photo.zoomIn, { onclick: () => scale(1.4) }), bareButton("minus", T.photo.zoomOut, { onclick: () => scale(1 / 1.4) })];
   return { element, buttons, fit: () => fit(), scale };
 }
 

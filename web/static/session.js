@@ -3,8 +3,9 @@
 // Everything that is done to it is a method; whoever draws a part of it listens to its events.
 
 import { by, get, person, queue } from "./api.js";
-import { announce, fail, many } from "./dom.js";
-import { together } from "./filter.js";
+import { announce, fail } from "./dom.js";
+import { together } from "./facets.js";
+import { T } from "./text.js";
 
 const SOON = 150; // ms; also while a ranking is learned, in part
 const LEARNING = 60;
@@ -85,6 +86,7 @@ export class Session extends EventTarget {
   /** Changes the view; if the server can't give it, the old one stays. Returns whether it could. */
   async show(changed) {
     const now = (this.wanted = { ...this.wanted, ...changed });
+    this.tell("wanted");
     let lines = ""; // of the journal, by which it is told what is marked: what is marked from here on stays in the list
     const nothing = async () => ({ total: 0, crops: [] });
     const load = this.hasNoSample ? nothing : async (start, count) => {
@@ -98,6 +100,7 @@ export class Session extends EventTarget {
       if (!(await this.grid.reset(load))) return false;
     } catch (error) {
       if (this.wanted === now) this.wanted = { ...this.view };
+      this.tell("wanted");
       fail(error);
       return false;
     }
@@ -118,6 +121,7 @@ export class Session extends EventTarget {
       if (this.of) told.set("of", this.of);
       if (view.sort !== "best") told.set("sort", view.sort);
       if (view.only) told.set("only", view.only);
+      if (view.among) told.set("among", view.among);
       this.conditions.forEach((condition) => told.append("where", condition));
       if (grid.first()) told.set("at", grid.first());
       history.replaceState(null, "", `#${this.name}?${told}`);
@@ -127,7 +131,7 @@ export class Session extends EventTarget {
   /** Shows the list that the address names, or else the newest from its beginning. */
   async showFirst(newest, lines) {
     const { place } = this;
-    const told = { sort: place.get("sort") || "best", only: place.get("only") || "", where: together(this.conditions), marked_by: person.name || "" };
+    const told = { sort: place.get("sort") || "best", only: place.get("only") || "", among: place.get("among") || "", where: together(this.conditions), marked_by: person.name || "" };
     const stated = Number(place.get("ranking") ?? newest);
     const ranking = stated >= 0 && stated <= lines ? stated : newest;
     if (await this.show({ ...told, ranking })) {
@@ -135,7 +139,7 @@ export class Session extends EventTarget {
       return true;
     }
     this.conditions = [];
-    return this.show({ sort: "best", only: "", where: "", ranking: newest });
+    return this.show({ sort: "best", only: "", among: "", where: "", ranking: newest });
   }
 
   /** Looks at another of several classes. */
@@ -151,17 +155,17 @@ export class Session extends EventTarget {
   classify(crops, place) {
     const { counts, of: own } = this.state.several;
     const name = place === null ? null : place ? counts[place - 1]?.name : "none";
-    if (name === undefined) return announce(`there are ${counts.length} classes`);
+    if (name === undefined) return announce(T.several.there(counts.length));
     if (this.view.sort === "audit") return this.mark(crops, name === null ? null : name === own); // a sample is of the class that is looked at
     const changed = this.changed(crops, (crop) => (crop.of ?? null) !== name);
-    this.say("/classify", changed, name, (crop) => crop.of, () => ({ of: name, mark: name === null ? null : name === own }), name ?? "without a mark");
+    this.say("/classify", changed, name, (crop) => crop.of, () => ({ of: name, mark: name === null ? null : name === own }), name ?? T.list.answer(null));
   }
 
   /** Shows only crops that meet these conditions. */
-  filter(conditions) {
+  filter(conditions, more = {}) {
     const before = this.conditions;
     this.conditions = conditions;
-    this.show({ where: together(conditions) }).then((shown) => {
+    this.show({ where: together(conditions), ...more }).then((shown) => {
       if (!shown) this.conditions = before;
     });
   }
@@ -191,7 +195,7 @@ export class Session extends EventTarget {
     if (!(await this.show({ ranking }))) return;
     this.grid.focus(0); // at once: later it would take the focus from what is being marked by then
     this.act("/shown", { ranking }).catch(fail);
-    announce("The new order is shown.");
+    announce(T.list.newOrder);
     await this.update();
   }
 
@@ -200,15 +204,14 @@ export class Session extends EventTarget {
   mark(crops, answer) {
     const { view, state } = this;
     const own = state?.several?.of;
-    const words = answer === true ? "relevant" : answer === false ? "not relevant" : "without a mark";
     const changed = this.changed(crops, (crop) => (crop.mark ?? null) !== answer, view.sort === "audit");
-    this.say("/mark", changed, answer, (crop) => crop.mark, (crop) => ({ mark: answer, of: !own ? undefined : answer ? own : crop.of === own ? null : crop.of }), words);
+    this.say("/mark", changed, answer, (crop) => crop.mark, (crop) => ({ mark: answer, of: !own ? undefined : answer ? own : crop.of === own ? null : crop.of }), T.list.answer(answer));
   }
 
   /** Crops that are to change, less those of a random sample, which are left out with a message. */
   changed(crops, isOther, answering = false) {
     const sampled = answering ? [] : crops.filter((crop) => crop.sampled);
-    if (sampled.length) fail(new Error(`${many(sampled.length, "crop")} (dashed) left out: of the random sample, which isn't learned from. Mark under Random sample.`));
+    if (sampled.length) fail(new Error(T.list.leftOut(sampled.length)));
     return crops.filter((crop) => isOther(crop) && !sampled.includes(crop));
   }
 
@@ -229,7 +232,8 @@ export class Session extends EventTarget {
     const body = { marks: told(() => answer), seen: told(seen), ...(path === "/mark" ? { ranking: view.ranking, sort: view.sort } : {}) };
     crops.forEach((crop) => Object.assign(crop, shows(crop), { by: person.name || "" }));
     grid.paintAll();
-    announce(crops.length === 1 ? `marked ${words}` : `${crops.length} crops marked ${words}`);
+    announce(T.list.said(crops.length, words));
+    this.tell("said", crops);
     const count = (more) => crops.forEach(({ id }) => {
       const left = (pending.get(id) ?? 0) + more;
       if (left) pending.set(id, left);
@@ -250,6 +254,7 @@ export class Session extends EventTarget {
     }, (error) => {
       crops.forEach((crop) => Object.assign(crop, before.get(crop)));
       grid.paintAll();
+      this.tell("said", crops);
       fail(error);
     });
   }
@@ -263,14 +268,14 @@ export class Session extends EventTarget {
     }
     this.grid.paintAll();
     const [{ mark, of, person: name }] = disputed;
-    const what = disputed.length === 1 ? `this crop as ${of || (mark ? "relevant" : "not relevant")}` : `${disputed.length} of these crops otherwise`;
-    fail(new Error(`${name || "Someone else"} has marked ${what} meanwhile. That stands, and your view of it is kept beside it; mark again to decide.`));
+    const what = disputed.length === 1 ? T.list.thisOne(of || T.list.answer(mark)) : T.list.severalOf(disputed.length);
+    fail(new Error(T.list.disputedBy(name, what)));
   }
 
   /** kind: undo or redo. */
   step(kind) {
     Promise.resolve(this.grid.choice.marking).then(() => this.act(`/${kind}`, {})).then(async ({ line, what }) => {
-      const said = line ? `${kind === "undo" ? "undone" : "done again"}: ${what}` : `nothing to ${kind}`;
+      const said = T.list.stepped(kind, line ? what : null);
       announce(said);
       await this.grid.refresh();
       this.tell("stepped", said);
@@ -299,7 +304,7 @@ export class Session extends EventTarget {
 
   async drawSample(size) {
     try {
-      const question = this.isSampleWhole ? "The answers of the present sample haven't been learned from. Draw another all the same?" : "The present sample isn't marked whole. Draw another?";
+      const question = this.isSampleWhole ? T.results.again.whole : T.results.again.part;
       if (this.state.audit?.answered && !this.state.estimate.learned && !confirm(question)) return;
       await this.showNew();
       await this.act("/audit", { size });
@@ -324,7 +329,7 @@ export class Session extends EventTarget {
 
   /** Goes on asking; says once that the session isn't there any more. */
   missing(error) {
-    if (error.status === 404 && !this.isGone) fail(new Error("This session isn't here any more: it was deleted, or is of another folder of sessions. What you mark waits for it."));
+    if (error.status === 404 && !this.isGone) fail(new Error(T.sessionGone));
     this.isGone = error.status === 404;
     this.later(OFFLINE);
   }

@@ -1,98 +1,84 @@
 // @ts-check
-// The tools above the grid: order, undo, marking what is selected, size, colours, filter, map.
+// The tools above a session's grid, in groups: examples, view, marks, display.
 
 import { person } from "./api.js";
-import { el, fail } from "./dom.js";
+import { el, roving } from "./dom.js";
 import { queryStrip } from "./examples.js";
-import { chips, filterBar } from "./filter.js";
-import { openMap } from "./map.js";
+import { chips, inWords } from "./facets.js";
+import { bareButton, icon, iconButton } from "./icons.js";
+import { T } from "./text.js";
 
-const SORTS = [
-  ["best", "Best", "highest score first"],
-  ["ask", "Ask me", "what teaches the probe most"],
-  ["boundary", "Boundary", "where the probe is least sure"],
-  ["worst", "Worst", "lowest score first"],
-  ["audit", "Random sample", "marked whole, it tells how good the list is; it isn't learned from"],
-];
-const ONLY = [
-  ["", "everything"],
-  ["unmarked", "hide marked"],
-  ["marked", "only marked"],
-  ["mine", "my marks"],
-  ["doubtful", "marks worth a second look"],
-  ["conflicts", "people disagree"],
-];
 const NARROW = 800; // px
 
-/** Returns the toolbar, the filter below it, and what limits the list. */
-export function toolBar(pool, session) {
+/** A slider for the size of a grid's pictures, kept from visit to visit. */
+export function sizeSlider(grid, wide = 128, narrow = 104) {
+  const slider = el("input", { type: "range", min: 48, max: 320, step: 8, "aria-label": T.list.size, title: T.list.size, oninput: () => {
+    grid.setZoom(Number(slider.value));
+    localStorage.setItem("zoom", slider.value);
+  } });
+  slider.value = localStorage.getItem("zoom") || String(innerWidth < NARROW ? narrow : wide);
+  grid.zoom = Number(slider.value);
+  return slider;
+}
+
+/** Returns the toolbar, and what limits the list. sides: see `withSides`. */
+export function toolBar(pool, session, sides) {
   const { grid } = session;
-  const sorts = SORTS.map(([sort, name, text]) => el("button", { "aria-pressed": "false", title: text, "data-sort": sort, onclick: () => session.show({ sort }) }, name));
-  const only = el("select", { "aria-label": "which crops", onchange: () => {
+  const sorts = T.list.sorts.map(([sort, name, text]) => el("button", { "aria-pressed": "false", title: text, "data-sort": sort, onclick: () => session.show({ sort }) }, name));
+  const only = el("select", { "aria-label": T.list.which, title: T.list.which, onchange: () => {
     const doubtful = only.value === "doubtful";
     const sort = doubtful ? "doubtful" : session.view.sort === "doubtful" ? "best" : session.view.sort;
     session.show({ only: doubtful ? "" : only.value, sort, marked_by: person.name || "" }).then(sayOnly);
-  } }, ...ONLY.map(([value, text]) => el("option", { value }, text)));
+  } }, ...T.list.only.map(([value, text]) => el("option", { value }, text)));
   const sayOnly = () => (only.value = session.view.sort === "doubtful" ? "doubtful" : session.view.only);
-  const undo = el("button", { title: "Undo (Ctrl+Z)", "aria-label": "Undo", onclick: () => session.step("undo") }, "↶");
-  const redo = el("button", { title: "Redo (Ctrl+Shift+Z)", "aria-label": "Redo", onclick: () => session.step("redo") }, "↷");
-  const stepped = el("span", { class: "faint stepped", "aria-hidden": "true" });
+  const undo = bareButton("undo", T.undo, { onclick: () => session.step("undo") }, `${T.undo} (Ctrl+Z)`);
+  const redo = bareButton("redo", T.redo, { onclick: () => session.step("redo") }, `${T.redo} (Ctrl+Shift+Z)`);
+  const stepped = el("span", { class: "stepped", "aria-hidden": "true" });
   session.addEventListener("stepped", (event) => {
     stepped.textContent = event.detail;
     clearTimeout(stepped.timer);
     stepped.timer = setTimeout(() => (stepped.textContent = ""), 6000);
   });
-  const zoom = el("input", { type: "range", min: 48, max: 320, step: 8, "aria-label": "size of the crops", oninput: () => {
-    grid.setZoom(Number(zoom.value));
-    localStorage.setItem("zoom", zoom.value);
-  } });
-  zoom.value = localStorage.getItem("zoom") || (innerWidth < NARROW ? 104 : 128);
-  grid.zoom = Number(zoom.value);
-  const colours = el("input", { type: "checkbox", checked: localStorage.getItem("colours") !== "no", onchange: () => {
-    localStorage.setItem("colours", colours.checked ? "yes" : "no");
+  const frames = el("button", { class: "bare", type: "button", title: T.list.frames, "aria-label": T.list.frames, "aria-pressed": String(localStorage.getItem("frames") === "yes"), onclick: () => {
+    localStorage.setItem("frames", localStorage.getItem("frames") === "yes" ? "no" : "yes");
     paint();
-  } });
-  const filter = filterBar(pool.columns, (conditions) => session.filter(conditions), session.conditions);
+  } }, icon("frames"));
   const limits = el("div", { class: "chips", "aria-live": "polite" });
-  filter.hidden = true;
-  const filterButton = el("button", { "aria-pressed": "false", onclick: () => {
-    filter.hidden = !filter.hidden;
-    filterButton.setAttribute("aria-pressed", String(!filter.hidden));
-    if (!filter.hidden) filter.condition.focus();
-  } }, "Filter");
   const mark = (answer) => (grid.choice.selected.size ? grid.choice.markSelection(answer) : grid.choice.markKey(answer));
-  const actions = [{ name: "Show only these", act: (_, selection) => session.show({ among: selection }) }];
   const chosen = el("span", { class: "faint", role: "status" });
 
   function paint() {
-    const classes = colours.checked ? pool.classes : [];
-    grid.colors = classes.length ? new Map(classes.map(({ name, color }) => [name, color])) : null;
+    const on = localStorage.getItem("frames") === "yes";
+    frames.setAttribute("aria-pressed", String(on));
+    grid.colors = on && pool.classes.length ? grid.classColors : null;
     grid.paintAll();
-    session.tell("colors");
   }
 
   function drawLimits() {
     const { view, conditions, state } = session;
-    const parts = conditions.map((text, place) => ({ text, off: () => session.filter(conditions.filter((_, other) => other !== place)) }));
-    if (view.among) parts.push({ text: "map selection", off: () => session.show({ among: "" }) });
-    if (view.only) parts.push({ text: ONLY.find(([value]) => value === view.only)[1], off: () => session.show({ only: "" }) });
-    const whole = ["best", "worst", "boundary"].includes(view.sort) && state?.panel ? ` of ${state.panel.crops.toLocaleString("en")}` : "";
-    limits.replaceChildren(...chips(parts, `${grid.total.toLocaleString("en")}${whole} crops`).filter(Boolean));
+    const parts = conditions.map((text, place) => ({ text: inWords(text), off: () => session.filter(conditions.filter((_, other) => other !== place)) }));
+    if (view.among) parts.push({ text: T.filter.onMap, off: () => session.show({ among: "" }) });
+    if (view.only) parts.push({ text: T.list.only.find(([value]) => value === view.only)[1], off: () => session.show({ only: "" }) });
+    if (view.sort === "audit") return limits.replaceChildren(el("span", { class: "faint", role: "status" }, `${T.filter.left(grid.total, 0)} ${T.filter.notOfSample}`));
+    const whole = parts.length && ["best", "worst", "boundary"].includes(view.sort) ? state?.panel?.crops : 0;
+    limits.replaceChildren(...chips(parts, parts.length || view.sort !== "best" ? T.filter.left(grid.total, whole) : "", () => session.filter([], { among: "", only: "" })));
   }
 
-  grid.options.onselect = (count) => (chosen.textContent = count > 1 ? `${count} selected` : "");
+  grid.options.onselect = (count) => (chosen.textContent = count > 1 ? T.list.selected(count) : "");
   session.addEventListener("view", () => {
     sorts.forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.sort === session.view.sort)));
     sayOnly();
-    filter.say(session.conditions);
     drawLimits();
   });
+  // Pressed at once, before the list is there.
+  session.addEventListener("wanted", () => sorts.forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.sort === session.wanted.sort))));
   session.addEventListener("state", () => {
     undo.disabled = !session.state.can_undo;
     redo.disabled = !session.state.can_redo;
-    const { conflicts } = session.state;
-    only.lastChild.textContent = conflicts ? `people disagree (${conflicts})` : "people disagree";
-    cutAt(session.state.panel?.threshold);
+    only.lastChild.textContent = T.list.disagree(session.state.conflicts);
+    const { panel } = session.state;
+    grid.scores = panel ? (panel.scale === "cosine" ? [panel.low, panel.high] : [0, 1]) : null;
+    cutAt(panel?.threshold);
   });
   session.addEventListener("threshold", ({ detail }) => cutAt(detail));
 
@@ -103,13 +89,15 @@ export function toolBar(pool, session) {
     grid.cut = cut;
     grid.paintAll();
   }
-  const bar = el("div", { class: "bar", role: "toolbar", "aria-label": "Tools" }, queryStrip(pool, session),
-    el("span", { class: "group", role: "group", "aria-label": "Order" }, ...sorts), only,
-    el("span", { class: "group", role: "group", "aria-label": "History" }, undo, redo), stepped,
-    el("span", { class: "group", role: "group", "aria-label": "Mark" }, el("button", { title: "Select all visible (A), then mark them together", onclick: () => grid.choice.selectVisible() }, "All visible"),
-    el("button", { onclick: () => mark(true), title: "Mark the selection relevant (Y)" }, "✓"),
-    el("button", { onclick: () => mark(false), title: "Mark the selection not relevant (N)" }, "✗")),
-    zoom, el("label", { class: "row" }, colours, "class colours"), filterButton,
-    el("button", { onclick: () => openMap(pool, session.name, actions).catch(fail) }, "Map"), chosen);
-  return { bar, filter, chips: limits, paint };
+  const group = (name, ...parts) => el("span", { class: "tools", role: "group", "aria-label": name }, ...parts);
+  const slider = sizeSlider(grid);
+  slider.classList.add("rest");
+  frames.classList.add("rest");
+  const more = bareButton("dots", T.list.moreTools, { class: "phone", "aria-expanded": "false", onclick: () => more.setAttribute("aria-expanded", String(bar.classList.toggle("all"))) });
+  const bar = roving(el("div", { class: "bar", role: "toolbar", "aria-label": T.list.tools }, queryStrip(pool, session),
+    group(T.list.view, el("span", { class: "group orders", role: "group", "aria-label": T.list.order }, ...sorts), only, ...sides.buttons),
+    group(T.list.marking, el("span", { class: "group" }, bareButton("yes", T.list.yes, { class: "yes", onclick: () => mark(true) }, T.list.yesHint), bareButton("no", T.list.no, { class: "no", onclick: () => mark(false) }, T.list.noHint)),
+      iconButton("select", T.list.selectVisible, { class: "rest", "aria-label": T.list.selectVisible, onclick: () => grid.choice.selectVisible() }, T.list.selectVisibleHint)),
+    more, group(T.list.display, slider, frames), chosen, stepped));
+  return { bar, chips: limits, paint, history: el("span", { class: "group", role: "group", "aria-label": T.list.history }, undo, redo) };
 }
