@@ -1,5 +1,6 @@
 """The page at scale: how long until the first crops are seen, how long a scroll stays
-blank, how soon a mark is on the disk.
+blank, how soon a mark is on the disk; and the map: its first points, what moves hold
+up, and a lasso.
 
     python -m benchmarks.page --crops=100000 --width=1280
 
@@ -17,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -122,8 +124,8 @@ def show(name: str, seconds: list[float]) -> None:
     """Prints a row."""
     middle, most = np.median(seconds), max(seconds)
     print(
-        f"{name:58s} {1000 * middle:8.0f} "
-        f"{1000 * float(np.quantile(seconds, 0.95)):8.0f} {1000 * most:8.0f}"
+        f"{name:66s} {1000 * middle:8.1f} "
+        f"{1000 * float(np.quantile(seconds, 0.95)):8.1f} {1000 * most:8.1f}"
     )
 
 
@@ -177,6 +179,117 @@ def main(argv: list[str]) -> None:
         server.wait()
 
 
+_PINGS = """() => {
+    const channel = new MessageChannel();
+    window.gaps = [];
+    let last = performance.now();
+    channel.port1.onmessage = () => {
+        const now = performance.now();
+        window.gaps.push(now - last);
+        last = now;
+        if (window.gaps.length < 1e6 && !window.stopped) channel.port2.postMessage(0);
+    };
+    channel.port2.postMessage(0);
+}"""
+
+
+_HANDLED = """async ([x, y, steps]) => {
+    const plane = document.querySelector(".plane");
+    const taken = [];
+    const send = (kind, step, buttons) => {
+        const [clientX, clientY] = [x + (step % 40), y + (step % 30)];
+        const at = { clientX, clientY, buttons, pointerId: 1, bubbles: true };
+        const started = performance.now();
+        plane.dispatchEvent(new PointerEvent(kind, at));
+        taken.push(performance.now() - started);
+    };
+    plane.setPointerCapture = () => {};
+    for (const buttons of [0, 1]) {
+        if (buttons) send("pointerdown", 0, 1);
+        for (let step = 0; step < steps; step++) {
+            send("pointermove", step, buttons);
+            await new Promise((resolve) => setTimeout(resolve, 8));
+        }
+    }
+    send("pointerup", steps, 0);
+    delete plane.setPointerCapture;
+    return taken;
+}"""
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """What the map took.
+
+    Attributes:
+        laid_out: seconds waited for its layout after all else was measured.
+        frames: pictures a second while it is moved.
+        times: what -> seconds.
+    """
+
+    laid_out: float
+    frames: float
+    times: dict[str, list[float]]
+
+
+def measure_map(page: Any) -> Mapped:
+    """Opens the map, moves it, points at it, and draws a lasso."""
+    started = time.perf_counter()
+    laid_out = "async () => (await fetch('api/map')).status === 200"
+    while not page.evaluate(laid_out):
+        pass
+    waited = time.perf_counter() - started
+    started = time.perf_counter()
+    page.get_by_role("button", name="Map", exact=True).click()
+    page.wait_for_selector(".plane[data-drawn]", timeout=60_000)
+    first = time.perf_counter() - started
+    page.wait_for_timeout(2000)
+    box = page.locator(".plane").bounding_box()
+    at = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(*at)
+    page.get_by_role("button", name="Move", exact=True).click()
+    page.evaluate(_PINGS)
+    drawn = int(page.locator(".plane").get_attribute("data-drawn"))
+    started = time.perf_counter()
+    page.mouse.move(*at)
+    page.mouse.wheel(0, -300)
+    page.mouse.down()
+    for step in range(4 * FLAGS.steps):
+        page.mouse.move(at[0] + step % 40 - 20, at[1] + step % 30 - 15)
+    page.mouse.up()
+    for step in range(FLAGS.steps):  # pointing, too
+        page.mouse.move(at[0] + 3 * step, at[1] - 2 * step)
+    page.wait_for_timeout(500)
+    passed = time.perf_counter() - started - 0.5
+    shown = int(page.locator(".plane").get_attribute("data-drawn")) - drawn
+    gaps = page.evaluate("() => { window.stopped = true; return window.gaps; }")
+    handled = page.evaluate(_HANDLED, [*at, FLAGS.steps * 4])
+    page.get_by_role("button", name="Select", exact=True).click()
+    page.mouse.move(at[0] - 80, at[1] - 80)
+    page.mouse.down()
+    for left, top in ((80, -80), (80, 80), (-80, 80), (-80, -70)):
+        page.mouse.move(at[0] + left, at[1] + top, steps=4)
+    started = time.perf_counter()
+    page.mouse.up()
+    page.get_by_role("button", name="selected on the map").wait_for()
+    wait_loaded(page)
+    caught = time.perf_counter() - started
+    return Mapped(
+        waited,
+        shown / passed,
+        {
+            "map, from the click to its first points": [first],
+            "map, what a move of the pointer holds the page's thread up": [
+                one / 1000 for one in handled
+            ],
+            "map, any task of that thread meanwhile, those of others included": [
+                gap / 1000 for gap in gaps
+            ],
+            "map, from a lasso to its pictures in the grid": [caught],
+        },
+    )
+
+
 def measure(page: Any, url: str, process: int, ready: float, crops: int) -> None:
     """Drives the page and prints the table."""
     started = time.perf_counter()
@@ -188,7 +301,7 @@ def measure(page: Any, url: str, process: int, ready: float, crops: int) -> None
     page.locator(".pick .cell").first.click()
     page.get_by_label("name of the new class").fill("measured")
     started = time.perf_counter()
-    page.get_by_role("button", name="Start from these").click()
+    page.get_by_role("button", name="Start", exact=True).click()
     page.wait_for_selector(".work .cell")
     wait_loaded(page)
     ranked = time.perf_counter() - started
@@ -249,17 +362,24 @@ def measure(page: Any, url: str, process: int, ready: float, crops: int) -> None
         }""",
         session,
     )
+    mapped = measure_map(page)
     print(
         f"\n{crops:,} crops (synthetic) of {FLAGS.images} photos, {FLAGS.width} "
         "dimensions; Chromium and server on one machine"
     )
-    print(f"{'milliseconds':58s} {'median':>8s} {'95 %':>8s} {'most':>8s}")
+    print(f"{'milliseconds':66s} {'median':>8s} {'95 %':>8s} {'most':>8s}")
     show("first crops on the screen, no thumbnail cut before", [first])
     show("from the example to the ranked list, pictures included", [ranked])
     show("scrolling by a screen: until nothing is blank", blank)
     show("jumping anywhere: until nothing is blank", jumps)
     show("mark, until it is on the disk and acknowledged", acknowledged)
     show("mark, until everything is ranked anew", learned)
+    for name, seconds in mapped.times.items():
+        show(name, seconds)
+    print(
+        f"map: laid out after {mapped.laid_out:.0f} s of waiting, "
+        f"{mapped.frames:.0f} pictures a second while it is moved"
+    )
     held = ", ".join(
         f"{value:.0f} MB {name}" for name, value in memory(process).items()
     )
