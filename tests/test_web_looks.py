@@ -186,9 +186,9 @@ def test_facets_take_several_values_and_ranges(server, open_page, truth):
     expect(chips).to_contain_text(f"{both.sum()} of {len(table)} pictures")
     expect(chips).to_contain_text("true leaves 2 to 4")
     # A drag over the bars chooses a range, too.
-    bars = facet.locator("svg")
-    wait_for(page, lambda: bars.bounding_box())
-    box = bars.bounding_box()
+    box = None
+    while box is None:  # it is drawn anew with every count
+        box = facet.locator("svg").bounding_box()
     page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 10)
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"], box["y"] + 10, steps=4)
