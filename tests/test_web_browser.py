@@ -101,7 +101,7 @@ def test_ten_minutes_from_an_example_to_a_class(server, open_page, truth, tmp_pa
     dialog = page.locator("#export")
     dialog.get_by_label("format").select_option("coco")
     expect(dialog).to_contain_text("card.md will say: precision")
-    picture(page, "page_take_home.jpg")
+    picture(page, "page_export.jpg")
     dialog.get_by_role("button", name="Write the files").click()
     expect(dialog).to_contain_text("Download as .zip")
     with page.expect_download() as download:
