@@ -2,11 +2,13 @@
 PYTHON ?= python3
 DATA ?=
 JOBS ?= 2
+SAMPLE ?= 200
+MINUTES ?= 60
 VENV := .venv
 RUN := $(VENV)/bin/python
 OPTIONAL := requirements-milvus.txt requirements-huggingface.txt requirements-kerashub.txt requirements-ray.txt
 
-.PHONY: demo reproduce test test-slow lint format clean browser
+.PHONY: demo reproduce test test-slow mutants lint format clean browser
 
 demo: $(VENV)/user  ## the whole path on the sample field, or on your images: make demo DATA=<source>
 	$(RUN) -m benchmarks.demo $(if $(DATA),--data="$(DATA)")
@@ -25,6 +27,9 @@ browser: $(VENV)/developer
 	@test -n "$$CHROMIUM" || command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
 	  (test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq chromium >/dev/null) || \
 	  $(RUN) -m playwright install chromium
+
+mutants: $(VENV)/developer  ## would the tests notice? Changes the code at one place at a time; SAMPLE=0 for every place
+	$(RUN) -m tests.mutants --sample=$(SAMPLE) --minutes=$(MINUTES) --jobs=$(JOBS)
 
 lint: $(VENV)/developer
 	$(VENV)/bin/ruff check .

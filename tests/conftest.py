@@ -14,15 +14,15 @@ import json
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
 from data.crop_table import CropTable
@@ -35,17 +35,30 @@ from data.report import Report
 from data.sample_field import draw_field
 from data.where import rows_where
 from probe.transforms import l2_normalize
-from simclr_tf2.config import EncoderConfig
-from simclr_tf2.distribute import make_strategy
-from simclr_tf2.encoders.embedder import Embedder
-from simclr_tf2.encoders.registry import make_encoder
 
-# Two devices on one machine, before anything else runs, so that distribution can be
-# tested.
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0],
-    [tf.config.LogicalDeviceConfiguration()] * 2,
-)
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+@functools.cache
+def make_two_devices() -> None:
+    """Two devices on one machine, before anything else runs, so that distribution can
+    be tested. Tests without TensorFlow start ten seconds sooner.
+    """
+    import tensorflow as tf
+
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration()] * 2,
+    )
+
+
+def pytest_collect_file(file_path: Path) -> None:
+    """Before a test module that has to do with TensorFlow is imported."""
+    needs = ("tensorflow", "keras", "simclr_tf2")
+    if file_path.suffix == ".py" and any(one in file_path.read_text() for one in needs):
+        make_two_devices()
+
 
 GOLDEN = Path(__file__).parent / "golden"
 COLORS = {"blue": (40, 60, 200), "green": (50, 180, 60), "red": (200, 50, 40)}
@@ -56,6 +69,8 @@ def two_devices() -> tf.distribute.Strategy:
     """The strategy over both devices; one for the whole process, since a second one
     would count its exchanges anew.
     """
+    from simclr_tf2.distribute import make_strategy
+
     return make_strategy("mirrored")
 
 
@@ -151,6 +166,13 @@ def field_set(tmp_path_factory, field: Path) -> Path:
     """An embedding set of the sample field by a tiny encoder with random weights, whose
     vectors also tell, with noise, what meets WISH: so that marking has something to
     find. Not to be changed."""
+    make_two_devices()
+    import keras
+
+    from simclr_tf2.config import EncoderConfig
+    from simclr_tf2.encoders.embedder import Embedder
+    from simclr_tf2.encoders.registry import make_encoder
+
     run = tmp_path_factory.mktemp("run")
     table, _ = read_cropandweed(field)
     keras.utils.set_random_seed(1)
@@ -217,7 +239,8 @@ def call(script: str, *arguments: object, check: bool = True) -> Done:
         finally:
             for logger in loggers:
                 logger.removeHandler(handler)
-            keras.mixed_precision.set_global_policy("float32")
+            if "keras" in sys.modules:
+                sys.modules["keras"].mixed_precision.set_global_policy("float32")
     done = Done(code, out.getvalue(), err.getvalue())
     assert not check or code == 0, done.stderr
     return done

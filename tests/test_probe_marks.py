@@ -37,6 +37,11 @@ def test_each_word_means_what_it_says(tmp_path):
     }
 
 
+def test_the_header_says_what_separates(tmp_path):
+    text = "crop_id;relevant;note\na;1;two, three, four, five\nb;0;six, seven, eight\n"
+    assert Marks.read(write(tmp_path, text)).relevant == {"a": True, "b": False}
+
+
 @pytest.mark.parametrize("separator", [";", "\t"])
 def test_what_spreadsheets_and_data_frames_write(tmp_path, separator):
     text = "Rank,Crop_ID,Relevant\n1, a ,1.0\n2,b,0.0\n3,c,\n".replace(",", separator)
@@ -51,10 +56,10 @@ def test_another_encoding_is_named(tmp_path):
 
 def test_marks_both_ways_are_named(tmp_path):
     path = tmp_path / "marks.csv"
-    path.write_text("crop_id,relevant\na,1\nb,1\nb,1\na,0\n")
+    path.write_text("crop_id,relevant\na,1\nb,1\nb,1\na,0\nc,0\nc,1\n")
     marks = Marks.read(path)
-    assert dict(marks.relevant) == {"b": True, "a": False}
-    assert marks.changed == ("a",)
+    assert dict(marks.relevant) == {"b": True, "a": False, "c": True}
+    assert marks.changed == ("a", "c")
 
 
 def test_the_last_mark_of_a_crop_counts(tmp_path):

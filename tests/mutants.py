@@ -1,0 +1,318 @@
+"""Mutation testing: would the tests notice? Changes the modules whose results people
+trust at one place at a time (by cosmic-ray: an operator, a comparison, a constant, a
+condition), runs the tests of that module, and prints the changes that no test noticed.
+
+    python -m tests.mutants --sample=200 --minutes=60     # or: make mutants
+    python -m tests.mutants --module=probe/marks.py --sample=0
+
+Which modules, by which tests, and which changes are known to change nothing, stands in
+tests/mutants.toml. Nothing is changed in place: everything happens in copies below
+.mutants/, where results are kept, so that a stopped run goes on, and another seed or a
+larger sample adds to them. Results of a module are forgotten once it or its tests
+change.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import hashlib
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from cosmic_ray.commands import init
+from cosmic_ray.mutating import mutate_and_test
+from cosmic_ray.work_db import WorkDB, use_db
+from cosmic_ray.work_item import WorkItem, WorkResult
+
+from artifacts.progress import progress_bar
+
+ROOT = Path(__file__).parent.parent
+PLACE = ROOT / ".mutants"
+GOAL = 0.92  # of mutants killed, equivalents aside
+_PATIENCE = 8  # times as long as without a change, until the tests hang
+_NOT_COPIED = {".git", ".venv", ".mutants", "runs", "demo", "node_modules"}
+# Other operators put each operator in the place of each: of what people confuse.
+_OPERATORS = (
+    "core/ReplaceComparisonOperator",
+    "core/NumberReplacer",
+    "core/ReplaceBinaryOperator",
+    "core/ReplaceUnaryOperator",
+    "core/ReplaceAndWithOr",
+    "core/ReplaceOrWithAnd",
+    "core/ReplaceTrueWithFalse",
+    "core/ReplaceFalseWithTrue",
+    "core/AddNot",
+    "core/ReplaceContinueWithBreak",
+    "core/ReplaceBreakWithContinue",
+    "core/ZeroIterationForLoop",
+    "core/RemoveDecorator",
+    "core/ExceptionReplacer",
+)
+
+
+@dataclass(frozen=True)
+class Module:
+    """A module, and the tests that must notice a change of it."""
+
+    path: str
+    tests: Sequence[str]
+
+    @property
+    def stamp(self) -> str:
+        """Of what results depend on."""
+        content = [(ROOT / name).read_bytes() for name in (self.path, *self.tests)]
+        return hashlib.sha256(b"\0".join(content)).hexdigest()[:12]
+
+    @property
+    def session(self) -> Path:
+        """Where its results are kept."""
+        return PLACE / f"{self.path.replace('/', '.')}-{self.stamp}.sqlite"
+
+
+@dataclass(frozen=True)
+class Change:
+    """A line before and after, as a diff tells it."""
+
+    before: str
+    after: str
+
+    @classmethod
+    def of(cls, diff: str) -> Change:
+        """The only change of a diff."""
+        lines = diff.splitlines()
+        parts = [
+            " ".join(
+                line[1:].strip()
+                for line in lines
+                if line.startswith(sign) and not line.startswith(3 * sign)
+            )
+            for sign in "-+"
+        ]
+        return cls(*parts)
+
+
+def read_list() -> tuple[list[Module], dict[tuple[str, Change], str]]:
+    """The modules; and why changes of them change nothing, by module and change."""
+    stated = tomllib.loads((ROOT / "tests" / "mutants.toml").read_text())
+    modules = [Module(one["path"], one["tests"]) for one in stated["module"]]
+    equivalent = {
+        (one["path"], Change(one["before"], one["after"])): one["why"]
+        for one in stated.get("equivalent", [])
+    }
+    return modules, equivalent
+
+
+def _begin(module: Module) -> None:
+    """Lists every mutant of a module, unless that is done."""
+    if module.session.is_file():
+        return
+    PLACE.mkdir(exist_ok=True)
+    for old in PLACE.glob(f"{module.path.replace('/', '.')}-*.sqlite"):
+        old.unlink()
+    with use_db(str(module.session), WorkDB.Mode.create) as db:
+        init([Path(module.path)], db, {})
+
+
+def _annotations(path: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Where types stand, which nothing reads when the program runs, and how dataclasses
+    are made (frozen, so that nobody changes them by mistake).
+    """
+    found = []
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        stated = [getattr(node, name, None) for name in ("annotation", "returns")]
+        if isinstance(node, ast.ClassDef):
+            stated += [one for one in node.decorator_list if isinstance(one, ast.Call)]
+        for one in filter(None, stated):
+            end = one.end_lineno or 0, one.end_col_offset or 0
+            found.append(((one.lineno, one.col_offset), end))
+    return found
+
+
+def _asked(module: Module, db: WorkDB) -> list[WorkItem]:
+    """A module's mutants, in an order that is always the same."""
+    types = _annotations(module.path)
+
+    def is_asked(item: WorkItem) -> bool:
+        mutation = item.mutations[0]
+        in_types = any(first <= mutation.start_pos <= last for first, last in types)
+        return mutation.operator_name.startswith(_OPERATORS) and not in_types
+
+    return sorted(
+        filter(is_asked, db.work_items),
+        key=lambda one: (one.mutations[0].operator_name, one.mutations[0].occurrence),
+    )
+
+
+def _sampled(module: Module, share: float, seed: int) -> Iterator[WorkItem]:
+    """Some of a module's mutants, always the same for a seed; of more, those too."""
+    with use_db(str(module.session)) as db:
+        items = _asked(module, db)
+    chance = random.Random(f"{seed} {module.path}")
+    for item in items:
+        if chance.random() < share:
+            yield item
+
+
+def _counts(modules: Sequence[Module]) -> dict[str, int]:
+    """Mutants of each module."""
+    found = {}
+    for module in modules:
+        with use_db(str(module.session)) as db:
+            found[module.path] = len(_asked(module, db))
+    return found
+
+
+def _copy_tree(target: Path) -> None:
+    """The project as it is, without what is generated."""
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(
+        ROOT,
+        target,
+        ignore=lambda _, names: _NOT_COPIED & set(names),
+        symlinks=True,
+    )
+
+
+def _work_in_a_copy() -> None:
+    """Makes a process of its own copy the place it works in."""
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    target = PLACE / f"tree-{os.getpid()}"
+    _copy_tree(target)
+    os.chdir(target)
+    sys.path.insert(0, str(target))
+
+
+def _command(module: Module) -> str:
+    tests = " ".join(module.tests)
+    return f"{sys.executable} -m pytest -x -q -p no:cacheprovider -m 'not slow' {tests}"
+
+
+def _run(module: Module, item: WorkItem, timeout: float) -> WorkResult:
+    return mutate_and_test(item.mutations, _command(module), timeout)
+
+
+def _seconds(module: Module) -> float:
+    """How long a module's tests take unchanged; they must pass."""
+    started = time.monotonic()
+    done = subprocess.run(_command(module), shell=True, cwd=ROOT, capture_output=True)
+    if done.returncode:
+        raise SystemExit(f"mutants: the tests of {module.path} fail without a change")
+    return time.monotonic() - started
+
+
+def run(
+    modules: Sequence[Module], sample: int, seed: int, minutes: float, jobs: int
+) -> None:
+    """Tests mutants until all of the sample are, or the time is over."""
+    end = time.monotonic() + 60 * minutes
+    for module in modules:
+        _begin(module)
+    count = sum(_counts(modules).values())
+    share = min(1.0, sample / count) if sample else 1.0
+    waiting: list[tuple[Module, WorkItem]] = []
+    for module in modules:
+        with use_db(str(module.session)) as db:
+            known = {job for job, _ in db.results}
+        waiting += [
+            (module, item)
+            for item in _sampled(module, share, seed)
+            if item.job_id not in known
+        ]
+    print(
+        f"{count:,} mutants in {len(modules)} modules, {share:.1%} of them by seed "
+        f"{seed}; {len(waiting)} to test"
+    )
+    # One of each module after the other, so that what the time is enough for is spread.
+    waiting.sort(key=lambda pair: random.Random(pair[1].job_id).random())
+    patience: dict[str, float] = {}
+    context = get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, _work_in_a_copy) as pool:
+        bar = progress_bar(None, total=len(waiting), unit="mutant", desc="mutants")
+        while waiting and time.monotonic() < end:
+            batch, waiting = waiting[:jobs], waiting[jobs:]
+            for module, _ in batch:
+                if module.path not in patience:
+                    patience[module.path] = _PATIENCE * _seconds(module)
+            started = [
+                (module, item, pool.submit(_run, module, item, patience[module.path]))
+                for module, item in batch
+            ]
+            for module, item, future in started:
+                with use_db(str(module.session)) as db:
+                    db.set_result(item.job_id, future.result())
+                bar.update()
+        bar.close()
+    for tree in PLACE.glob("tree-*"):
+        shutil.rmtree(tree, ignore_errors=True)
+
+
+def report(
+    modules: Sequence[Module], equivalent: Mapping[tuple[str, Change], str]
+) -> float:
+    """Prints survivors by module and the share that was killed; returns that."""
+    total = killed = aside = 0
+    for module in modules:
+        survivors = []
+        with use_db(str(module.session)) as db:
+            for _, result in db.results:
+                if not result.diff:
+                    continue
+                change = Change.of(result.diff)
+                if not result.is_killed and (module.path, change) in equivalent:
+                    aside += 1
+                    continue
+                total += 1
+                killed += result.is_killed
+                if not result.is_killed:
+                    survivors.append(change)
+        if survivors:
+            print(f"\n{module.path}: {len(survivors)} not noticed")
+        for change in sorted(survivors, key=lambda one: one.before):
+            print(f"  - {change.before}\n  + {change.after}")
+    share = killed / total if total else 1.0
+    print(
+        f"\n{killed} of {total} mutants noticed, {share:.1%}; {aside} more change "
+        "nothing (tests/mutants.toml says why)"
+    )
+    return share
+
+
+def main() -> None:
+    """What the command line does."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add: Any = partial(parser.add_argument)
+    add("--sample", type=int, default=200, help="mutants of all; 0 for every one")
+    add("--seed", type=int, default=0, help="of the sample")
+    add("--minutes", type=float, default=60, help="after which it stops")
+    add("--module", action="append", help="this module alone; may be repeated")
+    add("--jobs", type=int, default=2, help="mutants at a time")
+    add("--report", action="store_true", help="only print what is known")
+    asked = parser.parse_args()
+    modules, equivalent = read_list()
+    if asked.module:
+        modules = [module for module in modules if module.path in asked.module]
+        if not modules:
+            parser.error("module must be one of tests/mutants.toml")
+    if not asked.report:
+        run(modules, asked.sample, asked.seed, asked.minutes, asked.jobs)
+    known = [module for module in modules if module.session.is_file()]
+    sys.exit(report(known, equivalent) < GOAL)
+
+
+if __name__ == "__main__":
+    main()
