@@ -126,6 +126,7 @@ export class PileMap {
   /** Gives the worker back. */
   stop() {
     this.watch?.disconnect();
+    this.themes?.disconnect();
     this.worker?.terminate();
     this.worker = null;
   }
