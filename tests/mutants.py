@@ -24,7 +24,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -44,23 +44,6 @@ PLACE = ROOT / ".mutants"
 GOAL = 0.92  # of mutants killed, equivalents aside
 _PATIENCE = 8  # times as long as without a change, until the tests hang
 _NOT_COPIED = {".git", ".venv", ".mutants", "runs", "demo", "node_modules"}
-# Other operators put each operator in the place of each: of what people confuse.
-_OPERATORS = (
-    "core/ReplaceComparisonOperator",
-    "core/NumberReplacer",
-    "core/ReplaceBinaryOperator",
-    "core/ReplaceUnaryOperator",
-    "core/ReplaceAndWithOr",
-    "core/ReplaceOrWithAnd",
-    "core/ReplaceTrueWithFalse",
-    "core/ReplaceFalseWithTrue",
-    "core/AddNot",
-    "core/ReplaceContinueWithBreak",
-    "core/ReplaceBreakWithContinue",
-    "core/ZeroIterationForLoop",
-    "core/RemoveDecorator",
-    "core/ExceptionReplacer",
-)
 
 
 @dataclass(frozen=True)
@@ -115,17 +98,6 @@ def read_list() -> tuple[list[Module], dict[tuple[str, Change], str]]:
     return modules, equivalent
 
 
-def _begin(module: Module) -> None:
-    """Lists every mutant of a module, unless that is done."""
-    if module.session.is_file():
-        return
-    PLACE.mkdir(exist_ok=True)
-    for old in PLACE.glob(f"{module.path.replace('/', '.')}-*.sqlite"):
-        old.unlink()
-    with use_db(str(module.session), WorkDB.Mode.create) as db:
-        init([Path(module.path)], db, {})
-
-
 def _annotations(path: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """Where types stand, which nothing reads when the program runs, and how dataclasses
     are made (frozen, so that nobody changes them by mistake).
@@ -141,38 +113,39 @@ def _annotations(path: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     return found
 
 
-def _asked(module: Module, db: WorkDB) -> list[WorkItem]:
-    """A module's mutants, in an order that is always the same."""
+def _mutants(module: Module) -> tuple[list[WorkItem], set[str]]:
+    """A module's mutants, in an order that is always the same, and which of them were
+    tested; lists them, unless that is done.
+    """
+    if not module.session.is_file():
+        PLACE.mkdir(exist_ok=True)
+        for old in PLACE.glob(f"{module.path.replace('/', '.')}-*.sqlite"):
+            old.unlink()
+        with use_db(str(module.session), WorkDB.Mode.create) as db:
+            init([Path(module.path)], db, {})
     types = _annotations(module.path)
 
-    def is_asked(item: WorkItem) -> bool:
-        mutation = item.mutations[0]
-        in_types = any(first <= mutation.start_pos <= last for first, last in types)
-        return mutation.operator_name.startswith(_OPERATORS) and not in_types
+    def is_code(item: WorkItem) -> bool:
+        at = item.mutations[0].start_pos
+        return not any(first <= at <= last for first, last in types)
 
-    return sorted(
-        filter(is_asked, db.work_items),
-        key=lambda one: (one.mutations[0].operator_name, one.mutations[0].occurrence),
-    )
-
-
-def _sampled(module: Module, share: float, seed: int) -> Iterator[WorkItem]:
-    """Some of a module's mutants, always the same for a seed; of more, those too."""
     with use_db(str(module.session)) as db:
-        items = _asked(module, db)
+        items = sorted(
+            filter(is_code, db.work_items),
+            key=lambda one: (
+                one.mutations[0].operator_name,
+                one.mutations[0].occurrence,
+            ),
+        )
+        return items, {job for job, _ in db.results}
+
+
+def _sampled(
+    module: Module, items: Sequence[WorkItem], share: float, seed: int
+) -> list[WorkItem]:
+    """Some of a module's mutants, always the same for a seed; of more, those too."""
     chance = random.Random(f"{seed} {module.path}")
-    for item in items:
-        if chance.random() < share:
-            yield item
-
-
-def _counts(modules: Sequence[Module]) -> dict[str, int]:
-    """Mutants of each module."""
-    found = {}
-    for module in modules:
-        with use_db(str(module.session)) as db:
-            found[module.path] = len(_asked(module, db))
-    return found
+    return [item for item in items if chance.random() < share]
 
 
 def _copy_tree(target: Path) -> None:
@@ -218,25 +191,21 @@ def run(
 ) -> None:
     """Tests mutants until all of the sample are, or the time is over."""
     end = time.monotonic() + 60 * minutes
-    for module in modules:
-        _begin(module)
-    count = sum(_counts(modules).values())
+    listed = [(module, *_mutants(module)) for module in modules]
+    count = sum(len(items) for _, items, _ in listed)
     share = min(1.0, sample / count) if sample else 1.0
-    waiting: list[tuple[Module, WorkItem]] = []
-    for module in modules:
-        with use_db(str(module.session)) as db:
-            known = {job for job, _ in db.results}
-        waiting += [
-            (module, item)
-            for item in _sampled(module, share, seed)
-            if item.job_id not in known
-        ]
+    waiting = [
+        (module, item)
+        for module, items, known in listed
+        for item in _sampled(module, items, share, seed)
+        if item.job_id not in known
+    ]
     print(
         f"{count:,} mutants in {len(modules)} modules, {share:.1%} of them by seed "
         f"{seed}; {len(waiting)} to test"
     )
-    # One of each module after the other, so that what the time is enough for is spread.
-    waiting.sort(key=lambda pair: random.Random(pair[1].job_id).random())
+    # In any order, so that what the time is enough for is of all modules.
+    waiting.sort(key=lambda pair: pair[1].job_id)
     patience: dict[str, float] = {}
     context = get_context("spawn")
     with ProcessPoolExecutor(jobs, context, _work_in_a_copy) as pool:
