@@ -113,16 +113,25 @@ def start(page, crop, name="beets with 4 to 6 leaves"):
     settled(page)
 
 
-def open_filter(page):
-    """Opens the facets, if they aren't open."""
-    button = page.get_by_role("button", name="Filter", exact=True)
+def open_side(page, name):
+    """Opens what stands beside the grid, Filter or Map, if it isn't open."""
+    button = page.get_by_role("button", name=name, exact=True)
     if button.get_attribute("aria-pressed") == "false":
         button.click()
 
 
+def drag(page, places):
+    """Drags over places of the screen, from the first to the last."""
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=4)
+    page.mouse.up()
+
+
 def limit(page, condition):
     """Shows only what meets a condition, as those do who know SQL."""
-    open_filter(page)
+    open_side(page, "Filter")
     field = page.get_by_label("condition in SQL")
     if not field.is_visible():
         page.get_by_text("Advanced").click()
@@ -136,7 +145,7 @@ def limit(page, condition):
 
 def choose(page, column, value):
     """Ticks a value of a facet."""
-    open_filter(page)
+    open_side(page, "Filter")
     name = re.compile(rf"^{column}[\d●]*$")
     summary = page.locator(".facets summary", has_text=name)
     if summary.locator("..").get_attribute("open") is None:

@@ -533,6 +533,23 @@ def test_the_map_and_selections(client, page, session):
     assert {crop["id"] for crop in part["crops"]} <= set(made["crops"])
 
 
+def test_facets_are_asked_for_by_column(client, page):
+    asked = [("of", "lighting"), ("where", "lighting IN ('sunny')")]
+    answer = client.get("/api/facets", params=asked)
+    found = {facet["name"]: facet for facet in answer.json()}
+    sunny = page.pool.table.column("lighting") == "sunny"
+    assert sum(one["crops"] for one in found["label_name"]["values"]) == sunny.sum()
+    assert client.get("/api/facets", params=asked[:1]).status_code == 400
+    # Conditions of no column must all hold.
+    loose = [("of", ""), ("where", "lighting = 'sunny'")]
+    loose += [("of", ""), ("where", "true_leaves > 3 OR true_leaves < 1")]
+    answer = client.get("/api/facets", params=loose)
+    found = {facet["name"]: facet for facet in answer.json()}
+    leaves = np.asarray(page.pool.table.column("true_leaves"), float)
+    both = sunny & ((leaves > 3) | (leaves < 1))
+    assert sum(one["crops"] for one in found["label_name"]["values"]) == both.sum()
+
+
 def test_thumbnails_stay_within_their_limit_on_disk(page, tmp_path):
     photos = Photos(page.pool.table, tmp_path, limit=60_000)
     for row in range(60):

@@ -34,7 +34,7 @@ from tests.page_driver import (
     draw_sample,
     limit,
     mark_by_keys,
-    open_filter,
+    open_side,
     picture,
     relevant_of_first,
     saved,
@@ -669,7 +669,7 @@ def test_markup_in_names_and_labels_stays_text(serve, tmp_path, open_page):
     page.locator("#crop summary").click()
     expect(page.locator("#crop")).to_contain_text("<b>x'")
     page.keyboard.press("Escape")
-    open_filter(page)
+    open_side(page, "Filter")
     page.locator(".facets .values input").first.check()
     settled(page)
     expect(

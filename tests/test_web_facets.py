@@ -84,33 +84,3 @@ def test_what_cannot_be_chosen_from_is_left_out_and_bad_sql_is_named(pool):
         )
     with pytest.raises(ValueError, match="where must be an SQL condition"):
         Facets(pool).counted({"": "nonsense = 1"})
-
-
-def test_the_page_asks_for_them_by_column(pool, client_of_page):
-    asked = [("of", "lighting"), ("where", "lighting IN ('sunny')")]
-    answer = client_of_page.get("/api/facets", params=asked)
-    found = {facet["name"]: facet for facet in answer.json()}
-    sunny = pool.table.column("lighting") == "sunny"
-    assert sum(one["crops"] for one in found["label_name"]["values"]) == sunny.sum()
-    assert client_of_page.get("/api/facets", params=asked[:1]).status_code == 400
-
-
-@pytest.fixture
-def client_of_page(field_set, tmp_path):
-    from starlette.testclient import TestClient
-
-    from web.app import Page, make_app
-    from web.overview import Overview
-    from web.photos import Photos
-    from web.sessions import Sessions
-
-    overview = Overview(Pool(EmbeddingSet.load(field_set)))
-    photos = Photos(overview.table, tmp_path / "thumbnails")
-    page = Page(overview, Sessions(overview, tmp_path), photos)
-    token = "a-token-of-the-tests-alone"
-    with TestClient(
-        make_app(page, token),
-        base_url="http://localhost",
-        headers={"authorization": f"Bearer {token}"},
-    ) as client:
-        yield client

@@ -16,9 +16,11 @@ from data.embeddings import EmbeddingSet
 from tests.page_driver import (
     ROOT,
     choose,
+    drag,
     draw_sample,
+    limit,
     mark_by_keys,
-    open_filter,
+    open_side,
     picture,
     saved,
     settled,
@@ -37,9 +39,7 @@ def pressed(page, name):
 
 
 def open_map(page):
-    button = pressed(page, "Map")
-    if button.get_attribute("aria-pressed") == "false":
-        button.click()
+    open_side(page, "Map")
     # Laid out in the background, at the lowest priority; as soon as it is there.
     page.wait_for_selector(".plane[data-drawn]", timeout=150_000)
 
@@ -79,7 +79,7 @@ def test_axe_finds_nothing_on_any_screen(server, open_page, truth):
     page = open_page(server.url, 1440, 900)
     settled(page)
     check(page, "start")
-    open_filter(page)
+    open_side(page, "Filter")
     page.locator(".facets summary").nth(3).click()
     open_map(page)
     page.locator(".pick .cell").first.click()
@@ -189,10 +189,7 @@ def test_facets_take_several_values_and_ranges(server, open_page, truth):
     box = None
     while box is None:  # it is drawn anew with every count
         box = facet.locator("svg").bounding_box()
-    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 10)
-    page.mouse.down()
-    page.mouse.move(box["x"] + box["width"], box["y"] + 10, steps=4)
-    page.mouse.up()
+    drag(page, [(box["x"] + x * box["width"], box["y"] + 10) for x in (0.5, 1)])
     expect(chips).not_to_contain_text("true leaves 2 to 4")
     chips.get_by_role("button", name="Clear").click()
     expect(chips).to_be_empty()
@@ -222,11 +219,7 @@ def test_a_lasso_selects_into_the_grid(server, open_page, truth, places):
     screen = np.array(middle) + (places - 0.5) * side
     low, high = np.quantile(screen, [0.2, 0.8], axis=0)
     corners = [low, (high[0], low[1]), high, (low[0], high[1]), low + 3]
-    page.mouse.move(*corners[0])
-    page.mouse.down()
-    for corner in corners[1:]:
-        page.mouse.move(*corner, steps=4)
-    page.mouse.up()
+    drag(page, corners)
     expect(page.get_by_role("button", name="selected on the map")).to_be_visible()
     caught = Polygon([*corners, corners[0]]).contains_points(screen)
     near_the_line = Polygon([*corners, corners[0]]).contains_points(screen, radius=2)
@@ -353,6 +346,16 @@ def test_arrow_keys_in_toolbars_and_tabs_and_letters_anywhere(server, open_page,
         ".filter((one) => one.tabIndex === 0).length"
     )
     assert tab_stops == 1
+    # By the arrows one comes to a list of choices and out of it again.
+    pressed(page, "Random sample").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_label("which pictures")).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    expect(pressed(page, "Filter")).to_be_focused()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    expect(pressed(page, "Random sample")).to_be_focused()
+    assert page.get_by_label("which pictures").input_value() == ""
     # A letter marks the picture that is the current one, wherever the focus is.
     pressed(page, "Best").focus()
     page.keyboard.press("y")
@@ -370,7 +373,7 @@ def test_arrow_keys_in_toolbars_and_tabs_and_letters_anywhere(server, open_page,
     expect(page.locator(f'{CELL}[data-index="1"]')).to_be_focused()
     assert len(server.marks()) == 1
     # And nothing is marked by what is written.
-    open_filter(page)
+    open_side(page, "Filter")
     page.locator(".facets").get_by_label("search class").fill("")
     page.keyboard.type("yn")
     page.wait_for_timeout(300)
@@ -620,12 +623,8 @@ def test_what_a_first_visitor_stumbled_over(server, open_page, truth, places):
     open_map(page)
     box = page.locator(".plane").bounding_box()
     corners = [(0.1, 0.1), (0.9, 0.1), (0.9, 0.5), (0.1, 0.5), (0.1, 0.12)]
-    page.mouse.move(box["x"] + 0.1 * box["width"], box["y"] + 0.1 * box["height"])
-    page.mouse.down()
-    for x, y in corners[1:]:
-        at = box["x"] + x * box["width"], box["y"] + y * box["height"]
-        page.mouse.move(*at, steps=3)
-    page.mouse.up()
+    size, corner = (box["width"], box["height"]), (box["x"], box["y"])
+    drag(page, (np.array(corners) * size + corner).tolist())
     chip = page.get_by_role("button", name="selected on the map")
     expect(chip).to_be_visible()
     told = page.locator(".chips").text_content()
@@ -641,11 +640,7 @@ def test_what_a_first_visitor_stumbled_over(server, open_page, truth, places):
     pressed(page, "Best").click()
     expect(chip).to_be_visible()
     # The message of a refused condition goes with the next one.
-    open_filter(page)
-    if not page.get_by_label("condition in SQL").is_visible():
-        page.get_by_text("Advanced").click()
-    page.get_by_label("condition in SQL").fill("nonsense")
-    page.get_by_role("button", name="Apply").click()
+    limit(page, "nonsense")
     expect(page.locator("#error")).to_be_visible()
     page.get_by_label("condition in SQL").fill("true_leaves > 2")
     page.keyboard.press("Enter")
@@ -653,11 +648,8 @@ def test_what_a_first_visitor_stumbled_over(server, open_page, truth, places):
     # Around nothing: it says so.
     open_map(page)
     plane = page.locator(".plane").bounding_box()
-    page.mouse.move(plane["x"] + 3, plane["y"] + 3)
-    page.mouse.down()
-    for x, y in ((9, 3), (9, 9), (3, 9), (3, 4)):
-        page.mouse.move(plane["x"] + x, plane["y"] + y)
-    page.mouse.up()
+    corners = ((3, 3), (9, 3), (9, 9), (3, 9), (3, 4))
+    drag(page, [(plane["x"] + x, plane["y"] + y) for x, y in corners])
     expect(page.locator(".map .status")).to_have_text("nothing there")
     # On a phone there is room for the filter or the map.
     page.set_viewport_size({"width": 390, "height": 844})

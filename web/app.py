@@ -164,7 +164,7 @@ class Page:
             asked = self._pictured
             if asked is not None and time.monotonic() > asked + quiet:
                 return
-            time.sleep(0.05)
+            time.sleep(quiet / 10)
 
     # Ways of working
 

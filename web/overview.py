@@ -138,12 +138,18 @@ class Overview:
         return (numbers % 2**16).astype("<u2")
 
     @cached_property
+    def last_added(self) -> int:
+        """The number of the last addition; 0 where the set hasn't grown."""
+        if "added" not in self.table.rows.column_names:
+            return 0
+        return int(np.asarray(self.table.column("added")).max())
+
+    @cached_property
     def newest(self) -> np.ndarray | None:
         """Which crops were added last, [N] bool; None where the set hasn't grown."""
-        if "added" not in self.table.rows.column_names:
+        if not self.last_added:
             return None
-        added = np.asarray(self.table.column("added"))
-        return added == added.max() if added.max() > 0 else None
+        return np.asarray(self.table.column("added")) == self.last_added
 
     @cached_property
     def facts(self) -> PoolFacts:
@@ -157,7 +163,7 @@ class Overview:
                 for name in self.table.classes
             ],
             self.facets.names,
-            self._last_added,
+            self.last_added,
             self._confusions(),
             self.pool.embeddings.takes_text,
             self._gone_from(),
@@ -170,12 +176,6 @@ class Overview:
         some = self.shuffled[:_LOOKED_FOR]
         there = sum(self.table.path(int(row)).is_file() for row in some)
         return str(self.table.root) if 2 * there < len(some) else ""
-
-    @property
-    def _last_added(self) -> int:
-        if self.newest is None:
-            return 0
-        return int(np.asarray(self.table.column("added")).max())
 
     def _confusions(self) -> list[Confusion]:
         """Pairs of label and prediction that differ; empty without predictions."""

@@ -58,6 +58,10 @@ class Pile:
         names, conditions = query.getlist("of"), query.getlist("where")
         if len(names) != len(conditions):
             raise HTTPException(400, "of must name the column of each where")
+        asked: dict[str, str] = {}
+        for name, condition in zip(names, conditions, strict=True):
+            both = f"({asked.get(name)}) AND ({condition})"
+            asked[name] = both if name in asked else condition
         session, among = query.get("session", ""), query.get("among", "")
 
         def work() -> object:
@@ -66,7 +70,7 @@ class Pile:
                 searched = self.sessions.open(session).session.searched
                 mask = searched if mask is None else mask & searched
             return self.overview.facets.counted(
-                dict(zip(names, conditions, strict=True)),
+                asked,
                 mask,
                 column=query.get("column", ""),
                 search=query.get("search", "").strip(),
@@ -81,24 +85,23 @@ class Pile:
         if not future.done():
             await asyncio.wait([asyncio.wrap_future(future)], timeout=_WAIT)
         if not future.done():
-            return JSONResponse(answers.json_value(layout.progress), 202)
+            return answers.Answer(layout.progress, 202)
         content = answers.map_bytes(self.overview, future.result())
         return Response(content, media_type="application/octet-stream")
 
     async def map_state(self, request: Request) -> Response:
         """See `answers.map_state`, of a session's ranking, or of the pool."""
         query = request.query_params
-        which = {name: query.get(name, "") for name in ("where", "among", "only")}
-        ranking, person = whole_number(request, "ranking", 0), query.get("marked_by")
+        where, among = query.get("where", ""), query.get("among", "")
+        only, person = query.get("only", ""), query.get("marked_by", "")
+        ranking = whole_number(request, "ranking", 0)
 
         def work() -> bytes:
             if not query.get("session"):
-                mask = self.overview.mask(which["where"], which["among"])
-                return answers.map_state(None, 0, mask)
+                return answers.map_state(None, 0, self.overview.mask(where, among))
             session = self.sessions.open(query["session"], query.get("of", ""))
-            where, among, only = which.values()
-            listed = session.mask(where, among, only, person or "")
             shown = session.session.searched
+            listed = session.mask(where, among, only, person)
             if listed is not None:
                 shown = shown & listed
             return answers.map_state(session, ranking, shown)

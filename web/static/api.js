@@ -79,12 +79,9 @@ export async function send(path, body, method = "POST") {
   return (await answerOf(await ask(path, options))).json();
 }
 
-export async function sendBits(path, bits) {
-  return (await answerOf(await ask(path, { method: "POST", body: bits }))).json();
-}
-
-export async function sendFile(path, file) {
-  return (await answerOf(await ask(path, { method: "POST", body: file }))).json();
+/** Sends a file, or bytes, as they are. */
+export async function sendRaw(path, body) {
+  return (await answerOf(await ask(path, { method: "POST", body }))).json();
 }
 
 /**

@@ -1,11 +1,9 @@
 // @ts-check
 // One picture of a grid: the picture, its class, its score, its marks, its buttons.
 
-import { dot, el, middleCut } from "./dom.js";
+import { UNLABELLED, dot, el, middleCut } from "./dom.js";
 import { icon } from "./icons.js";
 import { T } from "./text.js";
-
-const UNLABELLED = "#8a8f8c";
 
 /** A cell for the crop at a place. */
 export function drawCell(grid, index) {

@@ -71,6 +71,12 @@ export function fail(error) {
   failing = setTimeout(quiet, 12000);
 }
 
+/** The colour of what has no class. */
+export const UNLABELLED = "#8a8f8c";
+
+/** class -> its colour. */
+export const classColors = (pool) => new Map(pool.classes.map(({ name, color }) => [name, color]));
+
 /** A dot in the colour of a class. */
 export function dot(color) {
   const shown = el("span", { class: "dot", "aria-hidden": "true" });
@@ -90,31 +96,37 @@ export function middleCut(text) {
   return el("span", { class: "cut-text" }, el("span", { class: "head" }, text.slice(0, at)), el("span", { class: "tail" }, text.slice(at)));
 }
 
-/** Makes the buttons of a tab list or a toolbar one stop for Tab; the arrow keys go from one to the next. */
-export function roving(element, selector = "button, select, input") {
-  const stops = () => [...element.querySelectorAll(selector)].filter((one) => !one.disabled && one.offsetParent !== null);
-  const settle = (current) => {
-    for (const one of element.querySelectorAll(selector)) one.tabIndex = one === current ? 0 : -1;
-  };
-  element.addEventListener("focusin", (event) => event.target.matches(selector) && settle(event.target));
+/**
+ * Makes the buttons of a tab list or a toolbar one stop for Tab; the arrow keys go from one to the next. In a list of choices and
+ * in a slider, up and down keep their own meaning.
+ */
+export function roving(element) {
+  const parts = () => [...element.querySelectorAll("button, select, input")];
+  let current = parts().find((one) => !one.disabled);
+  const settle = () => parts().forEach((one) => (one.tabIndex = one === current ? 0 : -1));
+  element.addEventListener("focusin", (event) => {
+    if (!parts().includes(event.target)) return;
+    current = event.target;
+    settle();
+  });
   element.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, Home: -Infinity, End: Infinity }[event.key];
-    // In a slider, a list of choices or a text the arrows have their own meaning: there Tab goes on.
-    if (!step || !event.target.matches("button") || event.ctrlKey || event.altKey || event.metaKey) return;
-    const all = stops();
+    const across = { ArrowRight: 1, ArrowLeft: -1 };
+    const steps = event.target.matches("button") ? { ...across, ArrowDown: 1, ArrowUp: -1, Home: -Infinity, End: Infinity } : across;
+    const step = steps[event.key];
+    if (!step || event.ctrlKey || event.altKey || event.metaKey) return;
+    const all = parts().filter((one) => !one.disabled && one.offsetParent !== null);
     const at = all.indexOf(event.target);
     if (at < 0) return;
     const to = Number.isFinite(step) ? (at + step + all.length) % all.length : step > 0 ? all.length - 1 : 0;
     event.preventDefault();
     event.stopPropagation();
-    settle(all[to]);
     all[to].focus();
   });
-  element.settle = () => {
-    const all = [...element.querySelectorAll(selector)];
-    const current = all.find((one) => one === document.activeElement) || all.find((one) => !one.disabled && one.getAttribute("aria-selected") === "true") || all.find((one) => !one.disabled) || all[0];
-    if (!all.some((one) => one.tabIndex === 0 && !one.disabled)) settle(current);
-  };
-  settle(element.querySelector(`${selector.split(",").map((one) => `${one.trim()}:not(:disabled)`).join(",")}`));
+  // What comes in later, such as an example, is no stop of its own.
+  new MutationObserver(() => {
+    if (!element.contains(current)) current = parts().find((one) => !one.disabled);
+    settle();
+  }).observe(element, { childList: true, subtree: true });
+  settle();
   return element;
 }

@@ -1,7 +1,7 @@
 // @ts-check
 // Examples from outside: images that are picked, dropped or pasted, a box on each, and words. And what a session looks for now.
 
-import { send, sendFile } from "./api.js";
+import { send, sendRaw } from "./api.js";
 import { byId, el, fail, openDialog, svg } from "./dom.js";
 import { bareButton, icon } from "./icons.js";
 import { T } from "./text.js";
@@ -24,7 +24,7 @@ export async function takeFiles(files, taken, say) {
       say(T.outside.embedding);
       try {
         const query = box ? `?${new URLSearchParams({ box: box.join(",") })}` : "";
-        taken((await sendFile(`api/uploads${query}`, file)).upload);
+        taken((await sendRaw(`api/uploads${query}`, file)).upload);
       } catch (error) {
         fail(new Error(`${file.name}: ${error.message}`));
       }

@@ -2,7 +2,7 @@
 // What the list is limited to: values and ranges of columns, with how many pictures each has; or a condition in SQL.
 
 import { get } from "./api.js";
-import { dot, el, fail, middleCut, quiet, svg } from "./dom.js";
+import { classColors, dot, el, fail, middleCut, quiet, svg } from "./dom.js";
 import { T, number, short } from "./text.js";
 
 const FEW = 8; // values that show before one asks for more
@@ -115,15 +115,9 @@ export class Facets {
 
   /** Asks for the facets under the present conditions. */
   ask(parameters) {
-    const limits = this.conditions.map((condition) => [parsed(condition)?.column ?? "", condition]);
-    // Of one column two conditions can only be of SQL.
-    const seen = new Set();
-    const pairs = limits.map(([column, condition]) => [seen.has(column) ? "" : (seen.add(column), column), condition]);
-    const loose = pairs.filter(([column]) => !column).map(([, condition]) => condition);
-    const stated = [...pairs.filter(([column]) => column), ...(loose.length ? [["", together(loose)]] : [])];
     const query = new URLSearchParams(Object.entries({ ...this.options.asked(), ...parameters }).filter(([, value]) => value));
-    for (const [column, condition] of stated) {
-      query.append("of", column);
+    for (const condition of this.conditions) {
+      query.append("of", parsed(condition)?.column ?? "");
       query.append("where", condition);
     }
     return get("api/facets", query);
@@ -204,7 +198,7 @@ export class Facets {
     const listed = [...(search ? [] : chosen.filter((value) => !counts.has(value))), ...some];
     const few = search || this.unfolded.has(name) ? listed : listed.filter((value, place) => place < FEW || chosen.includes(value));
     const most = Math.max(1, ...counts.values());
-    const colors = name === "label_name" ? new Map(this.pool.classes.map((one) => [one.name, one.color])) : new Map();
+    const colors = name === "label_name" ? classColors(this.pool) : new Map();
     const had = body.contains(document.activeElement) && /** @type {any} */ (document.activeElement).value;
     body.replaceChildren(...few.map((value) => {
       const box = el("input", { type: "checkbox", value, checked: chosen.includes(value), onchange: () => this.toggleValue(name, value, kind) });

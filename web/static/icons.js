@@ -34,9 +34,9 @@ export function icon(name) {
   return svg("svg", { class: "icon", viewBox: "0 0 24 24", "aria-hidden": "true" }, svg("path", { d: LINES[name] }));
 }
 
-/** A button of a pictogram and, where there is room, its word. hint: what it does, with its key. */
+/** A button of a pictogram and, where there is room, its word, which is its name either way. hint: what it does, with its key. */
 export function iconButton(name, label, properties = {}, hint = label) {
-  return el("button", { type: "button", title: hint, ...properties }, icon(name), el("span", { class: "word" }, label));
+  return el("button", { type: "button", title: hint, "aria-label": label, ...properties }, icon(name), el("span", { class: "word" }, label));
 }
 
 /** A button of a pictogram alone. */

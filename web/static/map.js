@@ -2,13 +2,12 @@
 // All pictures at places in the plane, alike ones near each other, beside the grid and linked to it. It is drawn by a worker; here
 // is what moves, points and selects.
 
-import { get, getBytes, sendBits } from "./api.js";
-import { announce, dot, el, fail, middleCut, roving, svg } from "./dom.js";
+import { get, getBytes, sendRaw } from "./api.js";
+import { UNLABELLED, announce, dot, el, fail, middleCut, roving, svg } from "./dom.js";
 import { bareButton } from "./icons.js";
 import { SIDE, toPlace, toScreen } from "./map_view.js";
 import { T } from "./text.js";
 
-const UNLABELLED = [138, 143, 140];
 const MARKS = [[150, 156, 153], [0, 148, 110], [203, 77, 10]]; // apart for the colour-blind, too
 // From blue over teal to yellow, of even steps in lightness; none too dark for a dark ground.
 const SCALES = { light: [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [240, 200, 20]], dark: [[98, 84, 176], [76, 122, 190], [60, 170, 165], [122, 209, 105], [253, 231, 37]] };
@@ -179,12 +178,13 @@ export class PileMap {
     const ground = getComputedStyle(this.plane).backgroundColor.match(/\d+/g)?.slice(0, 3).map(Number) ?? [255, 255, 255];
     const isDark = ground[0] + ground[1] + ground[2] < 384;
     this.scale = isDark ? SCALES.dark : SCALES.light;
+    const levels = Array.from({ length: 256 }, (_, level) => along(this.scale, level / 255));
     const [keys, colors] = {
-      label: () => [this.labels.map((label) => (label < 0 ? pool.classes.length : label)), [...pool.classes.map(({ color }) => rgb(color)), UNLABELLED]],
+      label: () => [this.labels.map((label) => (label < 0 ? pool.classes.length : label)), [...pool.classes.map(({ color }) => rgb(color)), rgb(UNLABELLED)]],
       recording: () => [this.recordings.map((recording) => recording % RECORDINGS.length), RECORDINGS],
-      score: () => [this.scores, Array.from({ length: 256 }, (_, level) => along(this.scale, level / 255))],
+      score: () => [this.scores, levels],
       mark: () => [this.marks, MARKS],
-      density: () => [this.scores, Array.from({ length: 256 }, (_, level) => along(this.scale, level / 255))],
+      density: () => [this.scores, levels],
     }[kind]();
     this.worker.postMessage({ kind: "ground", ground, faint: isDark ? 0.34 : 0.2 });
     this.worker.postMessage({ kind: "color", keys, palette: new Uint8Array(colors.flat()), alone: this.alone, isDensity: kind === "density" });
@@ -397,6 +397,6 @@ export class PileMap {
       if (!found.caught) return this.nothing();
       ({ bits } = found);
     }
-    this.options.onselect(await sendBits("api/selections", bits));
+    this.options.onselect(await sendRaw("api/selections", bits));
   }
 }

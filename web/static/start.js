@@ -2,7 +2,7 @@
 // The first screen: go on with a session, or start one in one of three ways. Pictures first.
 
 import { get, send } from "./api.js";
-import { byId, el, fail, roving } from "./dom.js";
+import { byId, classColors, el, fail, roving } from "./dom.js";
 import { dropZone, givers } from "./examples.js";
 import { chips, inWords, quoted, together } from "./facets.js";
 import { Grid } from "./grid.js";
@@ -129,12 +129,12 @@ function collect(pool, open, preset, onleave, sentence = S.ways[0][2]) {
   const name = el("input", { placeholder: S.name, "aria-label": S.name, value: preset.name || "", maxLength: 100 });
   const chosen = el("span", { class: "query", "aria-live": "polite" });
   const go = el("button", { class: "main", disabled: true, onclick: start }, S.begin);
-  const more = iconButton("plus", S.addClass, { disabled: true, "aria-label": S.addClass, onclick: addClass }, S.addClassHint);
+  const more = iconButton("plus", S.addClass, { disabled: true, onclick: addClass }, S.addClassHint);
   const named = el("span", { class: "row" });
   const grid = new Grid({
     label: S.list,
     sizes: pool.sizes,
-    classColors: new Map(pool.classes.map((one) => [one.name, one.color])),
+    classColors: classColors(pool),
     picked: (id) => picked.has(id),
     onpick: (crop) => pick(crop),
     onopen: (index) => openCrop(grid, index),
@@ -152,7 +152,7 @@ function collect(pool, open, preset, onleave, sentence = S.ways[0][2]) {
     },
   });
   onleave(() => sides.map.stop());
-  const takeAll = el("button", { hidden: true, onclick: () => {
+  const takeAll = el("button", { onclick: () => {
     fewOnMap.forEach((id) => picked.set(id, { id, label: "" }));
     grid.paintAll();
     draw();
@@ -170,11 +170,10 @@ function collect(pool, open, preset, onleave, sentence = S.ways[0][2]) {
     }
     sides.facets.say(stated, grid.total);
     sides.map.changed().catch(fail);
-    takeAll.hidden = !among || !fewOnMap.length;
     takeAll.textContent = S.takeAll(fewOnMap.length);
     const parts = stated.map((text, place) => ({ text: inWords(text), off: () => show(stated.filter((_, other) => other !== place)) }));
     if (among) parts.push({ text: T.filter.onMap, off: () => show(stated, "") });
-    limits.replaceChildren(...(parts.length ? chips(parts, T.filter.left(grid.total, pool.crops), () => show([], "")) : []), ...(takeAll.hidden ? [] : [takeAll]));
+    limits.replaceChildren(...(parts.length ? chips(parts, T.filter.left(grid.total, pool.crops), () => show([], "")) : []), ...(among && fewOnMap.length ? [takeAll] : []));
   }
   show(stated);
 

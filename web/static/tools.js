@@ -5,7 +5,7 @@ import { person } from "./api.js";
 import { el, roving } from "./dom.js";
 import { queryStrip } from "./examples.js";
 import { chips, inWords } from "./facets.js";
-import { bareButton, icon, iconButton } from "./icons.js";
+import { bareButton, iconButton } from "./icons.js";
 import { T } from "./text.js";
 
 const NARROW = 800; // px
@@ -39,10 +39,10 @@ export function toolBar(pool, session, sides) {
     clearTimeout(stepped.timer);
     stepped.timer = setTimeout(() => (stepped.textContent = ""), 6000);
   });
-  const frames = el("button", { class: "bare", type: "button", title: T.list.frames, "aria-label": T.list.frames, "aria-pressed": String(localStorage.getItem("frames") === "yes"), onclick: () => {
+  const frames = bareButton("frames", T.list.frames, { class: "rest", onclick: () => {
     localStorage.setItem("frames", localStorage.getItem("frames") === "yes" ? "no" : "yes");
     paint();
-  } }, icon("frames"));
+  } });
   const limits = el("div", { class: "chips", "aria-live": "polite" });
   const mark = (answer) => (grid.choice.selected.size ? grid.choice.markSelection(answer) : grid.choice.markKey(answer));
   const chosen = el("span", { class: "faint", role: "status" });
@@ -66,7 +66,6 @@ export function toolBar(pool, session, sides) {
 
   grid.options.onselect = (count) => (chosen.textContent = count > 1 ? T.list.selected(count) : "");
   session.addEventListener("view", () => {
-    sorts.forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.sort === session.view.sort)));
     sayOnly();
     drawLimits();
   });
@@ -92,12 +91,11 @@ export function toolBar(pool, session, sides) {
   const group = (name, ...parts) => el("span", { class: "tools", role: "group", "aria-label": name }, ...parts);
   const slider = sizeSlider(grid);
   slider.classList.add("rest");
-  frames.classList.add("rest");
   const more = bareButton("dots", T.list.moreTools, { class: "phone", "aria-expanded": "false", onclick: () => more.setAttribute("aria-expanded", String(bar.classList.toggle("all"))) });
   const bar = roving(el("div", { class: "bar", role: "toolbar", "aria-label": T.list.tools }, queryStrip(pool, session),
     group(T.list.view, el("span", { class: "group orders", role: "group", "aria-label": T.list.order }, ...sorts), only, ...sides.buttons),
     group(T.list.marking, el("span", { class: "group" }, bareButton("yes", T.list.yes, { class: "yes", onclick: () => mark(true) }, T.list.yesHint), bareButton("no", T.list.no, { class: "no", onclick: () => mark(false) }, T.list.noHint)),
-      iconButton("select", T.list.selectVisible, { class: "rest", "aria-label": T.list.selectVisible, onclick: () => grid.choice.selectVisible() }, T.list.selectVisibleHint)),
+      iconButton("select", T.list.selectVisible, { class: "rest", onclick: () => grid.choice.selectVisible() }, T.list.selectVisibleHint)),
     more, group(T.list.display, slider, frames), chosen, stepped));
   return { bar, chips: limits, paint, history: el("span", { class: "group", role: "group", "aria-label": T.list.history }, undo, redo) };
 }

@@ -2,7 +2,7 @@
 // The screen of a session: the grid, the tools above it, the line that says what is new, the panel, and the map beside it.
 
 import { person } from "./api.js";
-import { byId, el, fail } from "./dom.js";
+import { byId, classColors, el, fail } from "./dom.js";
 import { Grid } from "./grid.js";
 import { knownPanel } from "./known.js";
 import { openCrop } from "./photo.js";
@@ -18,7 +18,7 @@ export async function workScreen(pool, name, place, signal) {
   const grid = (session.grid = new Grid({
     label: T.list.label,
     sizes: pool.sizes,
-    classColors: new Map(pool.classes.map((one) => [one.name, one.color])),
+    classColors: classColors(pool),
     marks: true,
     touch: matchMedia("(hover: none)").matches,
     onmark: (crops, answer) => session.mark(crops, answer),
