@@ -5,10 +5,23 @@ from __future__ import annotations
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from data.crop_table import CropTable
 
 _ROW = "the row of a crop"  # no column of a source is called that
+
+
+def _unknown_is_null(rows: pa.Table) -> pa.Table:
+    """NaN is an unknown value and meets no comparison; in DuckDB it is the largest of
+    numbers.
+    """
+    for place, field in enumerate(rows.schema):
+        if pa.types.is_floating(field.type):
+            column = rows.column(place)
+            known = pc.if_else(pc.is_nan(column), None, column)
+            rows = rows.set_column(place, field.name, known)
+    return rows
 
 
 def rows_where(
@@ -20,7 +33,7 @@ def rows_where(
         table: crops; every column can be used. `left` and `right` are words of SQL and
             need double quotes.
         condition: what may follow WHERE in DuckDB's SQL, such as "lighting = 'sunny'
-            AND box_width > 100".
+            AND box_width > 100". A number that is NaN is NULL there.
         argument: the name to use in errors.
         or_none: whether a condition that no crop meets is in order.
 
@@ -32,7 +45,8 @@ def rows_where(
     """
     if not condition.strip():
         raise ValueError(f"{argument} must be an SQL condition; got {condition!r}")
-    rows = table.rows.append_column(_ROW, pa.array(np.arange(len(table)), pa.int64()))
+    rows = _unknown_is_null(table.rows)
+    rows = rows.append_column(_ROW, pa.array(np.arange(len(table)), pa.int64()))
     with duckdb.connect(":memory:") as connection:
         connection.register("crops", rows)
         connection.execute(

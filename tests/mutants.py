@@ -17,25 +17,28 @@ from __future__ import annotations
 import argparse
 import ast
 import hashlib
+import importlib
 import os
 import random
 import shutil
-import subprocess
 import sys
 import time
 import tomllib
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from difflib import unified_diff
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import pytest
 from cosmic_ray.commands import init
-from cosmic_ray.mutating import mutate_and_test
+from cosmic_ray.mutating import use_mutation
+from cosmic_ray.plugins import get_operator
 from cosmic_ray.work_db import WorkDB, use_db
-from cosmic_ray.work_item import WorkItem, WorkResult
+from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkItem, WorkResult
 
 from artifacts.progress import progress_bar
 
@@ -43,6 +46,15 @@ ROOT = Path(__file__).parent.parent
 PLACE = ROOT / ".mutants"
 GOAL = 0.92  # of mutants killed, equivalents aside
 _PATIENCE = 8  # times as long as without a change, until the tests hang
+_LIBRARIES = [
+    *("hypothesis", "matplotlib.pyplot", "PIL.Image", "pandas", "scipy.stats"),
+    *("sklearn.cluster", "sklearn.linear_model", "tensorflow", "keras"),
+]
+_OPTIONS = [
+    *("-x", "-q", "-p", "no:cacheprovider", "-m", "not slow"),
+    *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
+]
+_patience: dict[str, float] = {}  # seconds for a module's tests, in each process
 _NOT_COPIED = {".git", ".venv", ".mutants", "runs", "demo", "node_modules"}
 
 
@@ -160,30 +172,63 @@ def _copy_tree(target: Path) -> None:
 
 
 def _work_in_a_copy() -> None:
-    """Makes a process of its own copy the place it works in."""
-    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    """Makes a process of its own copy the place it works in, with the libraries
+    loaded.
+    """
     target = PLACE / f"tree-{os.getpid()}"
     _copy_tree(target)
     os.chdir(target)
-    sys.path.insert(0, str(target))
+    sys.path = [str(target), *(path for path in sys.path if path != str(ROOT))]
+    for library in _LIBRARIES:
+        importlib.import_module(library)
 
 
-def _command(module: Module) -> str:
-    tests = " ".join(module.tests)
-    return f"{sys.executable} -m pytest -x -q -p no:cacheprovider -m 'not slow' {tests}"
+def _run_tests(tests: Sequence[str]) -> None:
+    """In a process that ends with the tests' exit code."""
+    silent = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silent, 1)
+    os.dup2(silent, 2)
+    os._exit(pytest.main([*_OPTIONS, *tests]))
 
 
-def _run(module: Module, item: WorkItem, timeout: float) -> WorkResult:
-    return mutate_and_test(item.mutations, _command(module), timeout)
+def _tests_pass(tests: Sequence[str], timeout: float) -> bool:
+    """Whether they pass in time, in a process which begins as a copy of this one, so
+    that the libraries (seconds) are loaded once and the project's modules every time.
+    """
+    process = get_context("fork").Process(target=_run_tests, args=(tests,))
+    process.start()
+    process.join(timeout)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    return process.exitcode == 0
 
 
-def _seconds(module: Module) -> float:
+def _seconds(tests: Sequence[str]) -> float:
     """How long a module's tests take unchanged; they must pass."""
     started = time.monotonic()
-    done = subprocess.run(_command(module), shell=True, cwd=ROOT, capture_output=True)
-    if done.returncode:
-        raise SystemExit(f"mutants: the tests of {module.path} fail without a change")
+    # What the project's modules and tests compile to is kept from this run alone: a
+    # file's age in seconds and its length don't tell one mutant from the next.
+    sys.dont_write_bytecode = False
+    if not _tests_pass(tests, timeout=600):
+        raise SystemExit(f"mutants: {' '.join(tests)} fail without a change")
+    sys.dont_write_bytecode = True
     return time.monotonic() - started
+
+
+def _test(module: Module, item: WorkItem) -> WorkResult:
+    """One mutant, in the copy."""
+    if module.path not in _patience:
+        _patience[module.path] = 5 + _PATIENCE * _seconds(module.tests)
+    mutation = item.mutations[0]
+    operator = get_operator(mutation.operator_name)(**mutation.operator_args)
+    with use_mutation(mutation.module_path, operator, mutation.occurrence) as codes:
+        passed = _tests_pass(module.tests, _patience[module.path])
+    return WorkResult(
+        diff="\n".join(unified_diff(*(code.splitlines() for code in codes), n=0)),
+        test_outcome=TestOutcome.SURVIVED if passed else TestOutcome.KILLED,
+        worker_outcome=WorkerOutcome.NORMAL,
+    )
 
 
 def run(
@@ -206,24 +251,20 @@ def run(
     )
     # In any order, so that what the time is enough for is of all modules.
     waiting.sort(key=lambda pair: pair[1].job_id)
-    patience: dict[str, float] = {}
-    context = get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, _work_in_a_copy) as pool:
-        bar = progress_bar(None, total=len(waiting), unit="mutant", desc="mutants")
-        while waiting and time.monotonic() < end:
-            batch, waiting = waiting[:jobs], waiting[jobs:]
-            for module, _ in batch:
-                if module.path not in patience:
-                    patience[module.path] = _PATIENCE * _seconds(module)
-            started = [
-                (module, item, pool.submit(_run, module, item, patience[module.path]))
-                for module, item in batch
-            ]
-            for module, item, future in started:
+    bar = progress_bar(None, total=len(waiting), unit="mutant", desc="mutants")
+    with ProcessPoolExecutor(jobs, get_context("spawn"), _work_in_a_copy) as pool:
+        tested = {pool.submit(_test, *pair): pair for pair in waiting}
+        try:
+            for future in as_completed(tested):
+                module, item = tested[future]
                 with use_db(str(module.session)) as db:
                     db.set_result(item.job_id, future.result())
                 bar.update()
-        bar.close()
+                if time.monotonic() > end:
+                    break
+        finally:
+            pool.shutdown(cancel_futures=True)
+    bar.close()
     for tree in PLACE.glob("tree-*"):
         shutil.rmtree(tree, ignore_errors=True)
 

@@ -11,14 +11,13 @@ from curation.journal import Journal, read_session
 from curation.pool import Pool
 from curation.query import Examples, Query
 from curation.session import Session
-from data.embeddings import EmbeddingSet
 
 COLUMN = "species"
 
 
 @pytest.fixture(scope="module")
-def pool(field_set):
-    return Pool(EmbeddingSet.load(field_set))
+def pool(species_set):
+    return Pool(species_set)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ def table(tmp_path):
     more = {
         "lighting": ["sunny", "diffuse", "sunny", ""],
         "share": [0.1, None, 0.7, 0.9],
+        "age": [float("nan"), None, 2.0, 1.0],
     }
     boxes = [(0, 0, 10, 10), (5, 0, 10, 10), (9, 0, 20, 10), (12, 0, 20, 10)]
     return CropTable.from_columns(tmp_path, columns(["a.png"] * 4, boxes) | more)
@@ -25,6 +26,8 @@ def table(tmp_path):
         ("lighting LIKE 's%' AND \"left\" > 3", [2]),
         ("lighting = 'sunny' OR bottom < 0", [0, 2]),
         ("true", [0, 1, 2, 3]),
+        ("age > 1", [2]),
+        ("age IS NULL OR age < 2", [0, 1, 3]),
     ],
 )
 def test_conditions_pick_rows(table, condition, rows):

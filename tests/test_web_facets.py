@@ -4,14 +4,13 @@ import numpy as np
 import pytest
 
 from curation.pool import Pool
-from data.embeddings import EmbeddingSet
 from tests.conftest import set_of
 from web.facets import BINS, VALUES, Facets
 
 
 @pytest.fixture(scope="module")
-def pool(field_set):
-    return Pool(EmbeddingSet.load(field_set))
+def pool(species_set):
+    return Pool(species_set)
 
 
 def counts(facet):
