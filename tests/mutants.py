@@ -18,17 +18,18 @@ import argparse
 import ast
 import hashlib
 import importlib
+import json
 import os
 import random
 import shutil
 import sys
 import time
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from difflib import unified_diff
-from functools import partial
+from functools import cached_property, partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from cosmic_ray.mutating import use_mutation
 from cosmic_ray.plugins import get_operator
 from cosmic_ray.work_db import WorkDB, use_db
 from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkItem, WorkResult
+from coverage import Coverage
 
 from artifacts.progress import progress_bar
 
@@ -54,27 +56,60 @@ _OPTIONS = [
     *("-x", "-q", "-p", "no:cacheprovider", "-m", "not slow"),
     *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
 ]
-_patience: dict[str, float] = {}  # seconds for a module's tests, in each process
 _NOT_COPIED = {".git", ".venv", ".mutants", "runs", "demo", "node_modules"}
+
+
+def _kept(name: str, files: Sequence[str], ending: str) -> Path:
+    """Where something is kept that holds as long as these files stay as they are; what
+    was kept of it before is deleted.
+    """
+    content = b"\0".join((ROOT / file).read_bytes() for file in files)
+    stamp = hashlib.sha256(content).hexdigest()[:12]
+    stem = name.replace("/", ".")
+    found = PLACE / f"{stem}-{stamp}{ending}"
+    for other in PLACE.glob(f"{stem}-*{ending}"):
+        if other != found:
+            other.unlink()
+    return found
 
 
 @dataclass(frozen=True)
 class Module:
-    """A module, and the tests that must notice a change of it."""
+    """A module, and the files of tests that must notice a change of it."""
 
     path: str
     tests: Sequence[str]
 
-    @property
-    def stamp(self) -> str:
-        """Of what results depend on."""
-        content = [(ROOT / name).read_bytes() for name in (self.path, *self.tests)]
-        return hashlib.sha256(b"\0".join(content)).hexdigest()[:12]
-
-    @property
+    @cached_property
     def session(self) -> Path:
         """Where its results are kept."""
-        return PLACE / f"{self.path.replace('/', '.')}-{self.stamp}.sqlite"
+        return _kept(self.path, [self.path, *self.tests], ".sqlite")
+
+    @cached_property
+    def statements(self) -> list[tuple[int, int]]:
+        """First and last lines of all statements; of those that hold others, of their
+        heads.
+        """
+        found = []
+        for node in ast.walk(ast.parse((ROOT / self.path).read_text())):
+            if isinstance(node, ast.stmt):
+                inner = [one for one in getattr(node, "body", []) if one is not node]
+                first = min(
+                    [
+                        node.lineno,
+                        *(d.lineno for d in getattr(node, "decorator_list", [])),
+                    ]
+                )
+                last = inner[0].lineno - 1 if inner else node.end_lineno or node.lineno
+                found.append((first, max(first, last)))
+        return found
+
+    def lines(self, item: WorkItem) -> range:
+        """Lines of the statement that a mutant is in."""
+        at = item.mutations[0].start_pos[0]
+        around = [span for span in self.statements if span[0] <= at <= span[1]]
+        first, last = min(around, key=lambda span: span[1] - span[0], default=(at, at))
+        return range(first, last + 1)
 
 
 @dataclass(frozen=True)
@@ -130,9 +165,6 @@ def _mutants(module: Module) -> tuple[list[WorkItem], set[str]]:
     tested; lists them, unless that is done.
     """
     if not module.session.is_file():
-        PLACE.mkdir(exist_ok=True)
-        for old in PLACE.glob(f"{module.path.replace('/', '.')}-*.sqlite"):
-            old.unlink()
         with use_db(str(module.session), WorkDB.Mode.create) as db:
             init([Path(module.path)], db, {})
     types = _annotations(module.path)
@@ -183,19 +215,94 @@ def _work_in_a_copy() -> None:
         importlib.import_module(library)
 
 
-def _run_tests(tests: Sequence[str]) -> None:
-    """In a process that ends with the tests' exit code."""
+class Recorder:
+    """A pytest plugin that notes which lines of which modules each test runs."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self.paths = paths
+        self.coverage = Coverage(data_file=None, include=[str(Path(p)) for p in paths])
+        self.seconds: dict[str, float] = {}
+        self.coverage.start()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        self.coverage.switch_context(item.nodeid)
+        return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(
+        self, fixturedef: Any, request: pytest.FixtureRequest
+    ) -> Iterator[None]:
+        """What a fixture of several tests runs is run for each."""
+        is_shared = fixturedef.scope != "function"
+        if is_shared:
+            self.coverage.switch_context("")
+        try:
+            return (yield)
+        finally:
+            if is_shared:
+                self.coverage.switch_context(request.node.nodeid)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        so_far = self.seconds.get(report.nodeid, 0)
+        self.seconds[report.nodeid] = so_far + report.duration
+
+    def found(self) -> dict[str, Any]:
+        """seconds of each test; and for each module the tests that run a line, "" if
+        all may.
+        """
+        self.coverage.stop()
+        data = self.coverage.get_data()
+        files = {os.path.relpath(name): name for name in data.measured_files()}
+        lines = {
+            path: data.contexts_by_lineno(files[path])
+            for path in self.paths
+            if path in files
+        }
+        return {"seconds": self.seconds, "lines": lines}
+
+
+class Chooser:
+    """A pytest plugin that leaves only some tests, the shortest first."""
+
+    def __init__(self, seconds: Mapping[str, float]) -> None:
+        self.seconds = seconds
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = sorted(
+            (item for item in items if item.nodeid in self.seconds),
+            key=lambda item: self.seconds[item.nodeid],
+        )
+
+
+def _pytest(files: Sequence[str], plugin: object) -> int:
+    """Runs tests without a word."""
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 1)
     os.dup2(silent, 2)
-    os._exit(pytest.main([*_OPTIONS, *tests]))
+    return pytest.main([*_OPTIONS, *files], plugins=[plugin])
 
 
-def _tests_pass(tests: Sequence[str], timeout: float) -> bool:
-    """Whether they pass in time, in a process which begins as a copy of this one, so
-    that the libraries (seconds) are loaded once and the project's modules every time.
+def _record_here(file: str, paths: Sequence[str], target: Path) -> None:
+    # What the project's modules and tests compile to is kept from here alone: a file's
+    # age in seconds and its length don't tell one mutant from the next.
+    sys.dont_write_bytecode = False
+    recorder = Recorder(paths)
+    if not _pytest([file], recorder):
+        target.write_text(json.dumps(recorder.found()))
+
+
+def _run_here(seconds: Mapping[str, float]) -> None:
+    files = sorted({name.split("::")[0] for name in seconds})
+    os._exit(_pytest(files, Chooser(seconds)))
+
+
+def _apart(work: Any, *arguments: Any, timeout: float | None = None) -> bool:
+    """Whether work comes to a good end in time, in a process which begins as a copy of
+    this one: the libraries (seconds) are loaded once and the project's modules every
+    time.
     """
-    process = get_context("fork").Process(target=_run_tests, args=(tests,))
+    process = get_context("fork").Process(target=work, args=arguments)
     process.start()
     process.join(timeout)
     if process.is_alive():
@@ -204,28 +311,46 @@ def _tests_pass(tests: Sequence[str], timeout: float) -> bool:
     return process.exitcode == 0
 
 
-def _seconds(tests: Sequence[str]) -> float:
-    """How long a module's tests take unchanged; they must pass."""
-    started = time.monotonic()
-    # What the project's modules and tests compile to is kept from this run alone: a
-    # file's age in seconds and its length don't tell one mutant from the next.
-    sys.dont_write_bytecode = False
-    if not _tests_pass(tests, timeout=600):
-        raise SystemExit(f"mutants: {' '.join(tests)} fail without a change")
-    sys.dont_write_bytecode = True
-    return time.monotonic() - started
+def _record(file: str, paths: Sequence[str], target: Path) -> None:
+    """Notes what the tests of a file run, in the copy; they must pass."""
+    if not target.is_file():
+        _apart(_record_here, file, paths, target)
+    if not target.is_file():
+        raise SystemExit(f"mutants: {file} fails without a change")
 
 
-def _test(module: Module, item: WorkItem) -> WorkResult:
-    """One mutant, in the copy."""
-    if module.path not in _patience:
-        _patience[module.path] = 5 + _PATIENCE * _seconds(module.tests)
+def _tests_of(
+    module: Module, item: WorkItem, records: Mapping[str, Any]
+) -> dict[str, float]:
+    """Seconds of the tests that run what a mutant changes."""
+    lines = {str(line) for line in module.lines(item)}
+    found: dict[str, float] = {}
+    for file in module.tests:
+        record = records[file]
+        tests = {
+            test
+            for line, those in record["lines"].get(module.path, {}).items()
+            if line in lines
+            for test in those
+        }
+        found |= {
+            test: seconds
+            for test, seconds in record["seconds"].items()
+            if test in tests or "" in tests
+        }
+    return found
+
+
+def _test(item: WorkItem, seconds: Mapping[str, float]) -> WorkResult:
+    """One mutant, in the copy, by those tests."""
     mutation = item.mutations[0]
     operator = get_operator(mutation.operator_name)(**mutation.operator_args)
+    timeout = 10 + _PATIENCE * sum(seconds.values())
     with use_mutation(mutation.module_path, operator, mutation.occurrence) as codes:
-        passed = _tests_pass(module.tests, _patience[module.path])
+        passed = not seconds or _apart(_run_here, seconds, timeout=timeout)
+    before, after = (code.splitlines() for code in codes)
     return WorkResult(
-        diff="\n".join(unified_diff(*(code.splitlines() for code in codes), n=0)),
+        diff="\n".join(unified_diff(before, after, n=0)),
         test_outcome=TestOutcome.SURVIVED if passed else TestOutcome.KILLED,
         worker_outcome=WorkerOutcome.NORMAL,
     )
@@ -236,6 +361,7 @@ def run(
 ) -> None:
     """Tests mutants until all of the sample are, or the time is over."""
     end = time.monotonic() + 60 * minutes
+    PLACE.mkdir(exist_ok=True)
     listed = [(module, *_mutants(module)) for module in modules]
     count = sum(len(items) for _, items, _ in listed)
     share = min(1.0, sample / count) if sample else 1.0
@@ -251,20 +377,38 @@ def run(
     )
     # In any order, so that what the time is enough for is of all modules.
     waiting.sort(key=lambda pair: pair[1].job_id)
-    bar = progress_bar(None, total=len(waiting), unit="mutant", desc="mutants")
+    paths = sorted(module.path for module in modules)
+    files = sorted({file for module, _ in waiting for file in module.tests})
+    places = {file: _kept(file, [file, *paths], ".json") for file in files}
     with ProcessPoolExecutor(jobs, get_context("spawn"), _work_in_a_copy) as pool:
-        tested = {pool.submit(_test, *pair): pair for pair in waiting}
         try:
-            for future in as_completed(tested):
+            started = [
+                pool.submit(_record, file, paths, place)
+                for file, place in places.items()
+            ]
+            bar = progress_bar(as_completed(started), total=len(files), unit="file")
+            for done in bar:
+                done.result()
+            records = {
+                file: json.loads(place.read_text()) for file, place in places.items()
+            }
+            tested = {
+                pool.submit(_test, item, _tests_of(module, item, records)): (
+                    module,
+                    item,
+                )
+                for module, item in waiting
+            }
+            for future in progress_bar(
+                as_completed(tested), total=len(waiting), unit="mutant"
+            ):
                 module, item = tested[future]
                 with use_db(str(module.session)) as db:
                     db.set_result(item.job_id, future.result())
-                bar.update()
                 if time.monotonic() > end:
                     break
         finally:
             pool.shutdown(cancel_futures=True)
-    bar.close()
     for tree in PLACE.glob("tree-*"):
         shutil.rmtree(tree, ignore_errors=True)
 

@@ -2,8 +2,8 @@
 // Exporting the class: what, in which format, and the card that goes with it.
 
 import { send } from "./api.js";
+import { inWords } from "./conditions.js";
 import { byId, el, fail, openDialog } from "./dom.js";
-import { inWords } from "./facets.js";
 import { T } from "./text.js";
 
 /** Opens the dialog, for the session as it is shown. */

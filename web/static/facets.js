@@ -2,45 +2,15 @@
 // What the list is limited to: values and ranges of columns, with how many pictures each has; or a condition in SQL.
 
 import { get } from "./api.js";
+import { conditionOn, nameOf, parsed, ranged, toggled, together } from "./conditions.js";
 import { classColors, dot, el, fail, middleCut, quiet, svg } from "./dom.js";
-import { T, number, short } from "./text.js";
+import { T, number } from "./text.js";
 
 const FEW = 8; // values that show before one asks for more
 const WIDTH = 200;
 const HEIGHT = 44;
 const LATER = 200; // ms after the last letter until values are searched
 const LAST = ["left", "top", "right", "bottom", "image_width", "image_height", "image"]; // of little use to most
-
-const quotedName = (column) => (/^[a-z_]\w*$/i.test(column) && !["left", "right"].includes(column) ? column : `"${column.replaceAll('"', '""')}"`);
-/** A text as SQL writes it. */
-export const quoted = (value) => `'${value.replaceAll("'", "''")}'`;
-
-/** Conditions as one, all of which must hold. */
-export const together = (conditions) => (conditions.length > 1 ? conditions.map((one) => `(${one})`).join(" AND ") : conditions[0] || "");
-
-const nameOf = (column) => T.filter.columns[column] ?? column.replaceAll("_", " ");
-
-/** A condition that a facet wrote: {column, values} or {column, low, high}; null for any other. */
-export function parsed(condition) {
-  const [, bare, rest] = condition.match(/^("(?:[^"]|"")+"|[a-z_]\w*) (.*)$/is) ?? [];
-  if (!bare) return null;
-  const column = bare.startsWith('"') ? bare.slice(1, -1).replaceAll('""', '"') : bare;
-  const between = rest.match(/^BETWEEN (-?[\d.e+-]+) AND (-?[\d.e+-]+)$/i);
-  if (between) return { column, low: Number(between[1]), high: Number(between[2]) };
-  const one = "(?:'(?:[^']|'')*'|true|false)";
-  const listed = rest.match(new RegExp(`^(?:= (${one})|IN \\((${one}(?:, ${one})*)\\))$`, "s"));
-  if (!listed) return null;
-  const values = [...(listed[1] ?? listed[2]).matchAll(new RegExp(one, "gs"))].map(([text]) => (text.startsWith("'") ? text.slice(1, -1).replaceAll("''", "'") : text));
-  return { column, values };
-}
-
-/** A condition in the words of people. */
-export function inWords(condition) {
-  const known = parsed(condition);
-  if (!known) return condition;
-  const column = nameOf(known.column);
-  return known.values ? T.filter.is(column, known.values.map((value) => value || T.filter.none).join(T.filter.or)) : T.filter.range(column, short(known.low), short(known.high));
-}
 
 /** What a list is limited to, always in sight: each can be taken off, or all. parts: {text, off}; count: what is left, in words. */
 export function chips(parts, count, clear) {
@@ -125,23 +95,7 @@ export class Facets {
 
   /** The condition of a column that a facet wrote. */
   of(column) {
-    return this.conditions.map((condition) => ({ condition, ...parsed(condition) })).find((one) => one.column === column);
-  }
-
-  /** Sets or takes off the condition of a column. */
-  limit(column, condition) {
-    const before = this.of(column)?.condition;
-    const others = this.conditions.filter((one) => one !== before);
-    const at = before === undefined ? others.length : this.conditions.indexOf(before);
-    if (condition) others.splice(at, 0, condition);
-    this.set(others);
-  }
-
-  toggleValue(column, value, kind) {
-    const values = this.of(column)?.values ?? [];
-    const chosen = values.includes(value) ? values.filter((one) => one !== value) : [...values, value];
-    const stated = chosen.map((one) => (kind === "truth" ? one : quoted(one)));
-    this.limit(column, chosen.length ? `${quotedName(column)} IN (${stated.join(", ")})` : "");
+    return conditionOn(column, this.conditions);
   }
 
   draw(facets) {
@@ -201,7 +155,7 @@ export class Facets {
     const colors = name === "label_name" ? classColors(this.pool) : new Map();
     const had = body.contains(document.activeElement) && /** @type {any} */ (document.activeElement).value;
     body.replaceChildren(...few.map((value) => {
-      const box = el("input", { type: "checkbox", value, checked: chosen.includes(value), onchange: () => this.toggleValue(name, value, kind) });
+      const box = el("input", { type: "checkbox", value, checked: chosen.includes(value), onchange: () => this.set(toggled(this.conditions, name, value, kind === "truth")) });
       const bar = el("span", { class: "bar-of", "aria-hidden": "true" });
       bar.style.width = `${(100 * (counts.get(value) ?? 0)) / most}%`;
       return el("label", { title: value }, box, colors.has(value) ? dot(colors.get(value)) : "", middleCut(value || T.filter.none), el("span", { class: "count" }, counts.has(value) ? number(counts.get(value)) : ""), bar);
@@ -231,11 +185,7 @@ export class Facets {
     place(from, to);
     const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" }, band, ...everything.map((count, at) => bar(count, at, "all")), ...histogram.map((count, at) => bar(count, at, "some")));
     picture.append(svg("title", {}, T.filter.drag));
-    const set = (one, other) => {
-      const [left, right] = [Math.min(one, other), Math.max(one, other)];
-      const isAll = left <= low && right >= high;
-      this.limit(name, isAll ? "" : `${quotedName(name)} BETWEEN ${left} AND ${right}`);
-    };
+    const set = (one, other) => this.set(ranged(this.conditions, name, [one, other], low, high));
     const at = (event) => {
       const frame = picture.getBoundingClientRect();
       return low + Math.max(0, Math.min(1, (event.clientX - frame.left) / frame.width)) * span;

@@ -3,8 +3,8 @@
 // Everything that is done to it is a method; whoever draws a part of it listens to its events.
 
 import { by, get, person, queue } from "./api.js";
+import { together } from "./conditions.js";
 import { announce, fail } from "./dom.js";
-import { together } from "./facets.js";
 import { T } from "./text.js";
 
 const SOON = 150; // ms; also while a ranking is learned, in part

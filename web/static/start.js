@@ -2,9 +2,10 @@
 // The first screen: go on with a session, or start one in one of three ways. Pictures first.
 
 import { get, send } from "./api.js";
+import { inWords, quoted, together } from "./conditions.js";
 import { byId, classColors, el, fail, roving } from "./dom.js";
 import { dropZone, givers } from "./examples.js";
-import { chips, inWords, quoted, together } from "./facets.js";
+import { chips } from "./facets.js";
 import { Grid } from "./grid.js";
 import { bareButton, iconButton } from "./icons.js";
 import { openCrop } from "./photo.js";

@@ -2,9 +2,10 @@
 // The tools above a session's grid, in groups: examples, view, marks, display.
 
 import { person } from "./api.js";
+import { inWords } from "./conditions.js";
 import { el, roving } from "./dom.js";
 import { queryStrip } from "./examples.js";
-import { chips, inWords } from "./facets.js";
+import { chips } from "./facets.js";
 import { bareButton, iconButton } from "./icons.js";
 import { T } from "./text.js";
 
