@@ -35,7 +35,7 @@ lint: $(VENV)/developer
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/oxlint --deny-warnings web/static
+	$(VENV)/bin/oxlint --deny-warnings web/static tests/page
 
 format: $(VENV)/developer
 	$(VENV)/bin/ruff format .

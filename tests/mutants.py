@@ -25,7 +25,7 @@ import shutil
 import sys
 import time
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from difflib import unified_diff
@@ -43,6 +43,7 @@ from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkItem, WorkResul
 from coverage import Coverage
 
 from artifacts.progress import progress_bar
+from tests import mutants_page
 
 ROOT = Path(__file__).parent.parent
 PLACE = ROOT / ".mutants"
@@ -413,33 +414,45 @@ def run(
         shutil.rmtree(tree, ignore_errors=True)
 
 
-def report(
-    modules: Sequence[Module], equivalent: Mapping[tuple[str, Change], str]
-) -> float:
-    """Prints survivors by module and the share that was killed; returns that."""
-    total = killed = aside = 0
+def _known(modules: Sequence[Module]) -> Iterator[tuple[str, Change, bool]]:
+    """Module, change, and whether it was noticed, of all that was tested."""
     for module in modules:
-        survivors = []
-        with use_db(str(module.session)) as db:
-            for _, result in db.results:
-                if not result.diff:
-                    continue
-                change = Change.of(result.diff)
-                if not result.is_killed and (module.path, change) in equivalent:
-                    aside += 1
-                    continue
-                total += 1
-                killed += result.is_killed
-                if not result.is_killed:
-                    survivors.append(change)
-        if survivors:
-            print(f"\n{module.path}: {len(survivors)} not noticed")
-        for change in sorted(survivors, key=lambda one: one.before):
+        if module.session.is_file():
+            with use_db(str(module.session)) as db:
+                for _, result in db.results:
+                    if result.diff:
+                        yield module.path, Change.of(result.diff), result.is_killed
+
+
+def report(
+    tested: Iterable[tuple[str, Change, bool]],
+    equivalent: Mapping[tuple[str, Change], str],
+) -> float:
+    """Prints by module what nothing noticed, and shares; returns that of all."""
+    counts: dict[str, list[int]] = {}  # noticed, of how many
+    survivors: dict[str, list[Change]] = {}
+    aside = 0
+    for path, change, is_killed in tested:
+        if not is_killed and (path, change) in equivalent:
+            aside += 1
+            continue
+        count = counts.setdefault(path, [0, 0])
+        count[0] += is_killed
+        count[1] += 1
+        if not is_killed:
+            survivors.setdefault(path, []).append(change)
+    for path, changes in survivors.items():
+        print(f"\n{path}: {len(changes)} not noticed")
+        for change in sorted(changes, key=lambda one: one.before):
             print(f"  - {change.before}\n  + {change.after}")
+    print()
+    for path, (noticed, count) in counts.items():
+        print(f"{noticed:5} of {count:4} {path}")
+    killed, total = map(sum, zip(*counts.values(), strict=True)) if counts else (0, 0)
     share = killed / total if total else 1.0
     print(
-        f"\n{killed} of {total} mutants noticed, {share:.1%}; {aside} more change "
-        "nothing (tests/mutants.toml says why)"
+        f"{killed:5} of {total:4} noticed, {share:.1%}; {aside} more change nothing "
+        "(tests/mutants.toml says why)"
     )
     return share
 
@@ -458,14 +471,27 @@ def main() -> None:
     add("--report", action="store_true", help="only print what is known")
     asked = parser.parse_args()
     modules, equivalent = read_list()
+    pages = mutants_page.MODULES
     if asked.module:
         modules = [module for module in modules if module.path in asked.module]
-        if not modules:
-            parser.error("module must be one of tests/mutants.toml")
+        pages = [path for path in pages if path in asked.module]
+        if not modules and not pages:
+            parser.error("module must be one of tests/mutants.toml, or of the page's")
     if not asked.report:
-        run(modules, asked.sample, asked.seed, asked.minutes, asked.jobs)
-    known = [module for module in modules if module.session.is_file()]
-    sys.exit(report(known, equivalent) < GOAL)
+        if pages:
+            mutants_page.run(pages, asked.jobs)
+        if modules:
+            run(modules, asked.sample, asked.seed, asked.minutes, asked.jobs)
+    shares = [report(_known(modules), equivalent)]
+    if pages:
+        print("\nThe page:")
+        tested = (
+            (path, Change(before, after), is_killed)
+            for path, before, after, is_killed in mutants_page.known()
+            if path in pages
+        )
+        shares.append(report(tested, equivalent))
+    sys.exit(min(shares) < GOAL)
 
 
 if __name__ == "__main__":

