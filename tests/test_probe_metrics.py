@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import binom, norm
 
 from probe.index import rank_first
 from probe.metrics import (
@@ -34,30 +35,40 @@ def test_wilson_intervals_of_the_posts_figures():
     assert wilson_interval(42, 50) == pytest.approx((0.715, 0.917), abs=1e-3)
     assert wilson_interval(50, 50) == pytest.approx((0.929, 1.0), abs=1e-3)
     assert wilson_interval(0, 50)[0] == 0.0
-    with pytest.raises(ValueError, match="got 3 of 2"):
-        wilson_interval(3, 2)
+    for successes, trials in ((3, 2), (-1, 2), (0, 0)):
+        with pytest.raises(ValueError, match=f"got {successes} of {trials}"):
+            wilson_interval(successes, trials)
 
 
-def test_wilson_interval_covers_at_its_nominal_rate():
-    rng = np.random.default_rng(0)
-    for share in (0.1, 0.5, 0.84):
-        draws = rng.binomial(50, share, 2000)
-        covered = np.mean(
-            [
-                low <= share <= high
-                for low, high in (wilson_interval(int(hits), 50) for hits in draws)
-            ]
-        )
-        assert 0.92 < covered < 0.985
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+@pytest.mark.parametrize(("successes", "trials"), [(0, 1), (1, 1), (3, 10), (84, 100)])
+def test_wilson_intervals_are_the_shares_that_a_normal_test_allows(
+    successes, trials, confidence
+):
+    z = norm.ppf((1 + confidence) / 2)
+    for bound in wilson_interval(successes, trials, confidence):
+        away = abs(successes / trials - bound)
+        if 0 < bound < 1:
+            assert away == pytest.approx(z * np.sqrt(bound * (1 - bound) / trials))
+    covered = [
+        binom.pmf(hits, trials, share)
+        for share in [successes / trials]
+        for hits in range(trials + 1)
+        if (lambda low, high: low <= share <= high)(*wilson_interval(hits, trials))
+    ]
+    assert sum(covered) > 0.9
 
 
 def test_bootstrap_interval_is_seeded_and_shrinks_with_more_data():
     values = np.random.default_rng(0).normal(3, 1, 400)
     low, high = bootstrap_interval(values)
     assert (low, high) == bootstrap_interval(values)
+    assert (low, high) != bootstrap_interval(values, seed=1)
     assert low < values.mean() < high
     assert high - low == pytest.approx(2 * 1.96 / np.sqrt(400), rel=0.15)
     assert bootstrap_interval(np.ones(5)) == (1.0, 1.0)
+    assert bootstrap_interval(np.array([1.0, 0.0, 0.0])) == (0.0, 1.0)
+    assert bootstrap_interval(np.array([0.0, 1.0, 1.0])) == (0.0, 1.0)
     assert mean_and_interval([0.5, 0.5]) == "0.500 [0.500, 0.500]"
 
 
@@ -74,8 +85,12 @@ def by_hand(vectors, labels, k):
         precision.setdefault(label, []).append(np.mean(relevant[:k]))
         r_precision.setdefault(label, []).append(np.mean(relevant[: sum(relevant)]))
     return {
-        label: (np.mean(precision[label]), np.mean(r_precision[label]))
-        for label in precision
+        label: (
+            np.mean(each),
+            np.mean(r_precision[label]),
+            np.sqrt(np.var(each) / (len(each) - 1)),
+        )
+        for label, each in precision.items()
     }
 
 
@@ -89,13 +104,23 @@ def test_retrieval_quality_equals_the_definition(at_once):
     )
     expected = by_hand(vectors, labels, 8)
     for quality in retrieval_quality(vectors, labels, 8, queries_at_once=at_once):
-        assert (quality.precision, quality.r_precision) == pytest.approx(
-            expected[quality.label]
-        )
+        found = (quality.precision, quality.r_precision, quality.standard_error)
+        assert found == pytest.approx(expected[quality.label])
         assert quality.count == (labels == quality.label).sum()
+        assert quality.k == 8
     assert macro(retrieval_quality(vectors, labels, 8)) == pytest.approx(
-        np.mean([value for value, _ in expected.values()])
+        np.mean([value for value, *_ in expected.values()])
     )
+
+
+def test_the_macro_interval_is_that_of_a_mean_of_independent_means():
+    one = RetrievalQuality("a", 9, 0.5, 0.25, 4, 0.03)
+    other = RetrievalQuality("b", 5, 0.7, 0.75, 4, 0.04)
+    assert macro_interval([one, other]) == pytest.approx((0.551, 0.649))
+    assert macro_interval([one, other], z=4) == pytest.approx((0.5, 0.7))
+    assert macro([one, other], "r_precision") == 0.5
+    assert np.isnan(macro([]))
+    assert (one.ceiling, other.ceiling) == (1.0, 1.0)
 
 
 def test_the_macro_interval_covers_the_mean_over_all_queries():
@@ -140,5 +165,7 @@ def test_small_classes_have_a_ceiling_and_unlabelled_crops_are_only_distractors(
     assert [quality.label for quality in qualities] == ["a"]
     assert qualities[0].ceiling == 0.5
     assert qualities[0].precision == 0.5
-    with pytest.raises(ValueError, match=r"k must be in \[1, 4\]; got 5"):
-        retrieval_quality(vectors, np.array(["a"] * 5), 5)
+    for k in (0, 5):
+        with pytest.raises(ValueError, match=rf"k must be in \[1, 4\]; got {k}"):
+            retrieval_quality(vectors, np.array(["a"] * 5), k)
+    assert retrieval_quality(vectors, np.array(["a"] * 5), 1)[0].precision == 1.0
