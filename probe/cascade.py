@@ -189,7 +189,7 @@ class Cascade:
         """Inner products of all unit vectors, where they are all here; [Q, N]
         float32.
         """
-        return self._prefix_scores(np.asarray(directions, np.float32), 1)
+        return self._first_scores(np.asarray(directions, np.float32))
 
     def candidates(
         self,
@@ -229,20 +229,21 @@ class Cascade:
         """The largest of each level's lengths, by which most rows are out at once."""
         return [rest.max(initial=0) for rest in self.rest]
 
-    def _prefix_scores(self, group: np.ndarray, count: int) -> np.ndarray:
-        """Scores by the first levels alone, [Q, N]."""
-        if len(group) == 1 and count == 1:
-            return (self.levels[0] @ group[0, : self.levels[0].shape[1]])[None]
-        scores = np.empty((len(group), len(self.levels[0])), np.float32)
-        for start in range(0, len(self.levels[0]), _BLOCK):
+    def _first_scores(self, group: np.ndarray) -> np.ndarray:
+        """Scores by the first level alone, [Q, N]."""
+        level = self.levels[0]
+        group = group[:, : level.shape[1]]
+        if len(group) == 1:
+            return (level @ group[0])[None]
+        scores = np.empty((len(group), len(level)), np.float32)
+        for start in range(0, len(level), _BLOCK):
             rows = slice(start, start + _BLOCK)
-            prefix = np.concatenate([one[rows] for one in self.levels[:count]], axis=1)
-            scores[:, rows] = group[:, : prefix.shape[1]] @ prefix.T
+            scores[:, rows] = group @ level[rows].T
         return scores
 
     def _alone(self, one: _Asked, search: _Search) -> np.ndarray:
         """Rows for one direction: the first level says of most that they are out."""
-        scores = self._prefix_scores(one.rotated[None], 1)[0]
+        (scores,) = self._first_scores(one.rotated[None])
         scores[search.excluded] = -np.inf
         if self.is_whole:  # these are the scores, to rounding
             worst = np.partition(scores, len(scores) - search.k)[len(scores) - search.k]

@@ -308,3 +308,61 @@ def test_the_first_pages_of_a_probe_need_no_pass_over_everything(monkeypatch):
     np.testing.assert_array_equal(ranking.rows, plain.rows)  # the whole, behind it
     assert passes == [1]
     np.testing.assert_array_equal(ranking.page(5, 9).rows, plain.page(5, 9).rows)
+
+
+def by_definition(cascade, direction, k, exact, excluded, levels, first, most):
+    """Rows that candidates may leave in, level by level on the whole matrix: `first`
+    levels at once, of which the `most` promising rows are scored.
+    """
+    rotated = direction @ cascade.rotation.astype(np.float64)
+    ends = np.cumsum([level.shape[1] for level in levels])
+    coordinates = np.concatenate(levels, axis=1).astype(np.float64)
+    length = np.linalg.norm(direction)
+    prefix = [coordinates[:, :end] @ rotated[:end] for end in ends]
+    beyond = [
+        np.sqrt(max(0.0, length**2 - (rotated[:end] ** 2).sum()) + 1e-6 * length**2)
+        for end in ends
+    ]
+    room = [rest * one for rest, one in zip(cascade.rest, beyond, strict=True)]
+    free = np.setdiff1d(np.arange(len(coordinates)), excluded)
+    guess = prefix[0] if first == 1 else prefix[first - 1] + room[first - 1]
+    promising = free[np.argsort(-guess[free], kind="stable")[:most]]
+    worst = np.sort(exact[promising])[-k]
+    rows = free
+    if first == 1:
+        longest = cascade.rest[0].max() * beyond[0]
+        rows = rows[prefix[0][rows] + longest >= worst]
+    for number in range(first - 1, len(levels)):
+        if number >= first and len(rows) <= cascade_module._PROMISING * k:
+            break
+        rows = rows[prefix[number][rows] + room[number][rows] >= worst]
+    return rows
+
+
+@pytest.mark.parametrize("length", [0.02, 1.0, 50.0])
+@pytest.mark.parametrize("queries", [1, 9])
+def test_as_many_rows_are_left_in_as_the_bounds_ask_for_and_no_more(queries, length):
+    cascade = Cascade.build(VECTORS, Transform(), prefixes=PREFIXES)
+    unit = l2_normalize(VECTORS, np.float64)
+    excluded = np.arange(0, COUNT, 7)
+    first = 1 if queries == 1 else min(cascade_module._LEVELS_TOGETHER, len(PREFIXES))
+    for k in (3, 20):
+        scored = []
+
+        def score(rows, direction, scored=scored):
+            scored.append(rows)
+            return (unit[rows] @ direction).astype(np.float32)
+
+        directions = length * QUERIES[:queries]
+        most = cascade_module._PROMISING * k if first == 1 else k + k // 4
+        found = cascade.candidates(directions, k, score, excluded)
+        for direction, rows in zip(directions, found, strict=True):
+            exact = unit @ direction
+            expected = by_definition(
+                cascade, direction, k, exact, excluded, cascade.levels, first, most
+            )
+            assert not np.isin(rows, excluded).any()
+            # Rounding decides of rows at the very edge.
+            assert len(np.setxor1d(rows, expected)) <= 1 + len(expected) // 50
+            assert (np.diff(rows) > 0).all()
+        assert {len(rows) for rows in scored} == {most}
