@@ -4,12 +4,14 @@ from scipy.stats import beta, hypergeom
 
 from probe.estimate import (
     Audit,
+    Interval,
     Stratum,
     cohen_kappa,
     cuts_of,
     draw_audit,
     parts_of,
     should_stop,
+    stable_at,
     stratify,
 )
 
@@ -352,3 +354,176 @@ def test_how_a_sample_is_drawn_is_one_of_two_ways():
     assert cuts_of(100, 1000) == [50, 100, 200, 400, 1000]
     assert cuts_of(3, 35) == [10, 20, 35]
     assert cuts_of(55, 30) == [28, 30]
+
+
+def test_intervals_by_hand():
+    interval = Interval(0.5, 0.25, 1.0)
+    assert interval.scaled(200) == Interval(100, 50, 200)
+    assert str(Interval(0.12345, 0.1, 0.23456)) == "0.123 [0.1, 0.235]"
+    for size, drawn, relevant in ((3, 4, 1), (3, 2, 3), (3, 2, -1)):
+        with pytest.raises(ValueError, match=f"got {relevant}, {drawn} and {size}"):
+            Stratum(size, drawn, relevant)
+    assert Stratum(0, 0, 0).share is None
+    assert (Stratum(4, 2, 0).share, Stratum(4, 4, 3).share) == (0, 0.75)
+
+
+@pytest.mark.parametrize(
+    ("size", "drawn", "relevant"), [(50, 10, 1), (50, 10, 9), (50, 49, 7), (400, 5, 2)]
+)
+def test_limits_are_drawn_as_the_places_in_a_draw_without_replacement(
+    size, drawn, relevant
+):
+    """T_x is the x-th smallest of m places drawn from 1 ... M: the k-th smallest of m
+    has the mean k (M + 1) / (m + 1), and the variance of a negative hypergeometric.
+    """
+    low, high = Stratum(size, drawn, relevant).limits(np.random.default_rng(0))
+    for draws, k, shift in ((low, relevant, 0), (high, relevant + 1, 1)):
+        mean = k * (size + 1) / (drawn + 1)
+        variance = (
+            k * (drawn - k + 1) * (size + 1) * (size - drawn)
+            / ((drawn + 1) ** 2 * (drawn + 2))
+        )  # fmt: skip
+        assert len(draws) == 4000
+        assert draws.mean() + shift == pytest.approx(
+            mean, abs=5 * np.sqrt(variance / 4e3)
+        )
+        assert draws.var() == pytest.approx(variance, rel=0.12)
+
+
+def test_limits_at_the_ends_are_those_of_the_stratum():
+    rng = np.random.default_rng(0)
+    assert set(Stratum(9, 3, 0).limits(rng)[0]) == {0}
+    assert set(Stratum(9, 3, 3).limits(rng)[1]) == {9}
+    assert set(Stratum(9, 0, 0).limits(rng)[0]) == {0}
+    assert set(Stratum(9, 0, 0).limits(rng)[1]) == {9}
+    for draws in Stratum(9, 9, 4).limits(rng):
+        assert set(draws) == {4}
+
+
+def test_as_many_are_drawn_of_each_stratum_the_first_before_the_others():
+    strata = np.array([2, 0, 1, 1, 0, 2, 2, 2, 0, 0, 1, -1, -1, 1])
+    for count in range(1, 13):
+        rows = draw_audit(strata, count, seed=1)
+        of_each = np.bincount(strata[rows], minlength=3)
+        assert len(set(rows.tolist())) == of_each.sum() == count
+        assert of_each.tolist() == sorted(of_each.tolist(), reverse=True)
+        assert of_each.max() - of_each.min() <= 1
+        assert (np.diff(rows) > 0).all()
+    few = np.array([0, 1, 1, 1, 1])
+    assert np.bincount(few[draw_audit(few, 4, seed=0)]).tolist() == [1, 3]
+    assert draw_audit(few, 3, 0).tolist() == draw_audit(few, 3, 0).tolist()
+    assert len({tuple(draw_audit(few, 3, seed)) for seed in range(20)}) > 3
+    for count in (0, 6):
+        with pytest.raises(ValueError, match=f"from 1 to the 5 crops .* got {count}"):
+            draw_audit(few, count, 0)
+
+
+def test_where_a_list_is_cut():
+    assert cuts_of(7, 1000) == [10, 20, 40, 80, 1000]  # at least 20 are assumed
+    assert cuts_of(31, 1000) == [16, 31, 62, 124, 1000]
+    assert cuts_of(100, 400) == [50, 100, 200, 400]
+    assert cuts_of(100, 401) == [50, 100, 200, 400, 401]
+    assert cuts_of(100, 10) == [10]
+    population = np.array([5, 3, *range(10, 60)])
+    strata = stratify(population, 61, 20)
+    assert strata[population].tolist() == [0] * 10 + [1] * 10 + [2] * 20 + [3] * 12
+    assert set(strata[[0, 1, 2, 4, 60]]) == {-1}
+    uniform = stratify(population, 61, 20, "uniform")
+    assert set(uniform[population]) == {0}
+
+
+def test_parts_hold_what_was_drawn_of_them():
+    rows, strata = np.array([7, 3, 9, 1]), np.array([1, 0, 1, 1])
+    parts = parts_of(rows, strata, {7: True, 9: False, 3: True, 100: True})
+    assert parts == [Stratum(1, 1, 1), Stratum(3, 2, 1)]
+
+
+def test_estimates_by_hand():
+    order = np.arange(100, 110)
+    strata = np.array([0] * 4 + [1] * 6)
+    answers = {100: True, 101: False, 104: False, 105: True, 106: False}
+    audit = Audit(order, strata, answers, known=3)
+    assert audit.precision(4).estimate == pytest.approx(2 / 4)
+    assert audit.precision(10).estimate == pytest.approx((2 + 2) / 10)
+    assert audit.precision(1).estimate == 1
+    assert audit.precision(3).estimate == pytest.approx(1 / 2)
+    assert audit.size().estimate == pytest.approx(3 + 2 + 2)
+    assert audit.recall(4).estimate == pytest.approx((3 + 2) / 7)
+    assert audit.recall(10).estimate == 1
+    assert 5 <= audit.size().low <= 7 <= audit.size().high <= 3 + 10 - 3
+    for count in (0, 11):
+        for figure in (audit.precision, audit.recall):
+            with pytest.raises(ValueError, match=rf"in \[1, 10\]; got {count}"):
+                figure(count)
+    # Of a frame as it was drawn; what was found since is certain.
+    since = Audit(order, strata, answers, known=8, frame=([Stratum(20, 10, 1)], 2))
+    assert since.size().estimate == 8 + 2
+    assert since.size().low == 8 + 2
+    more = Audit(order, strata, answers, known=3, frame=([Stratum(20, 10, 5)], 2))
+    assert more.size().estimate == 2 + 10
+    nothing = Audit(order, strata, dict.fromkeys(range(100, 110), False))
+    assert nothing.recall(4) == Interval(1.0, 1.0, 1.0)
+    assert nothing.size() == Interval(0.0, 0.0, 0.0)
+    # Where nothing was drawn, half is assumed, and nothing known.
+    unknown = Audit(order, strata, {})
+    assert unknown.precision(10) == Interval(0.5, 0.0, 1.0)
+
+
+def test_recall_is_that_of_the_worst_and_the_best_case():
+    """The lower limit takes few found and many missed."""
+    order, strata = np.arange(200), np.repeat([0, 1], 100)
+    answers = {row: row % 2 == 0 for row in [*range(20), *range(100, 140)]}
+    found = Audit(order, strata, answers).recall(100)
+    tail = (1 - 0.95) / 2
+    rng = [np.random.default_rng([0, key]) for key in (0, 1)]
+    (few, many), (least, most) = (
+        Stratum(100, 20, 10).limits(rng[0]),
+        Stratum(100, 40, 20).limits(rng[1]),
+    )
+    assert found.low == np.quantile(few / (few + most), tail, method="inverted_cdf")
+    assert found.high == np.quantile(
+        many / (many + least), 1 - tail, method="inverted_cdf"
+    )
+    other = Audit(order, strata, answers, seed=1).recall(100)
+    assert (other.low, other.high) != (found.low, found.high)
+    assert other.low == pytest.approx(found.low, abs=0.02)
+
+
+def test_what_may_be_asked_of_a_cut():
+    order, strata = np.arange(4), np.array([0, 0, 1, 1])
+    audit = Audit(order, strata, {0: True, 1: True, 2: True, 3: False})
+    assert audit.pick(1.0) == 2
+    assert audit.pick(0.75) == 4
+    assert audit.pick(0.76) == 2
+    assert Audit(order, strata, audit.answers, cuts=[3]).pick(1.0) == 3
+    assert Audit(order, strata, {0: False, 2: True}).pick(0.5) == 0  # the first fails
+    for target in (0, 1.01):
+        with pytest.raises(ValueError, match=rf"in \(0, 1\]; got {target}"):
+            audit.pick(target)
+
+
+def test_when_to_stop():
+    assert [stable_at(marks) for marks in (0, 159, 160, 1000)] == [
+        0.95,
+        0.95,
+        0.85,
+        0.85,
+    ]
+    base = np.arange(1000) < 300
+    near, far = base.copy(), base.copy()
+    near[:20] = False  # kappa 0.95
+    far[:60] = False  # 0.85
+    assert cohen_kappa(base, near) == pytest.approx(0.392 / 0.412)
+    assert 0.85 < cohen_kappa(base, far) < 0.86
+    assert should_stop([base, base, near], 100)
+    assert should_stop([far, base, base, base], 100)  # the last two rounds count
+    assert not should_stop([base, base], 100)
+    assert not should_stop([base, base, far], 100)
+    assert should_stop([base, base, far], 160)
+    assert not should_stop([far, base, base], 100)
+    assert not should_stop([np.ones(9, bool)] * 3, 100)
+    assert not should_stop([np.zeros(9, bool)] * 3, 100)
+    assert not should_stop([], 100)
+    assert cohen_kappa(np.ones(4), np.ones(4)) == cohen_kappa([0, 0], [0, 0]) == 1
+    assert cohen_kappa([1, 1, 0, 0], [1, 0, 1, 0]) == 0
+    assert cohen_kappa([1, 1], [1, 0]) == 0
