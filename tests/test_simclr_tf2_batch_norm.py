@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from simclr_tf2.batch_norm import FusedBatchNormalization
+from simclr_tf2.batch_norm import FusedBatchNormalization, synchronize
 
 SHAPE = (6, 5, 4, 3)
 
@@ -76,3 +76,79 @@ def test_half_precision_keeps_float32_statistics():
     outputs = layer(tf.random.stateless_normal(SHAPE, (1, 2)), training=True)
     assert outputs.dtype == tf.bfloat16
     assert layer.moving_mean.dtype == "float32"
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "options", "is_fused"),
+    [
+        ((8, 3), {}, True),
+        ((8, 3), {"axis": 1}, True),
+        ((4, 5, 6, 3), {"axis": 3}, True),
+        ((4, 5, 6, 3), {"scale": False}, True),
+        ((4, 5, 6, 3), {"center": False}, True),
+        ((4, 5, 6, 3), {"axis": 1}, False),
+        ((4, 5, 6, 3), {"axis": 2}, False),
+        ((4, 5, 3), {}, False),
+        ((2, 4, 5, 6, 3), {}, False),
+    ],
+)
+def test_every_shape_gives_what_keras_gives(
+    shape, options, is_fused, training, monkeypatch
+):
+    calls = []
+    fused = FusedBatchNormalization._fused
+    monkeypatch.setattr(
+        FusedBatchNormalization,
+        "_fused",
+        lambda *args, **kwargs: calls.append(1) or fused(*args, **kwargs),
+    )
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(2, 3, shape).astype(np.float32)
+    kinds = (keras.layers.BatchNormalization, FusedBatchNormalization)
+    results = []
+    for kind in kinds:
+        layer = kind(momentum=0.7, epsilon=1e-2, **options)
+        layer.build(shape)
+        weights = np.random.default_rng(1)
+        layer.set_weights([1 + weights.random(w.shape) for w in layer.weights])
+        outputs = layer(inputs, training=training)
+        results.append([outputs, *layer.get_weights()])
+        assert outputs.shape == shape
+    assert bool(calls) is is_fused
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-5)
+
+
+def test_what_a_mask_leaves_out_counts_for_nothing():
+    inputs = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    mask = tf.constant([True, False, True, True])
+    results = []
+    for kind in (keras.layers.BatchNormalization, FusedBatchNormalization):
+        layer = kind()
+        results.append([layer(inputs, training=True, mask=mask), *layer.get_weights()])
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-5)
+
+
+def test_all_layers_of_a_model_are_synchronized_or_not():
+    inner = keras.Sequential([keras.Input((3,)), FusedBatchNormalization()])
+    model = keras.Sequential([keras.Input((3,)), inner, FusedBatchNormalization()])
+    layers = [inner.layers[0], model.layers[1]]
+    assert [layer.synchronized for layer in layers] == [True, True]
+    synchronize(model, False)
+    assert [layer.synchronized for layer in layers] == [False, False]
+    synchronize(model, True)
+    assert [layer.synchronized for layer in layers] == [True, True]
+
+
+def test_replicas_agree_on_moving_statistics_by_their_mean():
+    layer = FusedBatchNormalization()
+    layer.build(SHAPE)
+    of = {weight.name: weight.aggregation for weight in layer.weights}
+    assert of == {
+        "gamma": "none",
+        "beta": "none",
+        "moving_mean": "mean",
+        "moving_variance": "mean",
+    }

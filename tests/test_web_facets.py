@@ -83,3 +83,46 @@ def test_what_cannot_be_chosen_from_is_left_out_and_bad_sql_is_named(pool):
         )
     with pytest.raises(ValueError, match="where must be an SQL condition"):
         Facets(pool).counted({"": "nonsense = 1"})
+
+
+def facet_of(name, values, **asked):
+    pool = Pool(
+        set_of(np.eye(len(values), dtype=np.float32), **{name: values}),
+        transform="l2",
+    )
+    facets = Facets(pool)
+    return by_name(facets.counted(asked.pop("conditions", {}), **asked)).get(name)
+
+
+def test_each_kind_of_column_is_counted_by_hand():
+    facet = facet_of("wet", [True, False, True, None, True])
+    assert (facet.kind, counts(facet)) == ("truth", {"true": 3, "false": 1})
+    facet = facet_of("kind", ["b", "a", "c", None, "b", ""])
+    assert (facet.kind, facet.distinct) == ("text", 4)
+    assert counts(facet) == {"b": 2, "a": 1, "c": 1, "": 1}
+    facet = facet_of("size", [1, 2, 25, 25])
+    assert (facet.kind, facet.low, facet.high) == ("number", 1, 25)
+    assert facet.histogram == facet.everything == [1, 1, *[0] * 21, 2]
+    for values in (["a"] * 3, [7.0, None, 7.0], [None, float("inf"), 3.0]):
+        assert facet_of("same", values) is None
+    assert facet_of("few", ["a", None, None]) is None
+    # Only what counts tells whether there is anything to choose from.
+    among = np.array([True, True, False])
+    assert facet_of("kind", ["a", "a", "b"], among=among) is None
+    found = facet_of("kind", ["a", "a", "b"], among=among, search="A", column="kind")
+    assert (found.distinct, counts(found)) == (1, {"a": 2})
+
+
+def test_the_most_frequent_values_come_first_those_of_the_others_break_ties():
+    values = ["a", "b", "b", "c", "c", "c", "d"]
+    facet = facet_of("kind", values, conditions={"": "kind IN ('a', 'b', 'd')"})
+    assert [(one.value, one.crops) for one in facet.values] == [
+        ("b", 2),
+        ("a", 1),
+        ("d", 1),
+        ("c", 0),
+    ]
+    facet = facet_of("kind", values, conditions={"": "kind = 'd'"})
+    assert [one.value for one in facet.values] == ["d", "c", "b", "a"]
+    facet = facet_of("kind", values, conditions={"kind": "kind = 'd'", "image": " "})
+    assert counts(facet) == {"a": 1, "b": 2, "c": 3, "d": 1}
