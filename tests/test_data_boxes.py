@@ -5,11 +5,15 @@ from PIL import Image
 from data.boxes import (
     CONVENTIONS,
     check_convention,
+    distinct_names,
     fits,
+    inspect_images,
     plain_path,
     session_of,
+    sizes_of,
     table_of_boxes,
     to_corners,
+    whole_pixels,
 )
 from data.report import Report
 
@@ -178,3 +182,137 @@ def test_paths_are_written_one_way():
         "y/a.jpg",
         "../a.jpg",
     ]
+
+
+@pytest.mark.parametrize(
+    ("box", "is_in"),
+    [  # in an image of 200 x 100: 5 pixels of room at the sides, 3 above and below
+        ((-5, -3, 20, 20), True),
+        ((-5.1, 0, 20, 20), False),
+        ((0, -3.1, 20, 20), False),
+        ((100, 50, 205, 103), True),
+        ((100, 50, 205.1, 100), False),
+        ((100, 50, 200, 103.1), False),
+        ((10, 10, 10.6, 10.6), True),
+        ((10, 10, 10.5, 20), False),  # half a pixel wide
+        ((10, 10, 20, 10.5), False),
+        ((20, 10, 10, 20), False),
+        ((np.nan, 10, 20, 20), False),
+        ((10, 10, np.inf, 20), False),
+    ],
+)
+def test_which_boxes_fit(box, is_in):
+    assert fits(np.array([box], float), SIZES[:1]).tolist() == [is_in]
+
+
+def test_numbers_that_are_no_places_are_none():
+    boxes = np.array([[1e9, 0, 1, 1], [-1e10, 0, 1, 1], [9e8, 0, 1, 1]])
+    found = to_corners(boxes, "xyxy", SIZES[:3])
+    assert np.isnan(found[:, 0]).tolist() == [True, True, False]
+    with pytest.raises(ValueError, match=r"boxes must be one of xyxy, .*; got 'xyx'"):
+        to_corners(boxes, "xyx", SIZES[:3])
+
+
+def test_a_tenth_may_be_wrong_and_no_more():
+    """Of 40 boxes 4 may not fit; those without area, or without numbers, don't count."""
+    corners = random_corners()
+    corners[:4] += 1000
+    np.testing.assert_array_equal(
+        check_convention(corners, "xyxy", SIZES, "file"), corners
+    )
+    corners[4] += 1000
+    with pytest.raises(ValueError, match=r"5 of 40 don't, such as \(.*\) in an image"):
+        check_convention(corners, "xyxy", SIZES, "file")
+    corners[4] = np.nan
+    with pytest.raises(ValueError, match=r"4 of 39 don't"):
+        check_convention(corners, "xyxy", SIZES, "file")
+    corners[4] = corners[5]
+    corners[5:15, 2:] = corners[5:15, :2]
+    with pytest.raises(ValueError, match=r"4 of 30 don't"):
+        check_convention(corners, "xyxy", SIZES, "file")
+    nothing = np.full((3, 4), np.nan)
+    assert np.isnan(check_convention(nothing, "xyxy", SIZES[:3], "file")).all()
+
+
+def test_what_would_fit_is_said_by_what_can_be_done():
+    relative = random_corners() / (200, 100, 200, 100)
+    with pytest.raises(
+        ValueError, match=r"fit as .*relative.*, which this format doesn"
+    ):
+        check_convention(relative, "xyxy", SIZES, "file", correctable=False)
+    scaled = random_corners() * 4 / 3
+    scaled[:, 2:] *= 266 / scaled[:, 2:].max(axis=0) * (1, 0.5)
+    assert scaled[:, 2].max() == pytest.approx(266)
+    with pytest.raises(ValueError, match=r"scaled by about 0.7\d: they were drawn on"):
+        check_convention(scaled, "xyxy", SIZES, "file")
+    with pytest.raises(ValueError, match="No convention fits"):
+        check_convention(scaled, "xyxy", SIZES, "file", is_size_known=True)
+    message = "boxes of file must fit their images; read as xyxy, 40 of 40 don't"
+    with pytest.raises(ValueError, match=message):
+        check_convention(relative, "xyxy", SIZES, "file")
+
+
+def test_boxes_that_nearly_touch_a_pixel_do_not():
+    corners = np.array(
+        [[10.0009, 5.0011, 20.0009, 30.0011], [9.9995, 4.9985, 20.9995, 30.9985]]
+    )
+    assert whole_pixels(corners).tolist() == [[10, 5, 20, 31], [10, 4, 21, 31]]
+    assert whole_pixels(np.array([[np.nan, 1, 2, 3], [1, 2, 3, np.inf]])).tolist() == [
+        [0, 0, 0, 0],
+        [0, 0, 0, 0],
+    ]
+
+
+def test_a_name_that_several_ids_share_gets_its_id():
+    assert distinct_names({1: "a", 2: "b", 3: "a"}) == {1: "a (1)", 2: "b", 3: "a (3)"}
+    assert distinct_names({}) == {}
+
+
+def test_a_table_says_how_each_box_lies(tmp_path):
+    for name in ("x-1-01.png", "y.png"):
+        Image.new("RGB", (20, 10)).save(tmp_path / name)
+    boxes = [(0, 4, 5, 6), (5, 0, 9, 3), (15, 4, 20, 6), (5, 7, 9, 10), (5, 4, 9, 6)]
+    boxes += [(5, 4, 9, 6), (-1, 4, 4, 6)]
+    columns = {
+        "image": ["x-1-01.png"] * 5 + ["x-1-01.png", "y.png"],
+        "label": [0, 1, 0, 0, 0, 1, 0],
+        "label_name": ["a", "b", "a", "a", "a", "b", "a"],
+        "split": [""] * 7,
+        "age": [0, 1, 2, 3, 4, 5, 6],
+    }
+    sizes = {"x-1-01.png": (20, 10), "y.png": (20, 10)}
+    report = Report()
+    table = table_of_boxes(tmp_path, np.array(boxes, float), columns, sizes, report)
+    lies = dict(zip(table.column("age"), table.column("touches_border"), strict=True))
+    assert lies == {0: True, 1: True, 2: True, 3: True, 4: False, 6: True}
+    assert table.column("box_height").tolist() == [
+        bottom - top for _, top, _, bottom in table.boxes.tolist()
+    ]
+    assert table.column("box_width").tolist() == [
+        right - left for left, _, right, _ in table.boxes.tolist()
+    ]
+    assert set(table.column("image_width")) == {20}
+    assert set(table.column("image_height")) == {10}
+    assert sorted(set(table.column("session"))) == ["", "x-1"]
+    assert table.column("file_bytes")[0] == (tmp_path / "x-1-01.png").stat().st_size
+    again = "boxes drawn again under another class: one of the two counts"
+    assert report.counts[again] == 1
+    assert report.counts["boxes that repeat another one, left out"] == 1
+    assert report.counts["boxes that cross the border, clipped"] == 1
+    assert report.counts["boxes that touch the border"] == 5
+    flat = np.array([[5.0, 4, 5, 6], [5, 4, 9, 4], [30, 4, 40, 6]])
+    columns = {name: values[:3] for name, values in columns.items()}
+    with pytest.raises(ValueError, match="none of 3 does"):
+        table_of_boxes(tmp_path, flat, columns, sizes, Report())
+
+
+def test_images_that_cannot_be_read_are_skipped_by_name(tmp_path):
+    Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"")
+    report = Report()
+    found = inspect_images(tmp_path, ["a.png", "b.png", "c\udcff.png"], report)
+    assert {name: (facts.width, facts.height) for name, facts in found.items()} == {
+        "a.png": (20, 10)
+    }
+    assert sizes_of(["a.png"], {"a.png": (20, 10)}).tolist() == [[20, 10]]
+    assert sizes_of([], {}).shape == (0, 2)

@@ -3,7 +3,17 @@ import pytest
 from PIL import Image
 
 from data import images
-from data.images import CropWindow, ImageError, cut, cut_at_most, read_image, read_size
+from data.images import (
+    CropWindow,
+    ImageError,
+    as_on_disk,
+    cut,
+    cut_at_most,
+    ending_of,
+    inspect_image,
+    read_image,
+    read_size,
+)
 
 RED = (250, 10, 10)
 
@@ -184,3 +194,177 @@ def test_a_margin_wider_than_the_image_is_filled_too():
 def test_bad_views_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         CropWindow(**arguments)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+@pytest.mark.parametrize(
+    ("orientation", "seen"),
+    [
+        (1, lambda stored: stored),
+        (2, lambda stored: stored[:, ::-1]),
+        (3, lambda stored: stored[::-1, ::-1]),
+        (4, lambda stored: stored[::-1]),
+        (5, lambda stored: stored.transpose(1, 0, 2)),
+        (6, lambda stored: stored[::-1].transpose(1, 0, 2)),
+        (7, lambda stored: stored[::-1, ::-1].transpose(1, 0, 2)),
+        (8, lambda stored: stored[:, ::-1].transpose(1, 0, 2)),
+        (0, lambda stored: stored),
+        (9, lambda stored: stored),
+    ],
+)
+def test_every_orientation_is_turned_upright(tmp_path, orientation, seen, kind):
+    """The first row of what is stored lies where EXIF says."""
+    stored = np.zeros((16, 24, 3), np.uint8)
+    stored[:8, :8, 0], stored[8:, 16:, 1] = 250, 250
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"turned.{kind}"
+    Image.fromarray(stored).save(path, exif=exif, quality=100, subsampling=0)
+    upright = np.asarray(read_image(path)).astype(int)
+    assert np.abs(upright - seen(stored)).max() < 12
+    facts = inspect_image(path)
+    assert (facts.width, facts.height) == upright.shape[1::-1] == read_size(path)
+    assert facts.turned is (orientation in (5, 6, 7, 8))
+
+
+def exif_of(tmp_path, taken=None, gps=None):
+    exif = Image.Exif()
+    exif.get_ifd(0x8769).update(taken or {})
+    exif.get_ifd(0x8825).update(gps or {})
+    path = tmp_path / "told.jpg"
+    Image.new("RGB", (8, 8)).save(path, exif=exif)
+    return inspect_image(path)
+
+
+@pytest.mark.parametrize(
+    ("tags", "taken"),
+    [
+        ({0x9003: "2024:05:06 07:08:09"}, "2024-05-06T07:08:09"),
+        ({0x9003: "2024-05-06T07:08:09"}, "2024-05-06T07:08:09"),
+        ({0x9003: "2024/05/06"}, "2024-05-06"),
+        ({0x9004: "2024:05:06 07:08:09"}, "2024-05-06T07:08:09"),
+        ({0x9003: "2024:05:06", 0x9004: "2023:01:01"}, "2024-05-06"),
+        ({0x9003: "    :  :", 0x9004: "2023:01:01"}, "2023-01-01"),
+        ({0x9003: "2024:02:31 07:08:09", 0x9004: "2023:01:01"}, "2023-01-01"),
+        ({0x9003: "0000:00:00 00:00:00"}, ""),
+        ({}, ""),
+    ],
+)
+def test_when_a_photo_was_taken(tmp_path, tags, taken):
+    assert exif_of(tmp_path, tags).taken == taken
+
+
+@pytest.mark.parametrize(
+    ("gps", "position"),
+    [
+        (("N", (48, 30, 36), "E", (16, 15, 0)), (48.51, 16.25)),
+        (("S", (48, 30, 36), "W", (16, 15, 0)), (-48.51, -16.25)),
+        (("n", (1, 0, 0), "w", (2, 0, 0)), (1, -2)),
+        (("N", (90, 0, 0), "E", (180, 0, 0)), (90, 180)),
+        (("N", (0, 0, 0), "E", (180, 0, 0)), (0, 180)),
+        (("N", (1, 0, 0), "E", (0, 0, 0)), (1, 0)),
+        (("N", (90, 0, 36), "E", (16, 0, 0)), None),
+        (("N", (48, 0, 0), "E", (180, 0, 36)), None),
+        (("N", (0, 0, 0), "E", (0, 0, 0)), None),
+        (("", (48, 0, 0), "E", (16, 0, 0)), None),
+        (("N", (48, 0, 0), "", (16, 0, 0)), None),
+    ],
+)
+def test_where_a_photo_was_taken(tmp_path, gps, position):
+    assert exif_of(tmp_path, gps=dict(enumerate(gps, 1))).position == position
+
+
+@pytest.mark.parametrize(
+    ("highest", "bits"),
+    [(255, 8), (256, 10), (1023, 10), (1024, 12), (4095, 12), (4096, 14), (16383, 14)],
+)
+def test_deep_pixels_are_shown_by_the_bits_that_are_used(tmp_path, highest, bits):
+    path = tmp_path / "deep.png"
+    Image.fromarray(np.array([[0, highest]], np.uint16)).save(path)
+    shown = np.asarray(read_image(path))[0, :, 0].tolist()
+    assert shown == [0, highest >> (bits - 8)]
+    (note,) = inspect_image(path).notes
+    assert note == f"images of 16 bits that use {bits} at most: shown by those"
+    Image.fromarray(np.array([[0, 65535]], np.uint16)).save(path)
+    assert inspect_image(path).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("box", "square", "padding", "window"),
+    [
+        ((10, 20, 15, 40), True, 0, (3, 20, 23, 40)),  # 7 to the left, 8 to the right
+        ((10, 20, 30, 25), True, 0, (10, 13, 30, 33)),
+        ((10, 20, 30, 25), False, 0.1, (8, 18, 32, 27)),
+        ((10, 20, 14, 24), True, 0.4, (8, 18, 16, 26)),
+        ((0, 0, 4, 4), True, 4, (-16, -16, 20, 20)),
+    ],
+)
+def test_windows_of_odd_boxes(box, square, padding, window):
+    assert CropWindow(padding, square).window(box) == window
+    with pytest.raises(ValueError, match=r"padding must be in \[0, 4\].*; got 4.1"):
+        CropWindow(padding=4.1)
+
+
+@pytest.mark.parametrize("fill", ["reflect", "gray"])
+@pytest.mark.parametrize(
+    "window", [(-2, 1, 4, 3), (1, -1, 3, 4), (3, 1, 8, 3), (1, 2, 3, 6), (-2, -1, 8, 6)]
+)
+def test_what_lies_beyond_each_border(window, fill):
+    pixels = np.random.default_rng(0).integers(0, 255, (4, 6, 3)).astype(np.uint8)
+    left, top, right, bottom = window
+    mode = {"mode": "symmetric"} if fill == "reflect" else {"constant_values": 128}
+    around = np.pad(pixels, ((2, 2), (2, 2), (0, 0)), **mode)
+    expected = around[top + 2 : bottom + 2, left + 2 : right + 2]
+    view = CropWindow(square=False, fill=fill)
+    found = cut_at_most(Image.fromarray(pixels), window, 20, view)
+    np.testing.assert_array_equal(np.asarray(found), expected)
+    mask = cut_at_most(Image.fromarray(pixels[..., 0]), window, 20, view)
+    np.testing.assert_array_equal(np.asarray(mask), expected[..., 0])
+
+
+def test_a_file_is_found_as_it_is_called_on_disk(tmp_path):
+    for name in ("a.png", "b.JPG", "e\u0301.png", "\u00fc.png", "c.jpg", "c.png", "d"):
+        (tmp_path / name).write_bytes(b"x")
+    found = {
+        "a.png": "a.png",
+        "a": "a.png",
+        "b": "b.JPG",
+        "c": "c.jpg",
+        "d": "d",
+        "\u00e9.png": "e\u0301.png",
+        "u\u0308": "\u00fc.png",
+        "x.png": None,
+        "x": None,
+        "a.jpg": None,
+        "bad\udcff": None,
+    }
+    assert {name: as_on_disk(tmp_path, name) for name in found} == found
+
+
+def test_the_ending_that_a_content_asks_for(tmp_path):
+    for kind, ending in {
+        "JPEG": ".jpg",
+        "PNG": ".png",
+        "TIFF": ".tif",
+        "GIF": ".gif",
+        "BMP": ".bmp",
+        "WEBP": ".webp",
+    }.items():
+        Image.new("RGB", (4, 4)).save(tmp_path / "file", kind)
+        assert ending_of(tmp_path / "file") == ending
+    (tmp_path / "file").write_text("text")
+    assert ending_of(tmp_path / "file") == ""
+
+
+def test_the_largest_image_and_the_empty_one(tmp_path, monkeypatch):
+    Image.new("RGB", (10, 10)).save(tmp_path / "a.png")
+    monkeypatch.setattr(images, "MAX_PIXELS", 100)
+    assert read_size(tmp_path / "a.png") == (10, 10)
+    for name, reason in {
+        "a.heic": "convert them, or install",
+        "a.nef": "a camera's raw data: convert them",
+        "a.psd": "convert them",
+    }.items():
+        (tmp_path / name).write_bytes(b"something")
+        with pytest.raises(ImageError, match=reason):
+            read_image(tmp_path / name)
