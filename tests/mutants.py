@@ -27,7 +27,7 @@ import time
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import unified_diff
 from functools import cached_property, partial
 from multiprocessing import get_context
@@ -48,6 +48,7 @@ from tests import mutants_page
 ROOT = Path(__file__).parent.parent
 PLACE = ROOT / ".mutants"
 GOAL = 0.92  # of mutants killed, equivalents aside
+ANY = "*"  # stands for every change of a line
 _PATIENCE = 8  # times as long as without a change, until the tests hang
 _LIBRARIES = [
     *("hypothesis", "matplotlib.pyplot", "PIL.Image", "pandas", "scipy.stats"),
@@ -126,7 +127,7 @@ class Change:
         lines = diff.splitlines()
         parts = [
             " ".join(
-                line[1:].strip()
+                " ".join(line[1:].split())
                 for line in lines
                 if line.startswith(sign) and not line.startswith(3 * sign)
             )
@@ -140,7 +141,7 @@ def read_list() -> tuple[list[Module], dict[tuple[str, Change], str]]:
     stated = tomllib.loads((ROOT / "tests" / "mutants.toml").read_text())
     modules = [Module(one["path"], one["tests"]) for one in stated["module"]]
     equivalent = {
-        (one["path"], Change(one["before"], one["after"])): one["why"]
+        (one["path"], Change(one["before"], one.get("after", ANY))): one["why"]
         for one in stated.get("equivalent", [])
     }
     return modules, equivalent
@@ -437,7 +438,8 @@ def report(
     survivors: dict[str, list[Change]] = {}
     aside = 0
     for path, change, is_killed in tested:
-        if not is_killed and (path, change) in equivalent:
+        either = {(path, change), (path, replace(change, after=ANY))}
+        if not is_killed and either & set(equivalent):
             aside += 1
             continue
         count = counts.setdefault(path, [0, 0])
