@@ -207,3 +207,53 @@ def test_rank_first_leaves_the_query_out():
     ):
         assert sorted(order) == [other for other in range(40) if other != row]
         assert order.tolist() == brute_force(unit, ids, unit[row], 39, [row])[0]
+
+
+def test_what_is_derived_is_kept_by_what_the_transform_holds():
+    """Another power is another projection: what was kept of the first isn't taken."""
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(60, 8)).astype(np.float32)
+    kept = {}
+
+    class Set:
+        ids = [f"{row:02d}" for row in range(60)]
+
+        def __init__(self):
+            self.vectors = vectors
+
+        def derived(self, name, compute):
+            return kept.setdefault(name, compute())
+
+    names = []
+    for transform in (
+        Transform.fit("partial", vectors, power=0.1),
+        Transform.fit("partial", vectors, power=0.4),
+        Transform.fit("graph", vectors, power=0.4),  # the same of altered vectors
+        Transform.fit("whiten", vectors),
+    ):
+        index = CosineIndex(Set(), transform=transform)
+        direction = rng.normal(size=(1, index.dim))
+        np.testing.assert_allclose(
+            index.scores(direction),
+            direction @ transform(vectors, np.float64).T,
+            atol=1e-5,
+        )
+        names.append(list(kept))
+    assert [len(one) for one in names] == [1, 2, 2, 3]
+    assert all(name.startswith("scales_") and len(name) == 19 for name in kept)
+
+
+def test_rows_that_are_asked_for_again_are_kept():
+    vectors = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
+    index = CosineIndex(vectors, [str(row) for row in range(9)])
+    asked = []
+    units = index.unit_vectors
+    index.unit_vectors = lambda rows: asked.append(list(rows)) or units(rows)
+    unit = l2_normalize(vectors)
+    np.testing.assert_array_equal(index.remembered([3, 1]), unit[[3, 1]])
+    np.testing.assert_array_equal(index.remembered([1, 8, 3]), unit[[1, 8, 3]])
+    assert asked == [[3, 1], [8]]
+    assert index.remembered([]).shape == (0, 4)
+    assert index.tolerance(LinearRanker(np.array([3.0, 4.0, 0, 0]))) == pytest.approx(
+        5e-6
+    )

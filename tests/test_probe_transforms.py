@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 
 from probe.index import CosineIndex
-from probe.transforms import TRANSFORMS, Transform, l2_normalize, sigmoid
+from probe.transforms import (
+    TRANSFORMS,
+    Transform,
+    l2_normalize,
+    mean_direction,
+    mean_of_unit_vectors,
+    sample_rows,
+    sigmoid,
+)
 
 VECTORS = (
     np.random.default_rng(0).normal(size=(400, 20)) * np.geomspace(3, 0.1, 20) + 1.0
@@ -87,3 +95,97 @@ def test_bad_arguments_are_refused():
 
 def test_confidence_does_not_overflow():
     np.testing.assert_allclose(sigmoid(np.array([-1e4, 0.0, 1e4])), [0, 0.5, 1])
+
+
+def test_whitening_shrinks_variances_towards_their_mean():
+    found = Transform.fit("whiten", VECTORS, dim=12, shrinkage=0.3)(VECTORS)
+    unit = l2_normalize(VECTORS, np.float64)
+    centered = unit - unit.mean(axis=0)
+    variances, directions = np.linalg.eigh(centered.T @ centered / 400)
+    variances, directions = variances[-12:], directions[:, -12:]
+    shrunk = 0.7 * variances + 0.3 * variances.mean()
+    expected = l2_normalize(centered @ directions / np.sqrt(shrunk), np.float64)
+    np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-4)
+
+
+@pytest.mark.parametrize("power", [0.0, 0.1, 0.5])
+def test_partial_whitening_keeps_the_directions_that_vary_most(power):
+    transform = Transform.fit("partial", VECTORS, dim=5, power=power)
+    unit = l2_normalize(VECTORS, np.float64)
+    centered = unit - unit.mean(axis=0)
+    variances, directions = np.linalg.eigh(centered.T @ centered / 400)
+    expected = (directions * variances**-power)[:, ::-1][:, :5]
+    signs = np.sign((transform.projection * expected).sum(axis=0))
+    np.testing.assert_allclose(transform.projection * signs, expected, rtol=1e-3)
+    np.testing.assert_allclose(transform.mean, unit.mean(axis=0), atol=1e-7)
+    assert (transform.dim(20), transform.base) == (5, "partial")
+
+
+def test_defaults_are_those_that_the_results_were_measured_with():
+    stated = Transform.fit("partial", VECTORS, dim=256, power=0.1)
+    assert Transform.fit("partial", VECTORS).content == stated.content
+    stated = Transform.fit("whiten", VECTORS, dim=256, shrinkage=0.1)
+    assert Transform.fit("whiten", VECTORS).content == stated.content
+
+
+@pytest.mark.parametrize("block", [7, 400])
+def test_nothing_depends_on_blocks(block, monkeypatch):
+    whole = Transform.fit("whiten", VECTORS, dim=6)
+    monkeypatch.setattr("probe.transforms._BLOCK", block)
+    unit = l2_normalize(VECTORS, np.float64)
+    np.testing.assert_allclose(mean_of_unit_vectors(VECTORS), unit.mean(axis=0), 1e-5)
+    found = Transform.fit("whiten", VECTORS, dim=6)
+    np.testing.assert_allclose(found(VECTORS), whole(VECTORS), atol=1e-4)
+
+
+def test_few_rows_have_few_directions():
+    assert Transform.fit("partial", VECTORS[:3]).projection.shape == (20, 2)
+    assert Transform.fit("partial", VECTORS, dim=0).projection.shape == (20, 1)
+    assert Transform.fit("partial", VECTORS, dim=99).projection.shape == (20, 20)
+    assert Transform.fit("partial", VECTORS[:1]).projection.shape == (20, 1)
+    assert Transform.fit("center", VECTORS[:1])(VECTORS[0]).tolist() == [0] * 20
+
+
+def test_directions_are_fitted_on_a_sample_of_many_rows(monkeypatch):
+    assert sample_rows(10, 20, 0).tolist() == list(range(10))
+    some = sample_rows(400, 100, 3)
+    assert len(set(some.tolist())) == 100
+    assert (np.diff(some) > 0).all()
+    assert some.tolist() == sample_rows(400, 100, 3).tolist()
+    assert some.tolist() != sample_rows(400, 100, 4).tolist()
+    monkeypatch.setattr("probe.transforms._SAMPLE", 100)
+    mean = mean_of_unit_vectors(VECTORS)
+    found = Transform.fit("partial", VECTORS, dim=4, seed=3)
+    expected = Transform.fit("partial", VECTORS[some], dim=4, mean=mean)
+    np.testing.assert_allclose(found.projection, expected.projection, rtol=1e-5)
+    np.testing.assert_array_equal(found.mean, mean.astype(np.float32))
+
+
+def test_a_mean_direction_is_that_of_unit_vectors():
+    found = mean_direction(np.array([[3.0, 0.0], [0.0, 9.0]]))
+    np.testing.assert_allclose(found, [np.sqrt(0.5)] * 2, rtol=1e-6)
+    assert l2_normalize(np.array([[0.0, 0.0], [3.0, 4.0]])).tolist() == [
+        [0.0, 0.0],
+        [np.float32(0.6), np.float32(0.8)],
+    ]
+    for bad in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="must be finite"):
+            l2_normalize(np.array([[1.0, bad]]))
+
+
+def test_what_tells_transforms_apart():
+    plain = Transform()
+    assert (plain.content, plain.dim(7), plain.base) == (b"", 7, "l2")
+    one, other = (Transform.fit("partial", VECTORS, power=p) for p in (0.1, 0.2))
+    assert one.content != other.content
+    assert one.content.startswith(one.mean.tobytes())
+    assert len(one.content) == 4 * (20 + 20 * 20)
+    assert {Transform(name).base for name in ("graph", "smoothed", "aligned")} == {
+        "partial"
+    }
+    for shrinkage in (-0.1, 1.1):
+        with pytest.raises(ValueError, match="shrinkage must be in"):
+            Transform.fit("whiten", VECTORS, shrinkage=shrinkage)
+    for power in (-0.1, 0.6):
+        with pytest.raises(ValueError, match="power must be in"):
+            Transform.fit("partial", VECTORS, power=power)
