@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -52,3 +54,42 @@ def test_a_share_of_the_labels_is_drawn_class_by_class():
     assert not np.array_equal(small, labelled_fraction(table, 0.1, 4))
     with pytest.raises(ValueError, match=r"label_fraction must be in \(0, 1\]; got 0"):
         labelled_fraction(table, 0, 0)
+
+
+def test_what_may_be_asked_of_a_share():
+    table = CropTable.from_columns("", columns(NAMES[:9], label_name=["a"] * 9))
+    for fraction in (-0.1, 0, 1.01):
+        with pytest.raises(ValueError, match=rf"in \(0, 1\]; got {fraction}"):
+            labelled_fraction(table, fraction, 0)
+    assert labelled_fraction(table, 1, 0).all()
+    assert labelled_fraction(table, 0.5, 0).sum() == 4
+
+
+def test_what_is_held_out_is_told_by_the_hash_of_the_recording():
+    sessions = [f"s{number}" for number in range(300)]
+    table = CropTable.from_columns("", columns(NAMES[:300], session=sessions))
+    heads = [
+        int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
+        for name in sessions
+    ]
+    expected = np.array(heads) < 0.15
+    assert split_mask(table, "validation").tolist() == expected.tolist()
+    of_images = CropTable.from_columns("", columns(NAMES[:300]))
+    heads = [
+        int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 2**32
+        for name in NAMES[:300]
+    ]
+    assert split_mask(of_images, "train").tolist() == (np.array(heads) >= 0.15).tolist()
+
+
+def test_where_nothing_is_held_out_it_says_why():
+    few = CropTable.from_columns("", columns(NAMES[:4], session=["s1"] * 4))
+    assert split_mask(few, "train").all()
+    with pytest.raises(ValueError, match=r"of 1 recordings, .* of 15%, none fell into"):
+        split_mask(few, "validation")
+    with pytest.raises(ValueError, match=r"must be one of all, train; got 'test'$"):
+        split_mask(few, "test")
+    stated = CropTable.from_columns("", columns(["a", "b"], split=["", "test"]))
+    with pytest.raises(ValueError, match=r"must be one of all, test; got 'train'$"):
+        split_mask(stated, "train")
+    assert split_mask(stated, "test").tolist() == [False, True]
