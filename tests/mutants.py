@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import gc
 import hashlib
 import importlib
 import json
@@ -53,6 +54,7 @@ _PATIENCE = 8  # times as long as without a change, until the tests hang
 _LIBRARIES = [
     *("hypothesis", "matplotlib.pyplot", "PIL.Image", "pandas", "scipy.stats"),
     *("sklearn.cluster", "sklearn.linear_model", "tensorflow", "keras"),
+    *("anyio.pytest_plugin", "duckdb", "pyarrow.parquet", "playwright"),
 ]
 _OPTIONS = [
     *("-x", "-q", "-p", "no:cacheprovider", "-m", "not slow"),
@@ -215,6 +217,7 @@ def _work_in_a_copy() -> None:
     sys.path = [str(target), *(path for path in sys.path if path != str(ROOT))]
     for library in _LIBRARIES:
         importlib.import_module(library)
+    gc.freeze()  # what is loaded isn't looked through again by each process
 
 
 class Recorder:
