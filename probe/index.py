@@ -58,10 +58,10 @@ class CosineIndex:
                 "vectors must be [N, D] with one id per row; got shape "
                 f"{vectors.shape} and {len(ids)} ids"
             )
-        if cascade is not None and len(cascade.levels[0]) != len(vectors):
+        if cascade is not None and len(cascade) != len(vectors):
             raise ValueError(
                 f"cascade must be of the same {len(vectors)} rows; it has "
-                f"{len(cascade.levels[0])}"
+                f"{len(cascade)}"
             )
         self.vectors = vectors
         self.ids = np.asarray(ids)

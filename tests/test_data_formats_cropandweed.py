@@ -241,17 +241,23 @@ def test_share_of_vegetation_comes_from_the_mask(tmp_path, folder):
     make(
         tmp_path,
         {
-            "ave-0001-0001": ["100,100,120,110,9,1,1", "300,100,310,110,32,1,1"],
+            "ave-0001-0001": ["100,100,121,110,9,1,1", "300,100,310,110,32,1,1"],
             "ave-0001-0002": ["5,5,9,9,9,6,6"],
         },
     )
     (tmp_path / folder).mkdir(parents=True)
     mask = np.zeros((1088, 1920), np.uint8)
-    mask[100:110, 100:105] = 9  # a quarter of the first box
+    mask[100:110, 100:105] = 9  # 51 of 210 pixels of the first box
+    mask[100, 120] = 9
     mask[100:103, 300:310] = 255  # 30 % of the second
+    mask[103, 300:303] = 1  # and three pixels
+    mask[104, 300] = 1
+    mask[104, 301] = 1
+    mask[105, 301] = 1
+    mask[109, 309] = 1  # its last one
     Image.fromarray(mask).save(tmp_path / folder / "ave-0001-0001.png")
     table, report = read_cropandweed(tmp_path)
-    assert table.rows.column("vegetation").to_pylist() == [0.25, 0.3, None]
+    assert table.rows.column("vegetation").to_pylist() == [0.2429, 0.37, None]
     assert report.counts["images without a mask that can be read"] == 1
 
 

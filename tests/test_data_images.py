@@ -368,3 +368,14 @@ def test_the_largest_image_and_the_empty_one(tmp_path, monkeypatch):
         (tmp_path / name).write_bytes(b"something")
         with pytest.raises(ImageError, match=reason):
             read_image(tmp_path / name)
+
+
+def test_a_tiff_of_three_colors_has_no_more_bands_and_of_four_it_says_so(tmp_path):
+    path = tmp_path / "bands.tif"
+    for mode, notes in {"L": 0, "RGB": 0, "RGBA": 0}.items():
+        Image.new(mode, (4, 4), 7).save(path)
+        assert len(inspect_image(path).notes) == notes
+    Image.new("RGB", (4, 4)).save(
+        path, save_all=True, append_images=[Image.new("L", (4, 4))]
+    )
+    assert inspect_image(path).notes == ("images of several pages: the first is shown",)

@@ -3,7 +3,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from probe.index import CosineIndex
-from probe.linear_probe import C_GRID, DEFAULT_C, LinearProbe
+from probe.linear_probe import C_GRID, DEFAULT_C, LinearProbe, _Marks
 from probe.transforms import l2_normalize
 
 
@@ -186,6 +186,23 @@ def test_many_marks_are_fitted_once_with_the_penalty_that_a_part_of_them_chose()
     np.testing.assert_allclose(probe.coef_, alone.coef_, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(probe.left_out_, alone.left_out_, rtol=1e-4, atol=1e-5)
     assert len(probe.left_out_) == 1200
+
+
+@pytest.mark.parametrize(
+    ("relevant", "others", "taken"),
+    [(300, 900, (128, 128)), (900, 100, (156, 100)), (30, 500, (30, 226))],
+)
+def test_half_of_those_that_choose_are_of_each_kind(relevant, others, taken):
+    kinds = np.arange(relevant + others) < relevant
+    unit = np.arange(len(kinds))[:, None]
+    marks = _Marks(unit, kinds, np.empty((0, 1)), 0.02, np.zeros(1))
+    some = marks.some_of_each(256)
+    assert (some.relevant.sum(), (~some.relevant).sum()) == taken
+    places = [
+        np.arange(taken[0]) * relevant // taken[0],
+        relevant + np.arange(taken[1]) * others // taken[1],
+    ]
+    assert some.unit[:, 0].tolist() == np.concatenate(places).tolist()
 
 
 def test_of_a_rare_kind_all_marks_choose_the_penalty():
