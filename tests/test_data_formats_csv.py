@@ -1,6 +1,7 @@
 import pytest
 from PIL import Image
 
+from data.formats.csv import typed
 from tests.conftest import read_box_csv
 
 
@@ -134,3 +135,29 @@ def test_absolute_paths_of_another_computer(photos, tmp_path, place):
         ValueError, match=r"must be two files below .*only 00\.png is there"
     ):
         read_box_csv(path, images=str(photos))
+
+
+@pytest.mark.parametrize(
+    ("stated", "values"),
+    [
+        (["true", "false", ""], [True, False, None]),
+        (["true", "yes"], ["true", "yes"]),
+        (["True", "false"], ["True", "false"]),
+        (["1", "-20", "0", ""], [1, -20, 0, None]),
+        (["7", "007"], ["7", "007"]),
+        (["-0", "12"], [0, 12]),
+        (["9" * 18], [int("9" * 18)]),
+        (["9" * 19, "1"], [float("9" * 19), 1.0]),
+        (["1.5", "2", ""], [1.5, 2.0, None]),
+        (["1e3", "2.5e-3", "-1e+2"], [1000.0, 0.0025, -100.0]),
+        (["1E2"], ["1E2"]),
+        (["1.", "2"], ["1.", "2"]),
+        ([".5"], [".5"]),
+        (["01.5"], ["01.5"]),
+        (["", ""], ["", ""]),
+    ],
+)
+def test_what_a_column_of_text_holds(stated, values):
+    found = typed(stated)
+    assert found == values
+    assert list(map(type, found)) == list(map(type, values))

@@ -3,7 +3,7 @@ import csv
 import numpy as np
 import pytest
 
-from simclr_tf2.schedule import WarmupCosine
+from simclr_tf2.schedule import WarmupCosine, peak_learning_rate
 from tests.conftest import GOLDEN
 
 with open(GOLDEN / "lr_schedule.csv", newline="", encoding="utf-8") as file:
@@ -38,3 +38,20 @@ def test_hand_worked_values():
         WarmupCosine.from_config(schedule.get_config()).get_config()
         == schedule.get_config()
     )
+
+
+def test_peak_learning_rates_of_the_paper():
+    """Appendix B.1: 0.3 x 4096 / 256 = 4.8, and 0.075 x sqrt(4096) the same."""
+    assert peak_learning_rate(0.3, 4096, "linear") == pytest.approx(4.8)
+    assert peak_learning_rate(0.075, 4096, "sqrt") == pytest.approx(4.8)
+    assert peak_learning_rate(0.3, 4096, "none") == 0.3
+    assert peak_learning_rate(0.2, 64, "linear") == pytest.approx(0.05)
+    with pytest.raises(ValueError, match=r"must be one of .*linear.*; got 'cube'"):
+        peak_learning_rate(0.3, 4096, "cube")
+
+
+def test_schedules_without_warm_up_and_of_a_step():
+    assert float(WarmupCosine(2.0, 0, 8)(0)) == 2
+    assert float(WarmupCosine(2.0, 0, 8)(2)) == pytest.approx(1 + np.sqrt(0.5))
+    assert [float(WarmupCosine(2.0, 1, 1)(step)) for step in (0, 1, 2)] == [0, 2, 0]
+    assert [float(WarmupCosine(3.0, 3, 3)(step)) for step in (1, 2, 3)] == [1, 2, 3]
