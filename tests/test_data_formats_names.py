@@ -1,11 +1,16 @@
 """What is taken home and what files are called, by hand."""
 
+import csv
+import json
+
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from artifacts.progress import no_progress
 from data.crop_table import CropTable
+from data.formats.registry import FORMATS
 from data.formats.writing import (
     Selection,
     crop_picture,
@@ -20,6 +25,7 @@ from data.formats.writing import (
 )
 from data.images import CropWindow
 from data.report import Report
+from tests.conftest import read_image_folder
 from tests.test_data_crop_table import columns
 
 BOXES = [(0, 0, 4, 4), (2, 0, 8, 4), (0, 0, 9, 9), (1, 1, 5, 7)]
@@ -170,3 +176,140 @@ def test_pictures_of_the_class_and_of_what_is_not(tmp_path):
     np.testing.assert_array_equal(np.asarray(square), pixels[1:7, 0:6])
     link(tmp_path / "a.png", tmp_path / "linked.png")
     assert (tmp_path / "linked.png").resolve() == (tmp_path / "a.png").resolve()
+
+
+@pytest.fixture
+def photos(tmp_path):
+    root = tmp_path / "field"
+    root.mkdir()
+    for name in ("a.png", "c.png"):
+        Image.new("RGB", (10, 20), (9, 9, 9)).save(root / name)
+    return root
+
+
+def write(name, chosen, folder):
+    folder.mkdir()
+    report = Report()
+    report.written = len(chosen.rows)
+    FORMATS[name].write(chosen, folder, report, no_progress)
+    return report
+
+
+def test_coco_is_written_as_it_should_read(photos, tmp_path):
+    table = table_of(photos, split=["train", "", "test", ""])
+    report = write("coco", selection_of(table), tmp_path / "out")
+    content = json.loads((tmp_path / "out" / "annotations.json").read_text())
+    assert content["info"] == {
+        "description": "class 'young beet' added",
+        "images_root": str(photos.resolve()),
+    }
+    assert content["images"] == [
+        {"id": 1, "file_name": "a.png", "width": 8, "height": 4, "split": "train"},
+        {"id": 2, "file_name": "b.png", "width": 9, "height": 9, "split": "test"},
+        {"id": 3, "file_name": "c.png", "width": 5, "height": 7},
+    ]
+    assert content["categories"] == [
+        {"id": 1, "name": "beet"},
+        {"id": 2, "name": "maize"},
+        {"id": 3, "name": "young beet"},
+    ]
+    assert content["annotations"] == [
+        {
+            "id": number,
+            "image_id": image,
+            "category_id": category,
+            "bbox": box,
+            "iscrowd": 0,
+            "area": area,
+            "segmentation": [corners],
+            "crop_id": table.ids[number - 1],
+            **score,
+        }
+        for number, image, category, box, area, corners, score in [
+            (1, 1, 3, [0, 0, 4, 4], 16, [0, 0, 4, 0, 4, 4, 0, 4], {"score": 0.1}),
+            (2, 1, 2, [2, 0, 6, 4], 24, [2, 0, 8, 0, 8, 4, 2, 4], {}),
+            (4, 3, 3, [1, 1, 4, 6], 24, [1, 1, 5, 1, 5, 7, 1, 7], {"score": 0.9}),
+        ]
+    ]
+    assert report.counts["boxes of no class"] == 1
+
+
+def test_yolo_is_written_as_it_should_read(photos, tmp_path):
+    sizes = {"image_width": [10] * 4, "image_height": [20] * 4}
+    table = table_of(photos, split=["train", "train", "", "odd"], **sizes)
+    out = tmp_path / "out"
+    report = write("yolo", selection_of(table, rows=(3, 0, 2)), out)
+    assert (out / "labels" / "a.txt").read_text().splitlines() == [
+        "2 0.20000000 0.10000000 0.40000000 0.20000000",
+        "1 0.50000000 0.10000000 0.60000000 0.20000000",
+    ]
+    assert (out / "labels" / "c.txt").read_text() == (
+        "2 0.30000000 0.20000000 0.40000000 0.30000000\n"
+    )
+    assert yaml.safe_load((out / "data.yaml").read_text()) == {
+        "train": "train.txt",
+        "val": "train.txt",
+        "names": {0: "beet", 1: "maize", 2: "young beet"},
+    }
+    assert (out / "train.txt").read_text() == "./images/a.png\n"
+    assert sorted(path.name for path in (out / "images").iterdir()) == [
+        "a.png",
+        "c.png",
+    ]
+    assert (out / "images" / "a.png").read_bytes() == (photos / "a.png").read_bytes()
+    assert report.written == 2  # b.png isn't there
+    assert [one.image for one in report.skipped] == ["b.png"]
+    odd = "photos of no split that data.yaml can name: only in images/"
+    assert report.counts[odd] == 1
+    again = write("yolo", selection_of(table_of(photos)), tmp_path / "plain")
+    content = yaml.safe_load((tmp_path / "plain" / "data.yaml").read_text())
+    assert (content["train"], content["val"]) == ("images", "images")
+    assert odd not in again.counts
+    assert again.counts["boxes of no class"] == 1
+
+
+def test_each_split_has_its_list(photos, tmp_path):
+    table = table_of(photos, split=["validation", "validation", "", "test"])
+    write("yolo", selection_of(table), tmp_path / "out")
+    content = yaml.safe_load((tmp_path / "out" / "data.yaml").read_text())
+    assert {key: content[key] for key in ("train", "val", "test")} == {
+        "train": "val.txt",
+        "val": "val.txt",
+        "test": "test.txt",
+    }
+    assert (tmp_path / "out" / "test.txt").read_text() == "./images/c.png\n"
+
+
+def test_pictures_lie_in_folders_of_their_class(photos, tmp_path):
+    table = table_of(photos)
+    report = write("folder", selection_of(table, rows=(3, 0, 2)), tmp_path / "out")
+    assert sorted(
+        path.relative_to(tmp_path / "out").as_posix()
+        for path in (tmp_path / "out").rglob("*.png")
+    ) == [
+        f"not_young_beet/{table.ids[1]}.png",
+        *sorted(f"young_beet/{table.ids[row]}.png" for row in (0, 3)),
+    ]
+    assert report.written == 2
+    with Image.open(tmp_path / "out" / "young_beet" / f"{table.ids[3]}.png") as image:
+        assert image.size == (4, 6)
+    # A class that is called as a split, or as what has no class, stays a class.
+    for name in ("test", "unlabelled"):
+        write("folder", selection_of(table, name), tmp_path / name)
+        read, _ = read_image_folder(tmp_path / name)
+        assert set(read.column("label_name")) == {f"{name}_class", f"not_{name}"}
+        assert set(read.column("split")) == {""}
+
+
+def test_a_table_is_written_with_all_its_columns(photos, tmp_path):
+    write("csv", selection_of(table_of(photos, age=[1, 2, 3, 4])), tmp_path / "out")
+    with open(tmp_path / "out" / "crops.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["image"], row["class"], row["age"], row["score"]) for row in rows] == [
+        ("c.png", "young beet", "4", "0.9"),
+        ("a.png", "young beet", "1", "0.1"),
+    ]
+    assert [(row["relevant"], row["previous_label"]) for row in rows] == [
+        ("", "beet"),
+        ("true", "beet"),
+    ]

@@ -131,7 +131,9 @@ def write(
     # A folder of a split's name would be one.
     files = distinct_file_names(
         {
-            name: f"{name}_" if split_named(name) or _is_unlabeled([name]) else name
+            name: f"{name} class"
+            if split_named(name) or _is_unlabeled([name])
+            else name
             for name in names
         }
     )
