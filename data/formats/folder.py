@@ -123,12 +123,17 @@ def _count_others(paths: list[Path], report: Report) -> None:
         )
 
 
+def _folder_of(name: str) -> str:
+    """What a class's folder is called; one of a split's name would be one."""
+    is_taken = split_named(name) or _is_unlabeled([name])
+    return f"{name} class" if is_taken else name
+
+
 def write(
     selection: Selection, folder: Path, report: Report, progress: Progress
 ) -> None:
     """<class>/<crop id>.png, and not_<class>/ with what was marked as not relevant."""
     names = (selection.class_name, f"not {selection.class_name}")
-    # A folder of a split's name would be one.
     files = distinct_file_names(
         {
             name: f"{name} class"
