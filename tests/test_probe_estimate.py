@@ -3,6 +3,8 @@ import pytest
 from scipy.stats import beta, hypergeom
 
 from probe.estimate import (
+    DRAWS,
+    ROUND,
     Audit,
     Interval,
     Stratum,
@@ -503,6 +505,7 @@ def test_what_may_be_asked_of_a_cut():
 
 
 def test_when_to_stop():
+    assert (ROUND, DRAWS) == (20, 4000)  # that the signal was calibrated with
     assert [stable_at(marks) for marks in (0, 159, 160, 1000)] == [
         0.95,
         0.95,

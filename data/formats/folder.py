@@ -134,14 +134,7 @@ def write(
 ) -> None:
     """<class>/<crop id>.png, and not_<class>/ with what was marked as not relevant."""
     names = (selection.class_name, f"not {selection.class_name}")
-    files = distinct_file_names(
-        {
-            name: f"{name} class"
-            if split_named(name) or _is_unlabeled([name])
-            else name
-            for name in names
-        }
-    )
+    files = distinct_file_names({name: _folder_of(name) for name in names})
     for row, name, _, image in examples_of(selection, report, progress):
         (folder / files[name]).mkdir(exist_ok=True)
         write_png(
