@@ -15,7 +15,11 @@ class Store {
 }
 
 /** An element that only keeps what is written to it. */
-const element = () => ({ textContent: "", hidden: true, classList: { toggle() {} }, append() {} });
+const element = () => {
+  const classes = new Set();
+  const toggle = (name, isOn) => classes[isOn ? "add" : "delete"](name);
+  return { textContent: "", hidden: true, classes, classList: { toggle }, append() {} };
+};
 const elements = new Map();
 
 Object.assign(globalThis, {
@@ -53,8 +57,8 @@ export const saved = () => document.getElementById("saved").textContent;
  */
 export function serve(answers) {
   const asked = [];
-  globalThis.fetch = async (path, { body, method = "GET" } = {}) => {
-    const request = { path, method, body: body && JSON.parse(body) };
+  globalThis.fetch = async (path, { body, method = "GET", headers = {} } = {}) => {
+    const request = { path, method, body: body && JSON.parse(body), kind: headers["content-type"] };
     asked.push(request);
     try {
       return Response.json(await answers(request));

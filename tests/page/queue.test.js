@@ -29,6 +29,9 @@ test("an action is kept until the server has it, with who did it", async () => {
   assert.deepEqual(await queue.add("api/undo", { n: 1 }), { line: 7 });
   const [{ path, method, body }] = asked;
   assert.deepEqual(kept, [1]);
+  assert.match(by, /^[0-9a-f]{24}$/);
+  assert.equal(asked[0].kind, "application/json");
+  assert.equal(Object.keys(localStorage).filter((key) => key.startsWith("unsent")).length, 0);
   assert.deepEqual([path, method, body.n, body.by, body.person.length], ["api/undo", "POST", 1, by, 100]);
   assert.equal(body.person.slice(0, 3), "Ada");
   assert.match(body.action, /^[0-9a-f]{24}$/);
@@ -78,11 +81,14 @@ test("where nobody answers it is sent again until somebody does", async () => {
   const answer = queue.add(MARK, { n: 0 });
   await until(() => queue.trouble);
   assert.equal(saved(), T.waiting(1, T.offline));
+  const { classes } = document.getElementById("saved");
+  assert.ok(classes.has("waiting"));
   await queue.done(); // doesn't wait for what may never come
   assert.equal(unsent().length, 1);
   assert.deepEqual(await answer, { tries: 4 });
   assert.deepEqual(waits.filter((delay) => delay > 100), [1000, 1000, 1000]);
   assert.equal(queue.trouble, "");
+  assert.ok(!classes.has("waiting"));
   assert.equal(saved(), T.saved);
 });
 

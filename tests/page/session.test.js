@@ -55,6 +55,7 @@ async function shown(address = "") {
   open(address);
   await session.update();
   await until(() => session.view.ranking >= 0 && location.hash);
+  clearTimeout(session.timer);
   session.later = (delay) => calls.push(`later ${delay}`); // from here on it asks when it is told to
   calls.length = told.length = asked.length = waits.length = 0;
 }
@@ -548,4 +549,127 @@ test("answers of a sample, and pictures from elsewhere, are told the server", as
   assert.equal(bodies("/learn").length, 1);
   await session.changeExamples({ "a.jpg": true });
   assert.deepEqual(bodies("/examples")[0].uploads, { "a.jpg": true });
+});
+
+test("by keyboard alone one goes on from the first crop", async () => {
+  document.activeElement = document.body;
+  open();
+  await session.update();
+  assert.ok(calls.includes("focus 40"));
+  stop.abort();
+  document.activeElement = null;
+  calls.length = 0;
+  open();
+  await session.update();
+  assert.ok(!calls.some((name) => name.startsWith("focus")));
+  stop.abort();
+  grid.reset = async () => {
+    throw new Error("no");
+  };
+  document.activeElement = document.body;
+  session = Object.assign(session, { signal: new AbortController().signal, view: { ...session.view, ranking: -1 } });
+  session.later = () => {};
+  await session.update();
+  assert.ok(!calls.some((name) => name.startsWith("focus")));
+  document.activeElement = null;
+});
+
+test("a session without marks shows its first order", async () => {
+  server[""] = () => ({ ...answers[""](), newest: 0, lines: 0 });
+  await shown();
+  assert.equal(session.view.ranking, 0);
+  assert.match(location.hash, /ranking=0/);
+  server[""] = () => ({ ...answers[""](), newest: 4, lines: 0 });
+  await session.update();
+  assert.equal(session.view.ranking, 0); // the new one is shown when it is asked for
+  assert.deepEqual(calls, ["later 2500"]);
+});
+
+test("it asks soon while there is something to come", async () => {
+  await shown();
+  server[""] = () => ({ ...answers[""](), learning: true });
+  await session.update();
+  session.view.ranking = -1;
+  server[""] = () => ({ ...answers[""](), newest: -1 });
+  await session.update();
+  assert.deepEqual(calls, ["later 60", "later 60"]);
+});
+
+test("an answer for another class, or another screen, comes too late", async () => {
+  await shownClasses();
+  let free;
+  server[""] = () => new Promise((resolve) => (free = () => resolve({ ...answers[""](), lines: 9 })));
+  const updating = session.update();
+  await until(() => free);
+  session.of = "pea";
+  free();
+  await updating;
+  assert.notEqual(session.state.lines, 9);
+  free = null;
+  const last = session.update();
+  await until(() => free);
+  stop.abort();
+  free();
+  await last;
+  assert.notEqual(session.state.lines, 9);
+  assert.deepEqual([of("state"), calls], [[], []]);
+});
+
+test("the address is written of what is shown, and by its screen alone", async () => {
+  await shown();
+  location.hash = "#other";
+  session.remember();
+  stop.abort();
+  await pause(10);
+  assert.equal(location.hash, "#other");
+  open();
+  session.remember(); // nothing is shown yet
+  await pause(10);
+  assert.equal(location.hash, "#other");
+  session.view.ranking = 0;
+  grid.first = () => 0;
+  session.remember();
+  session.remember();
+  await pause(10);
+  assert.equal(location.hash, "#s?ranking=0");
+});
+
+test("what is kept for a session stays kept while it is here", async () => {
+  await shown();
+  queue.kept = [{ path: "api/sessions/s/undo", body: { action: "k" } }];
+  await session.update();
+  await queue.done();
+  assert.equal(queue.kept.length, 1);
+  queue.kept = [];
+  session.missing({ status: 500 });
+  assert.equal(failed(), "");
+});
+
+test("who listens is told what is wanted, and what came of it", async () => {
+  await shown();
+  await session.show({ sort: "worst" });
+  assert.deepEqual([of("wanted").length, of("view").length, calls.at(-1)], [1, 1, "later 0"]);
+  server["/crops"] = () => {
+    throw refusal("no", 400);
+  };
+  await session.show({ sort: "ask" });
+  assert.deepEqual([of("wanted").length, of("view").length], [3, 1]);
+  const time = 5;
+  session.arrived.set("a", time);
+  assert.deepEqual([time, time + 1].map((one) => session.isNewer("a", one)), [true, false]);
+});
+
+test("learning goes on however long it takes, but a list waits for it only so long", async () => {
+  await shown();
+  server[""] = () => ({ ...answers[""](), learning: true });
+  await session.showNew();
+  assert.equal(asked.length, 101);
+});
+
+test("one crop of several that people disagree on is enough to ask again", async () => {
+  await shown();
+  person.name = "Ada";
+  session.mark([crop("a", { by: "Bob" }), crop("b")], true);
+  await until(() => calls.includes("later undefined"));
+  assert.ok(calls.includes("refresh"));
 });
