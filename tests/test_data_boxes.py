@@ -316,3 +316,10 @@ def test_images_that_cannot_be_read_are_skipped_by_name(tmp_path):
     }
     assert sizes_of(["a.png"], {"a.png": (20, 10)}).tolist() == [[20, 10]]
     assert sizes_of([], {}).shape == (0, 2)
+
+
+def test_boxes_of_which_some_fit_at_no_size_are_of_other_images():
+    corners = random_corners() * 3
+    corners[::2, :2], corners[::2, 2:] = corners[::2, 2:], corners[::2, :2].copy()
+    with pytest.raises(ValueError, match="No convention fits"):
+        check_convention(corners, "xyxy", SIZES, "file")

@@ -241,7 +241,11 @@ def test_share_of_vegetation_comes_from_the_mask(tmp_path, folder):
     make(
         tmp_path,
         {
-            "ave-0001-0001": ["100,100,121,110,9,1,1", "300,100,310,110,32,1,1"],
+            "ave-0001-0001": [
+                "100,100,121,110,9,1,1",
+                "300,100,310,110,32,1,1",
+                "-4,100,6,110,32,1,1",
+            ],
             "ave-0001-0002": ["5,5,9,9,9,6,6"],
         },
     )
@@ -255,10 +259,15 @@ def test_share_of_vegetation_comes_from_the_mask(tmp_path, folder):
     mask[104, 301] = 1
     mask[105, 301] = 1
     mask[109, 309] = 1  # its last one
+    mask[100:110, 0:3] = 1  # half of the third, as far as it lies in the image
     Image.fromarray(mask).save(tmp_path / folder / "ave-0001-0001.png")
     table, report = read_cropandweed(tmp_path)
-    assert table.rows.column("vegetation").to_pylist() == [0.2429, 0.37, None]
+    assert table.rows.column("vegetation").to_pylist() == [0.5, 0.2429, 0.37, None]
     assert report.counts["images without a mask that can be read"] == 1
+    for size in ((1920, 1087), (1921, 1088)):  # a mask of another image
+        Image.new("L", size, 9).save(tmp_path / folder / "ave-0001-0001.png")
+        table, report = read_cropandweed(tmp_path)
+        assert table.rows.column("vegetation").to_pylist() == [None] * 4
 
 
 def test_resized_images_are_refused_with_both_sizes(tmp_path):

@@ -161,3 +161,14 @@ def test_what_a_column_of_text_holds(stated, values):
     found = typed(stated)
     assert found == values
     assert list(map(type, found)) == list(map(type, values))
+
+
+def test_the_line_that_excel_writes_first_is_no_row(tmp_path):
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    rows = ["0;0;9;9;beet", "5;5;20;20;pea", "1;1;8;8;beet"]
+    content = ["sep=;", "image;left;top;right;bottom;label"]
+    content += [f"a.png;{row}" for row in rows]
+    (tmp_path / "boxes.csv").write_text("\n".join(content) + "\n")
+    table, report = read_box_csv(tmp_path / "boxes.csv")
+    assert table.column("label_name").tolist() == ["beet", "beet", "pea"]
+    assert report.seen == 3

@@ -379,3 +379,11 @@ def test_a_tiff_of_three_colors_has_no_more_bands_and_of_four_it_says_so(tmp_pat
         path, save_all=True, append_images=[Image.new("L", (4, 4))]
     )
     assert inspect_image(path).notes == ("images of several pages: the first is shown",)
+
+
+def test_where_white_is_zero_deep_pixels_are_turned_around(tmp_path):
+    pixels = Image.fromarray(np.array([[0, 65535, 256]], np.uint16))
+    for photometric, shown in {0: [255, 0, 254], 1: [0, 255, 1]}.items():
+        pixels.save(tmp_path / "deep.tif", tiffinfo={262: photometric})
+        found = np.asarray(read_image(tmp_path / "deep.tif"))
+        assert found[0, :, 0].tolist() == shown

@@ -341,11 +341,14 @@ def by_definition(cascade, direction, k, exact, excluded, levels, first, most):
 
 @pytest.mark.parametrize("length", [0.02, 1.0, 50.0])
 @pytest.mark.parametrize("queries", [1, 9])
-def test_as_many_rows_are_left_in_as_the_bounds_ask_for_and_no_more(queries, length):
-    cascade = Cascade.build(VECTORS, Transform(), prefixes=PREFIXES)
+@pytest.mark.parametrize("prefixes", [PREFIXES, (8, 30)])
+def test_as_many_rows_are_left_in_as_the_bounds_ask_for_and_no_more(
+    prefixes, queries, length
+):
+    cascade = Cascade.build(VECTORS, Transform(), prefixes=prefixes)
     unit = l2_normalize(VECTORS, np.float64)
     excluded = np.arange(0, COUNT, 7)
-    first = 1 if queries == 1 else min(cascade_module._LEVELS_TOGETHER, len(PREFIXES))
+    first = 1 if queries == 1 else min(cascade_module._LEVELS_TOGETHER, len(prefixes))
     for k in (3, 20):
         scored = []
 

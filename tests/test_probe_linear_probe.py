@@ -90,6 +90,18 @@ def test_it_generalises_and_chooses_its_penalty_repeatably():
     }
 
 
+def test_marks_of_the_same_picture_count_twice():
+    """Fewer rows than dimensions, and of those some are the same."""
+    vectors, relevant = cloud(4, 6, width=30)
+    twice = np.concatenate([vectors, vectors[:5]])
+    kinds = np.append(relevant, relevant[:5])
+    probe = LinearProbe(C=3.0).fit(twice, kinds)
+    expected = LogisticRegression(C=3.0, class_weight="balanced", tol=1e-10)
+    expected.fit(l2_normalize(twice, np.float64), kinds)
+    np.testing.assert_allclose(probe.coef_, expected.coef_[0], rtol=1e-3, atol=1e-5)
+    assert np.isfinite(probe.left_out_).all()
+
+
 def test_few_marks_take_the_default_penalty():
     vectors, relevant = cloud(4, 30)
     assert LinearProbe().fit(vectors, relevant).C_ == DEFAULT_C
