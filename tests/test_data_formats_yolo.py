@@ -116,3 +116,16 @@ def test_other_yaml_files_of_a_data_set_are_left_alone(tmp_path):
     (root / "runs").mkdir()
     (root / "runs" / "args.yaml").write_text("lr: [0.1\n  names: : [")  # half written
     assert read_yolo(root)[0].classes == ["beet"]
+
+
+def test_a_tenth_of_the_rows_may_be_of_unknown_classes(tmp_path):
+    beets = [f"0 0.5 0.5 0.2 {size / 100:.2f}\n" for size in range(20, 65, 5)]
+    root = make(tmp_path, {("train", "a"): "".join(beets) + OAT})
+    (root / "classes.txt").write_text("beet\n")
+    table, report = read_yolo(root)
+    assert len(table) == 9
+    assert report.counts["label rows of a class that has no name, left out"] == 1
+    root = make(tmp_path / "more", {("train", "a"): "".join(beets[1:]) + OAT})
+    (root / "classes.txt").write_text("beet\n")
+    with pytest.raises(ValueError, match=r"class numbers .* got \[1\]"):
+        read_yolo(root)

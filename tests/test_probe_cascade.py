@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from probe import cascade as cascade_module
+from probe import index as index_module
 from probe.cascade import Cascade
 from probe.index import CosineIndex
 from probe.methods import LinearRanker
@@ -56,7 +57,7 @@ def test_a_cascade_changes_no_result(name, queries):
         else transform(VECTORS[:queries])
     )
     allowed = np.random.default_rng(4).random(COUNT) < 0.8
-    for k in (1, 50, int(allowed.sum())):
+    for k in (1, 50, 700, int(allowed.sum())):  # 700: fewer are left than are guessed
         plain = CosineIndex(VECTORS, IDS, transform=transform).search_along(
             directions, k, mask=allowed
         )
@@ -369,3 +370,33 @@ def test_as_many_rows_are_left_in_as_the_bounds_ask_for_and_no_more(
             assert len(np.setxor1d(rows, expected)) <= 1 + len(expected) // 50
             assert (np.diff(rows) > 0).all()
         assert {len(rows) for rows in scored} == {most}
+        assert all(len(set(rows.tolist())) == most for rows in scored)
+        assert not any(np.isin(rows, excluded).any() for rows in scored)
+
+
+@pytest.mark.parametrize("name", ["l2", "partial"])
+def test_nothing_depends_on_blocks(name, monkeypatch):
+    transform = Transform.fit(name, VECTORS, dim=60)
+    cascade = Cascade.build(VECTORS, transform, prefixes=PREFIXES)
+    directions = transform(VECTORS[:6]) * 3
+    whole = CosineIndex(VECTORS, IDS, transform=transform, cascade=cascade)
+    expected = whole.search_along(directions, 40)
+    monkeypatch.setattr(cascade_module, "_BLOCK", 256)
+    monkeypatch.setattr(cascade_module, "_CACHED", 128)
+    monkeypatch.setattr(cascade_module, "_GATHER", 64)
+    monkeypatch.setattr(index_module, "_BLOCK", 256)
+    in_blocks = Cascade.build(VECTORS, transform, prefixes=PREFIXES)
+    index = CosineIndex(VECTORS, IDS, transform=transform, cascade=in_blocks)
+    for one, two in zip(expected, index.search_along(directions, 40), strict=True):
+        assert one.rows.tolist() == two.rows.tolist()
+        np.testing.assert_allclose(one.scores, two.scores, rtol=1e-12)
+    for one, two in zip(cascade.levels, in_blocks.levels, strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-6)
+
+
+def test_room_on_the_disk_is_taken_before_anything_is_written(tmp_path):
+    cascade_module._reserve(tmp_path / "a.npy", (300, 7))
+    assert np.load(tmp_path / "a.npy").shape == (300, 7)
+    np.save(tmp_path / "b.npy", np.zeros((300, 7), np.float32))
+    sizes = [(tmp_path / name).stat().st_size for name in ("a.npy", "b.npy")]
+    assert sizes[0] == sizes[1]
