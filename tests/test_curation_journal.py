@@ -471,3 +471,15 @@ def test_what_is_opened_in_memory_lies_nowhere():
     assert journal.state(0).marks == {}
     journal.close()
     assert journal.add("mark", marks={"b": True}) == 2
+
+
+def test_a_tab_that_is_still_open_goes_on_with_an_earlier_sitting(folder, open_journal):
+    first = open_journal(folder)
+    first.add("mark", "me", marks={"a": True})
+    first.close()
+    journal = open_journal(folder)
+    journal.undo("you")  # of an earlier sitting, whoever did it
+    assert journal.steps("me") == ([], [])
+    journal.add("mark", "me", marks={"b": True})
+    journal.undo("you")
+    assert journal.state().marks == {"b": True}

@@ -10,6 +10,8 @@ from PIL import Image
 
 from artifacts.progress import no_progress
 from data.crop_table import CropTable
+from data.formats.base import RAW
+from data.formats.cropandweed import variants
 from data.formats.registry import FORMATS
 from data.formats.writing import (
     Selection,
@@ -313,3 +315,33 @@ def test_a_table_is_written_with_all_its_columns(photos, tmp_path):
         ("", "beet"),
         ("true", "beet"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("label_ids", "name", "new"),
+    [
+        ([9, 9, 255, 200], "young beet", 201),
+        ([9, 9, 255, 254], "young beet", 256),  # 255 is what has no class
+        ([9, 9, 255, 3], "Maize", 1),  # one that exists is added to
+    ],
+)
+def test_cropandweed_gets_a_new_id(photos, tmp_path, label_ids, name, new):
+    raw = variants()[RAW].names
+    table = table_of(
+        photos, label_id=label_ids, stem_x=[1, 2.5, np.nan, 4], stem_y=[0] * 4
+    )
+    if name in raw.values():
+        new = next(label for label, known in raw.items() if known == name)
+    write("cropandweed", selection_of(table, name, rows=(0,)), tmp_path / "out")
+    (path,) = (tmp_path / "out").glob("variants_*.csv")
+    with open(path, newline="") as file:
+        stated = {int(row["label_id"]): row for row in csv.DictReader(file)}
+    assert stated[new]["name"] == name
+    assert stated[new]["source_label_ids"] == (str(new) if new in raw else "")
+    assert set(stated) == {*label_ids, new} - {255}
+    (folder,) = (tmp_path / "out" / "bboxes").iterdir()
+    assert (folder / "a.csv").read_text().splitlines() == [
+        f"0,0,4,4,{new},1,0",
+        "2,0,8,4,9,2.5,0",
+    ]
+    assert (folder / "b.csv").read_text().splitlines() == ["0,0,9,9,255,,0"]

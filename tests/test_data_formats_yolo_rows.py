@@ -128,8 +128,12 @@ def test_what_may_be_segments_or_keypoints_is_refused():
             ValueError, match=rf'rows of {len(row) + 1} numbers .* "kpt_shape"'
         ):
             read(row)
-    with pytest.raises(ValueError, match="rows of 9 numbers"):
-        read(*[(*BOX, *INSIDE)] * 2, (*BOX, 0.45, 0.4, 0, 0))  # one isn't marked
+    for rows in (
+        [*[(*BOX, *INSIDE)] * 2, (*BOX, 0.45, 0.4, 0, 0)],  # one isn't marked
+        [(0.05, 0.05, 0.12, 0.12, 0, 0, 0.05, 0.06)],  # in a box that reaches there
+    ):
+        with pytest.raises(ValueError, match="rows of 9 numbers"):
+            read(*rows)
     assert read(*[(*BOX, *INSIDE)] * 2, (*BOX, 0.45, 0.4, 0, 0.2))[0] != BOX
     for row in (
         (*BOX, 0.385, 0.4, 0.55, 0.42),  # a point lies outside of the box

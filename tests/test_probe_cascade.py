@@ -337,7 +337,7 @@ def by_definition(cascade, direction, k, exact, excluded, levels, first, most):
         if number >= first and len(rows) <= cascade_module._PROMISING * k:
             break
         rows = rows[prefix[number][rows] + room[number][rows] >= worst]
-    return rows
+    return promising, rows
 
 
 @pytest.mark.parametrize("length", [0.02, 1.0, 50.0])
@@ -360,12 +360,15 @@ def test_as_many_rows_are_left_in_as_the_bounds_ask_for_and_no_more(
         directions = length * QUERIES[:queries]
         most = cascade_module._PROMISING * k if first == 1 else k + k // 4
         found = cascade.candidates(directions, k, score, excluded)
-        for direction, rows in zip(directions, found, strict=True):
+        for direction, rows, asked in zip(
+            directions, list(found), scored[: len(directions)], strict=True
+        ):
             exact = unit @ direction
-            expected = by_definition(
+            promising, expected = by_definition(
                 cascade, direction, k, exact, excluded, cascade.levels, first, most
             )
             assert not np.isin(rows, excluded).any()
+            assert len(np.setxor1d(asked, promising)) <= 2
             # Rounding decides of rows at the very edge.
             assert len(np.setxor1d(rows, expected)) <= 1 + len(expected) // 50
             assert (np.diff(rows) > 0).all()

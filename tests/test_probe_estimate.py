@@ -461,6 +461,8 @@ def test_estimates_by_hand():
     since = Audit(order, strata, answers, known=8, frame=([Stratum(20, 10, 1)], 2))
     assert since.size().estimate == 8 + 2
     assert since.size().low == 8 + 2
+    few = Audit(order, strata, answers, known=3, frame=([Stratum(20, 10, 0)], 0))
+    assert few.size().estimate == few.size().low == 3 + 2
     more = Audit(order, strata, answers, known=3, frame=([Stratum(20, 10, 5)], 2))
     assert more.size().estimate == 2 + 10
     nothing = Audit(order, strata, dict.fromkeys(range(100, 110), False))

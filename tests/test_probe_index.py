@@ -257,3 +257,16 @@ def test_rows_that_are_asked_for_again_are_kept():
     assert index.tolerance(LinearRanker(np.array([3.0, 4.0, 0, 0]))) == pytest.approx(
         5e-6
     )
+
+
+def test_a_decision_has_the_constant_added():
+    index = CosineIndex(VECTORS, IDS)
+    ranker = LinearRanker(QUERIES[1].astype(np.float64), 2.5)
+    np.testing.assert_allclose(
+        index.decision(ranker), index.scores(QUERIES[1])[0] + 2.5, rtol=1e-6
+    )
+    page = index.top(ranker, 5)
+    assert page.scores.tolist() == sorted(page.scores, reverse=True)
+    np.testing.assert_allclose(
+        page.scores, index.decision(ranker)[page.rows], rtol=1e-5
+    )

@@ -121,6 +121,7 @@ def test_the_macro_interval_is_that_of_a_mean_of_independent_means():
     assert macro([one, other], "r_precision") == 0.5
     assert np.isnan(macro([]))
     assert (one.ceiling, other.ceiling) == (1.0, 1.0)
+    assert RetrievalQuality("c", 4, 0.5, 0.5, 4, 0.1).ceiling == 0.75
 
 
 def test_the_macro_interval_covers_the_mean_over_all_queries():

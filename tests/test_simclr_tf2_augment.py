@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -242,3 +243,69 @@ def test_random_crops_are_distributed_as_the_official_ones():
         assert np.percentile(areas, float(percentile)) == pytest.approx(
             stated[percentile], abs=0.045
         ), percentile
+
+
+def drawn(config, count=2000):
+    """What draw_view draws, over many seeds."""
+
+    def draw(one):
+        view = draw_view(tf.constant([120, 160]), one, config)
+        amounts = tf.stack(view.amounts)
+        return view.jittered, view.order, amounts, view.gray, view.sigma
+
+    seeds = tf.stack([tf.zeros(count, tf.int32), tf.range(count)], axis=1)
+    kinds = (tf.bool, tf.int32, tf.float32, tf.bool, tf.float32)
+    found = tf.map_fn(draw, seeds, fn_output_signature=kinds)
+    return [part.numpy() for part in found]
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.5])
+def test_colors_change_as_often_and_as_much_as_stated(strength):
+    config = AugmentConfig(
+        16, color_jitter_strength=strength, grayscale_prob=0.3, blur_prob=0.4
+    )
+    jittered, order, amounts, gray, sigma = drawn(config)
+    for share, stated in ((jittered, 0.8), (gray, 0.3), (sigma > 0, 0.4)):
+        error = np.sqrt(stated * (1 - stated) / len(share))
+        assert abs(share.mean() - stated) < 4 * error
+    low, high = max(0, 1 - 0.8 * strength), 1 + 0.8 * strength
+    shift = 0.2 * strength
+    for values, first, last in [
+        *((amounts[:, place], low, high) for place in range(3)),
+        (amounts[:, 3], -shift, shift),
+        (sigma[sigma > 0], 0.1, 2),
+    ]:
+        assert first <= values.min() < first + 0.02 * (last - first)
+        assert last - 0.02 * (last - first) < values.max() <= last
+        error = (last - first) / np.sqrt(12 * len(values))
+        assert abs(values.mean() - (first + last) / 2) < 4 * error
+    counts = np.unique(order, axis=0, return_counts=True)[1]
+    assert len(counts) == 24  # every order
+    assert counts.min() > 2000 / 24 * 0.6
+    # Nothing of a view tells of another part of it.
+    parts = np.stack([jittered, gray, sigma > 0, *amounts.T, order[:, 0]], axis=1)
+    apart = np.corrcoef(parts.T.astype(float)) - np.eye(8)
+    assert np.abs(apart).max() < 0.1
+
+
+def test_what_has_no_strength_is_never_drawn_and_brightness_may_add():
+    jittered, *_, gray, sigma = drawn(AugmentConfig(16, color_jitter_strength=0), 200)
+    assert not (jittered.any())
+    assert not (gray.any())
+    assert not (sigma.any())
+    config = AugmentConfig(16, color_jitter_strength=0.5)
+    multiplied = drawn(config, 50)[2]
+    added = drawn(dataclasses.replace(config, brightness="add"), 50)[2]
+    np.testing.assert_allclose(added[:, 0], multiplied[:, 0] - 1, atol=1e-6)
+    np.testing.assert_array_equal(added[:, 1:], multiplied[:, 1:])
+
+
+def test_a_seed_draws_what_it_always_drew():
+    """A run that is resumed, or made again, sees the same views."""
+    view = draw_view(tf.constant([120, 160]), tf.constant([1, 2]), AugmentConfig(32))
+    assert view.box.numpy().tolist() == [5, 18, 110, 125]
+    assert [bool(flip) for flip in view.flips] == [True, True, False]
+    assert view.order.numpy().tolist() == [2, 1, 3, 0]
+    amounts = [float(amount) for amount in view.amounts]
+    assert amounts == pytest.approx([0.969, 0.91715, 0.91022, -0.02085], abs=1e-5)
+    assert bool(view.jittered)

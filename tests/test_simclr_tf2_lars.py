@@ -135,3 +135,11 @@ def test_exclusion_knows_names_of_plain_variables_too():
     )  # its name ends in ":0"
     LARS(1.0, decay=1.0, trust_coefficient=1e-3).apply([tf.ones(2)], [gamma])
     np.testing.assert_allclose(gamma, np.zeros(2))
+
+
+def test_it_is_made_again_from_what_it_says_of_itself():
+    stated = LARS(0.5, momentum=0.8, decay=1e-4, nesterov=True, classic_momentum=False)
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(stated))
+    assert isinstance(again, LARS)
+    assert again.get_config() == stated.get_config()
+    assert again.get_config()["momentum"] == 0.8

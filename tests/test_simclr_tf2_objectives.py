@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from simclr_tf2.augment import AugmentConfig, crop_and_flip, two_views
+from simclr_tf2.augment import (
+    AugmentConfig,
+    crop_and_flip,
+    draw_view,
+    seeds_of_two,
+    two_views,
+)
 from simclr_tf2.config import EARLY_FROZEN, NOTHING_FROZEN, EncoderConfig
 from simclr_tf2.encoders.registry import make_encoder
 from simclr_tf2.heads import HeadConfig, projections
@@ -68,6 +74,18 @@ def test_the_first_views_come_before_the_second_ones(on_device, partners):
         one, other = two_views(IMAGES[number], SEEDS[number], AUGMENT, partner)
         np.testing.assert_allclose(images[number], one, atol=2e-3)
         np.testing.assert_allclose(images[4 + number], other, atol=2e-3)
+
+
+def test_the_second_view_is_drawn_for_the_size_of_the_partner():
+    made = objective(augment_on_device=True)
+    small = tf.zeros((9, 30, 3))
+    _, views = made.augment(IMAGES[0], SEEDS[0], small)
+    for view, image, seed in zip(
+        views, (IMAGES[0], small), seeds_of_two(SEEDS[0]), strict=True
+    ):
+        expected = draw_view(tf.shape(image)[:2], seed, AUGMENT)
+        assert view.box.numpy().tolist() == expected.box.numpy().tolist()
+        assert view.jittered == expected.jittered
 
 
 @pytest.mark.parametrize("on_device", [False, True])
@@ -151,7 +169,7 @@ def test_a_layer_of_the_projection_head_may_come_before_the_classifier():
     keras.utils.set_random_seed(1)
     encoder = make_encoder(EncoderConfig("tiny", "random"))
     encoder.projection_head = objective().projection_head
-    depth = len(encoder.projection_head.outputs) - 1
+    depth = 2  # layers, after what goes in
     made = make_objective(
         "supervised",
         encoder,
