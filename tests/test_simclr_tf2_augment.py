@@ -248,18 +248,17 @@ def test_random_crops_are_distributed_as_the_official_ones():
 def drawn(config, count=2000):
     """What draw_view draws, over many seeds."""
 
-    def draw(one):
+    def draw(number):
+        one = tf.stack([0, tf.cast(number, tf.int32)])
         view = draw_view(tf.constant([120, 160]), one, config)
         amounts = tf.stack(view.amounts)
         return view.jittered, view.order, amounts, view.gray, view.sigma
 
-    seeds = tf.stack([tf.zeros(count, tf.int32), tf.range(count)], axis=1)
-    kinds = (tf.bool, tf.int32, tf.float32, tf.bool, tf.float32)
-    found = tf.map_fn(draw, seeds, fn_output_signature=kinds)
+    found = next(iter(tf.data.Dataset.range(count).map(draw).batch(count)))
     return [part.numpy() for part in found]
 
 
-@pytest.mark.parametrize("strength", [0.5, 1.5])
+@pytest.mark.parametrize("strength", [0.5, 1.25])
 def test_colors_change_as_often_and_as_much_as_stated(strength):
     config = AugmentConfig(
         16, color_jitter_strength=strength, grayscale_prob=0.3, blur_prob=0.4
