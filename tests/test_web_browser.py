@@ -382,6 +382,7 @@ def test_two_tabs_and_two_people_lose_no_mark(server, open_page, truth):
     yours.goto(f"{server.origin}/{mine.url[mine.url.index('#') :]}")
     yours.reload()
     expect(yours.locator(".work .cell").first).to_be_visible()
+    settled(yours)  # until it can have been seen, keys mark nothing
     for place in range(6):
         mine.locator(f'.work .cell[data-index="{place}"]').focus()
         mine.keyboard.press("y")
