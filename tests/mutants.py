@@ -439,11 +439,14 @@ def report(
         print(f"\n{path}: {len(changes)} not noticed")
         for change in sorted(changes, key=lambda one: one.before):
             print(f"  - {change.before}\n  + {change.after}")
+    if not counts:
+        print("nothing was tested")
+        return 1.0
     print()
     for path, (noticed, count) in counts.items():
         print(f"{noticed:5} of {count:4} {path}")
-    killed, total = map(sum, zip(*counts.values(), strict=True)) if counts else (0, 0)
-    share = killed / total if total else 1.0
+    killed, total = map(sum, zip(*counts.values(), strict=True))
+    share = killed / total
     print(
         f"{killed:5} of {total:4} noticed, {share:.1%}; {aside} more change nothing "
         "(tests/mutants.toml says why)"
@@ -476,7 +479,9 @@ def main() -> None:
         if modules:
             run(modules, asked.sample, asked.seed, end, asked.jobs)
         mutants_page.run(pages, asked.jobs, end)
-    shares = [report(_known(modules), equivalent)]
+    shares = []
+    if modules:
+        shares.append(report(_known(modules), equivalent))
     if pages:
         print("\nThe page:")
         tested = (

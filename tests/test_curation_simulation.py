@@ -4,9 +4,10 @@ import pytest
 from curation.pool import Pool
 from curation.query import Examples, Query
 from curation.session import Session
-from curation.simulation import SimulatedAnnotator, simulate
+from curation.simulation import SimulatedAnnotator, measure, simulate
 from probe.linear_probe import LinearProbe
 from probe.methods import learn_from
+from probe.ranking import Ranking
 from probe.transforms import TRANSFORMS
 from tests.conftest import set_of
 
@@ -147,3 +148,24 @@ def test_every_transform_serves_the_whole_loop(name):
     )
     expected = index.transform(vectors) @ ranker.coef + ranker.intercept
     np.testing.assert_allclose(index.decision(ranker), expected, atol=1e-4)
+
+
+def test_the_figures_of_a_ranking_by_hand():
+    """Rows 5, 2, 0, 3, 1, 4, of which 5, 0 and 4 are relevant; 5 and 3 are marked."""
+    order = np.array([5, 2, 0, 3, 1, 4])
+    ranking = Ranking(order, np.linspace(1, 0, 6))
+    relevant = np.array([True, False, False, False, True, True])
+    found = measure(ranking, relevant, np.array([5, 3]), 2, stop=True)
+    assert (found.marks, found.found, found.unmarked, found.stop) == (2, 1, 2, True)
+    assert (found.precision_all, found.precision_unmarked) == (0.5, 0.5)
+    assert found.r_precision == pytest.approx(2 / 3)
+    assert found.average_precision == pytest.approx((1 + 2 / 3 + 3 / 6) / 3)
+    # One was found by marking; of the others the first three, 2, 0 and 1, hold one.
+    assert found.recall == pytest.approx(2 / 3)
+    everything = measure(ranking, relevant, order, 2, stop=False)
+    assert (everything.precision_unmarked, everything.unmarked) == (None, 0)
+    assert (everything.found, everything.recall) == (3, 1)
+    nothing = measure(ranking, np.zeros(6, bool), np.array([], int), 2, stop=False)
+    assert np.isnan(
+        [nothing.recall, nothing.r_precision, nothing.average_precision]
+    ).all()

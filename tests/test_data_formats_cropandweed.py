@@ -355,3 +355,13 @@ def test_the_variants_on_disk_are_named_where_another_is_asked_for(tmp_path):
     make(tmp_path, {"ave-0001-0001": ["10,10,50,60,1,30,30"]}, folder="bboxes/Fine24")
     with pytest.raises(ValueError, match="there are boxes of the variants Fine24"):
         read_cropandweed(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["variant,label_id,name\nMine,1,beet\n", "variant,label_id\nMine,x\n"]
+)
+def test_a_variant_file_without_its_columns_is_named(tmp_path, text):
+    make(tmp_path, {"ave-0001-0001": ["5,5,9,9,9,6,6"]})
+    (tmp_path / "variants_Mine.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"variants_Mine.csv must have the columns va"):
+        read_cropandweed(tmp_path)

@@ -529,6 +529,8 @@ def test_when_to_stop():
     assert not should_stop([np.ones(9, bool)] * 3, 100)
     assert not should_stop([np.zeros(9, bool)] * 3, 100)
     assert not should_stop([], 100)
+    assert not should_stop([base, base, np.zeros(1000, bool)], 160)
+    assert not should_stop([base], 100)
     assert cohen_kappa(np.ones(4), np.ones(4)) == cohen_kappa([0, 0], [0, 0]) == 1
     assert cohen_kappa([1, 1, 0, 0], [1, 0, 1, 0]) == 0
     assert cohen_kappa([1, 1], [1, 0]) == 0
