@@ -3,6 +3,7 @@ PYTHON ?= python3
 DATA ?=
 JOBS ?= 2
 SAMPLE ?= 200
+SEED ?= 0
 MINUTES ?= 60
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -29,7 +30,7 @@ browser: $(VENV)/developer
 	  $(RUN) -m playwright install chromium
 
 mutants: $(VENV)/developer  ## would the tests notice? Changes the code at one place at a time; SAMPLE=0 for every place
-	$(RUN) -m tests.mutants --sample=$(SAMPLE) --minutes=$(MINUTES) --jobs=$(JOBS)
+	$(RUN) -m tests.mutants --sample=$(SAMPLE) --seed=$(SEED) --minutes=$(MINUTES) --jobs=$(JOBS)
 
 lint: $(VENV)/developer
 	$(VENV)/bin/ruff check .

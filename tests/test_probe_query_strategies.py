@@ -111,3 +111,25 @@ def test_bad_arguments_are_refused():
         ValueError, match="unit_vectors must be given for the strategies"
     ):
         suggest(ranking_of(SCORES), SCORES, 1, strategy="mix")
+
+
+@pytest.mark.parametrize(("kind", "asked"), [("decision", [1, 2]), ("cosine", [2, 1])])
+def test_what_is_certain_already_tells_little(kind, asked):
+    """Row 1 is half known by row 0; of row 2 nothing is known, but the probe is sure
+    of it. A query's scores are no such certainty.
+    """
+    unit = np.array([[1.0, 0, 0], [0.7, np.sqrt(0.51), 0], [0, 0, 1]])
+    decision = np.array([0.0, 0.1, 5.0])
+    ranking = Ranking(
+        np.array([2, 1]), decision[[2, 1]], kind=kind, excluded=np.array([0])
+    )
+    for count in (1, 2):
+        found = suggest(
+            ranking,
+            decision,
+            count,
+            strategy="diverse",
+            unit_vectors=lambda rows: unit[rows],
+            known=np.array([0]),
+        )
+        assert found.tolist() == asked[:count]
