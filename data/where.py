@@ -19,6 +19,8 @@ def _unknown_is_null(rows: pa.Table) -> pa.Table:
     for place, field in enumerate(rows.schema):
         if pa.types.is_floating(field.type):
             column = rows.column(place)
+            if pa.types.is_float16(field.type):  # which DuckDB doesn't have
+                column = column.cast(pa.float32())
             known = pc.if_else(pc.is_nan(column), None, column)
             rows = rows.set_column(place, field.name, known)
     return rows

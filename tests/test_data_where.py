@@ -12,6 +12,7 @@ def table(tmp_path):
         "lighting": ["sunny", "diffuse", "sunny", ""],
         "share": [0.1, None, 0.7, 0.9],
         "age": [float("nan"), None, 2.0, 1.0],
+        "half": np.array([np.nan, 0.5, 2.5, 1], np.float16),
     }
     boxes = [(0, 0, 10, 10), (5, 0, 10, 10), (9, 0, 20, 10), (12, 0, 20, 10)]
     return CropTable.from_columns(tmp_path, columns(["a.png"] * 4, boxes) | more)
@@ -27,6 +28,7 @@ def table(tmp_path):
         ("lighting = 'sunny' OR bottom < 0", [0, 2]),
         ("true", [0, 1, 2, 3]),
         ("age > 1", [2]),
+        ("half > 0.75", [2, 3]),
         ("age IS NULL OR age < 2", [0, 1, 3]),
     ],
 )
