@@ -188,6 +188,7 @@ def test_a_margin_wider_than_the_image_is_filled_too():
     ("arguments", "message"),
     [
         ({"padding": -0.1}, "padding must be in"),
+        ({"padding": 4.1}, r"padding must be in \[0, 4\].*; got 4.1"),
         ({"fill": "white"}, "fill must be one of"),
     ],
 )
@@ -196,7 +197,7 @@ def test_bad_views_are_refused(arguments, message):
         CropWindow(**arguments)
 
 
-@pytest.mark.parametrize("kind", ["png", "jpg"])
+@pytest.mark.parametrize("kind", ["png", "tif", "jpg"])
 @pytest.mark.parametrize(
     ("orientation", "seen"),
     [
@@ -219,59 +220,14 @@ def test_every_orientation_is_turned_upright(tmp_path, orientation, seen, kind):
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = tmp_path / f"turned.{kind}"
-    Image.fromarray(stored).save(path, exif=exif, quality=100, subsampling=0)
+    lossy = {"quality": 100, "subsampling": 0} if kind == "jpg" else {}
+    Image.fromarray(stored).save(path, exif=exif, **lossy)
     upright = np.asarray(read_image(path)).astype(int)
-    assert np.abs(upright - seen(stored)).max() < 12
+    assert np.abs(upright - seen(stored)).max() <= (11 if lossy else 0)
     facts = inspect_image(path)
     assert (facts.width, facts.height) == upright.shape[1::-1] == read_size(path)
-    assert facts.turned is (orientation in (5, 6, 7, 8))
-
-
-def exif_of(tmp_path, taken=None, gps=None):
-    exif = Image.Exif()
-    exif.get_ifd(0x8769).update(taken or {})
-    exif.get_ifd(0x8825).update(gps or {})
-    path = tmp_path / "told.jpg"
-    Image.new("RGB", (8, 8)).save(path, exif=exif)
-    return inspect_image(path)
-
-
-@pytest.mark.parametrize(
-    ("tags", "taken"),
-    [
-        ({0x9003: "2024:05:06 07:08:09"}, "2024-05-06T07:08:09"),
-        ({0x9003: "2024-05-06T07:08:09"}, "2024-05-06T07:08:09"),
-        ({0x9003: "2024/05/06"}, "2024-05-06"),
-        ({0x9004: "2024:05:06 07:08:09"}, "2024-05-06T07:08:09"),
-        ({0x9003: "2024:05:06", 0x9004: "2023:01:01"}, "2024-05-06"),
-        ({0x9003: "    :  :", 0x9004: "2023:01:01"}, "2023-01-01"),
-        ({0x9003: "2024:02:31 07:08:09", 0x9004: "2023:01:01"}, "2023-01-01"),
-        ({0x9003: "0000:00:00 00:00:00"}, ""),
-        ({}, ""),
-    ],
-)
-def test_when_a_photo_was_taken(tmp_path, tags, taken):
-    assert exif_of(tmp_path, tags).taken == taken
-
-
-@pytest.mark.parametrize(
-    ("gps", "position"),
-    [
-        (("N", (48, 30, 36), "E", (16, 15, 0)), (48.51, 16.25)),
-        (("S", (48, 30, 36), "W", (16, 15, 0)), (-48.51, -16.25)),
-        (("n", (1, 0, 0), "w", (2, 0, 0)), (1, -2)),
-        (("N", (90, 0, 0), "E", (180, 0, 0)), (90, 180)),
-        (("N", (0, 0, 0), "E", (180, 0, 0)), (0, 180)),
-        (("N", (1, 0, 0), "E", (0, 0, 0)), (1, 0)),
-        (("N", (90, 0, 36), "E", (16, 0, 0)), None),
-        (("N", (48, 0, 0), "E", (180, 0, 36)), None),
-        (("N", (0, 0, 0), "E", (0, 0, 0)), None),
-        (("", (48, 0, 0), "E", (16, 0, 0)), None),
-        (("N", (48, 0, 0), "", (16, 0, 0)), None),
-    ],
-)
-def test_where_a_photo_was_taken(tmp_path, gps, position):
-    assert exif_of(tmp_path, gps=dict(enumerate(gps, 1))).position == position
+    if kind != "tif":  # which Pillow turns by itself
+        assert facts.turned is (orientation in (5, 6, 7, 8))
 
 
 @pytest.mark.parametrize(
@@ -301,8 +257,6 @@ def test_deep_pixels_are_shown_by_the_bits_that_are_used(tmp_path, highest, bits
 )
 def test_windows_of_odd_boxes(box, square, padding, window):
     assert CropWindow(padding, square).window(box) == window
-    with pytest.raises(ValueError, match=r"padding must be in \[0, 4\].*; got 4.1"):
-        CropWindow(padding=4.1)
 
 
 @pytest.mark.parametrize("fill", ["reflect", "gray"])

@@ -16,12 +16,14 @@ from tests.conftest import noisy
 DAYS = ("2024:05:02", "2024:05:09", "2024:05:21")
 
 
-def photo(path, stated="", gps=None, seed=0):
-    """Writes a photo with an EXIF date and position."""
+def photo(path, stated="", gps=None, seed=0, digitized=""):
+    """Writes a photo with EXIF dates and a position."""
     image = noisy((120, 90, 60), (40, 32), seed)
     exif = Image.Exif()
     if stated:
         exif.get_ifd(ExifTags.IFD.Exif)[0x9003] = stated
+    if digitized:
+        exif.get_ifd(ExifTags.IFD.Exif)[0x9004] = digitized
     if gps:
         exif.get_ifd(ExifTags.IFD.GPSInfo).update(gps)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -140,6 +142,8 @@ def test_what_photos_say_does_not_change_the_hash_of_a_table(tmp_path):
         ("2024:05:02", "2024-05-02"),
         ("2024-05-02T10:11:12+02:00", "2024-05-02T10:11:12"),
         ("2024/05/02 10:11:12", "2024-05-02T10:11:12"),
+        ("2024-05-06T07:08:09", "2024-05-06T07:08:09"),
+        ("2024/05/06", "2024-05-06"),
         ("2023:02:29 10:11:12", ""),
         ("2024:13:45 25:61:61", ""),
         ("0000:00:00 00:00:00", ""),
@@ -152,6 +156,20 @@ def test_dates_as_cameras_write_them(tmp_path, stated, taken):
 
 
 @pytest.mark.parametrize(
+    ("stated", "taken"),
+    [
+        ("", "2023-01-01"),
+        ("2024:05:06", "2024-05-06"),
+        ("    :  :", "2023-01-01"),
+        ("2024:02:31 07:08:09", "2023-01-01"),
+    ],
+)
+def test_where_no_date_was_taken_the_one_of_the_file_counts(tmp_path, stated, taken):
+    path = photo(tmp_path / "a.jpg", stated, digitized="2023:01:01")
+    assert inspect_image(path).taken == taken
+
+
+@pytest.mark.parametrize(
     ("gps", "position"),
     [
         ({1: "N", 2: (1.0, 0.0, 0.0), 3: "W", 4: (2.0, 30.0, 0.0)}, (1.0, -2.5)),
@@ -159,6 +177,16 @@ def test_dates_as_cameras_write_them(tmp_path, stated, taken):
         ({1: "N", 2: (0.0, 0.0, 0.0), 3: "E", 4: (0.0, 0.0, 0.0)}, None),
         ({1: "N", 2: (95.0, 0.0, 0.0), 3: "E", 4: (2.0, 0.0, 0.0)}, None),
         ({1: "N", 2: (1.0, 0.0, 0.0)}, None),
+        ({1: "N", 2: (48, 30, 36), 3: "E", 4: (16, 15, 0)}, (48.51, 16.25)),
+        ({1: "S", 2: (48, 30, 36), 3: "W", 4: (16, 15, 0)}, (-48.51, -16.25)),
+        ({1: "n", 2: (1, 0, 0), 3: "w", 4: (2, 0, 0)}, (1, -2)),
+        ({1: "N", 2: (90, 0, 0), 3: "E", 4: (180, 0, 0)}, (90, 180)),
+        ({1: "N", 2: (0, 0, 0), 3: "E", 4: (180, 0, 0)}, (0, 180)),
+        ({1: "N", 2: (1, 0, 0), 3: "E", 4: (0, 0, 0)}, (1, 0)),
+        ({1: "N", 2: (90, 0, 36), 3: "E", 4: (16, 0, 0)}, None),
+        ({1: "N", 2: (48, 0, 0), 3: "E", 4: (180, 0, 36)}, None),
+        ({1: "", 2: (48, 0, 0), 3: "E", 4: (16, 0, 0)}, None),
+        ({1: "N", 2: (48, 0, 0), 3: "", 4: (16, 0, 0)}, None),
     ],
 )
 def test_positions_as_cameras_write_them(tmp_path, gps, position):

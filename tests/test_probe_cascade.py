@@ -312,8 +312,8 @@ def test_the_first_pages_of_a_probe_need_no_pass_over_everything(monkeypatch):
 
 
 def by_definition(cascade, direction, k, exact, excluded, levels, first, most):
-    """Rows that candidates may leave in, level by level on the whole matrix: `first`
-    levels at once, of which the `most` promising rows are scored.
+    """The `most` rows that are promising by the `first` levels, and those that may be
+    left in by them, sifted level by level on the whole matrix.
     """
     rotated = direction @ cascade.rotation.astype(np.float64)
     ends = np.cumsum([level.shape[1] for level in levels])

@@ -50,13 +50,10 @@ def test_wilson_intervals_are_the_shares_that_a_normal_test_allows(
         away = abs(successes / trials - bound)
         if 0 < bound < 1:
             assert away == pytest.approx(z * np.sqrt(bound * (1 - bound) / trials))
-    covered = [
-        binom.pmf(hits, trials, share)
-        for share in [successes / trials]
-        for hits in range(trials + 1)
-        if (lambda low, high: low <= share <= high)(*wilson_interval(hits, trials))
-    ]
-    assert sum(covered) > 0.9
+    share = successes / trials
+    intervals = (wilson_interval(hits, trials) for hits in range(trials + 1))
+    covers = [low <= share <= high for low, high in intervals]
+    assert binom.pmf(np.arange(trials + 1), trials, share)[covers].sum() > 0.9
 
 
 def test_bootstrap_interval_is_seeded_and_shrinks_with_more_data():

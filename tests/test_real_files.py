@@ -664,31 +664,6 @@ def test_odd_tags_stop_nothing(tmp_path, tag, extra):
     assert (facts.width, facts.height, facts.turned) == (48, 64, True)
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_orientation_is_turned_as_viewers_do(tmp_path, orientation):
-    corners = np.zeros((4, 6, 3), np.uint8)
-    corners[0, 0], corners[0, -1] = (255, 0, 0), (0, 255, 0)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    for ending in ("png", "tif"):
-        Image.fromarray(corners).save(tmp_path / f"a.{ending}", exif=exif)
-        shown = np.asarray(read_image(tmp_path / f"a.{ending}"))
-        stored = np.asarray(Image.fromarray(corners))
-        flip = {
-            1: stored,
-            2: stored[:, ::-1],
-            3: stored[::-1, ::-1],
-            4: stored[::-1],
-            5: stored.transpose(1, 0, 2),
-            6: np.rot90(stored, -1),
-            7: np.rot90(stored.transpose(1, 0, 2), 2),
-            8: np.rot90(stored),
-        }
-        np.testing.assert_array_equal(shown, flip[orientation])
-        facts = inspect_image(tmp_path / f"a.{ending}")
-        assert (facts.height, facts.width) == shown.shape[:2]
-
-
 def test_boxes_of_turned_tiffs_lie_where_they_were_drawn(tmp_path):
     """python-pillow/Pillow#8390."""
     exif = Image.Exif()
