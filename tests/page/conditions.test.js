@@ -21,6 +21,7 @@ test("what facets write is read again", () => {
     ["species IN ('Maize')", "species", ["Maize"]],
     ["species IN ('Maize', 'Pea, green', '')", "species", ["Maize", "Pea, green", ""]],
     ["species = 'it''s'", "species", ["it's"]],
+    ["species IN ('''', '', 'it''''s')", "species", ["'", "", "it''s"]],
     ["SPECIES = 'x\ny'", "SPECIES", ["x\ny"]],
     ["wet = true", "wet", ["true"]],
     ["wet IN (true, false)", "wet", ["true", "false"]],

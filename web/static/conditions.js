@@ -22,10 +22,9 @@ export function parsed(condition) {
   const between = rest.match(/^BETWEEN (-?[\d.e+-]+) AND (-?[\d.e+-]+)$/i);
   if (between) return { column, low: Number(between[1]), high: Number(between[2]) };
   const one = "(?:'(?:[^']|'')*'|true|false)";
-  const eachOne = /'((?:[^']|'')*)'|true|false/g;
   const listed = rest.match(new RegExp(`^(?:= (${one})|IN \\((${one}(?:, ${one})*)\\))$`, "s"));
   if (!listed) return null;
-  const values = [...(listed[1] ?? listed[2]).matchAll(eachOne)].map(([text, inside]) => inside?.replaceAll("''", "'") ?? text);
+  const values = [...(listed[1] ?? listed[2]).matchAll(new RegExp(one, "g"))].map(([text]) => text.replace(/^'|'$/g, "").replaceAll("''", "'"));
   return { column, values };
 }
 
